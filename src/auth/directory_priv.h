@@ -1,0 +1,29 @@
+/* What the directory's files share among themselves. */
+#ifndef AUTH_DIRECTORY_PRIV_H
+#define AUTH_DIRECTORY_PRIV_H
+
+#include "auth/directory.h"
+#include "db/db.h"
+
+struct directory {
+    struct db *db;
+    uint32_t uid_first, uid_last;
+    char hostname[ADDRESS_DOMAIN_MAX + 1]; /* canonical */
+};
+
+/* The row of a canonical domain name: > 0, 0 none, -1 failed. */
+int64_t directory_domain_row(struct directory *d, struct span name, struct err *err);
+/* Enabled or disabled account of that name: 1, 0, -1. */
+int directory_account_at(struct directory *d, int64_t domain, struct span local, uint32_t *id,
+                         enum account_state *state, struct err *err);
+/* Whether there is such an alias: 1, 0, -1. */
+int directory_alias_at(struct directory *d, int64_t domain, struct span local, struct err *err);
+/* DIR_REFUSED when an alias would stand behind an account at `local`: the alias itself, or one of its +details. */
+enum dir_result directory_no_alias_behind(struct directory *d, int64_t domain, struct span local, struct err *err);
+/* Address and its domain's row for a change; DIR_USAGE and DIR_MISSING with their reasons. */
+enum dir_result directory_locate(struct directory *d, struct span address, struct address_key *key, int64_t *domain,
+                                 struct err *err);
+/* Fills err and returns which. */
+enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+#endif

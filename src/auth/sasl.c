@@ -1,0 +1,212 @@
+/* PLAIN (RFC 4616), LOGIN (draft-murchison-sasl-login), and SCRAM by its own engine. Trusts nothing: responses
+ * come from clients not yet known.
+ */
+#include "auth/sasl.h"
+
+#include "auth/password.h"
+#include "base/mem.h"
+#include "base/util.h"
+
+#define SASL_BINDING_MAX 64
+
+struct mechanism;
+struct sasl {
+    const struct mechanism *mechanism;
+    int step;
+    size_t user_n, authzid_n, password_n;
+    char user[SASL_NAME_MAX];
+    char authzid[SASL_NAME_MAX];
+    char password[PASSWORD_MAX];
+    struct scram *scram;
+    struct scram_channel channel;
+    char exporter[SASL_BINDING_MAX], end_point[SASL_BINDING_MAX];
+};
+
+struct mechanism {
+    struct span name;
+    struct span first; /* the challenge when the client sent no initial response */
+    void (*take)(struct sasl *s, struct span response, struct sasl_result *r);
+};
+
+static void refuse(struct sasl_result *r, const char *why)
+{
+    *r = (struct sasl_result){.next = SASL_REFUSED, .why = why};
+}
+
+/* Copies one field; a NUL or broken UTF-8 in it is refused with the field. */
+static bool take_field(char *to, size_t *to_n, size_t max, struct span s, bool may_be_empty)
+{
+    if ((s.n == 0 && !may_be_empty) || s.n > max || !span_is_utf8(s) || (s.n && memchr(s.p, 0, s.n)))
+        return false;
+    if (s.n)
+        memcpy(to, s.p, s.n);
+    *to_n = s.n;
+    return true;
+}
+
+static void verify(struct sasl *s, struct sasl_result *r)
+{
+    *r = (struct sasl_result){.next = SASL_VERIFY,
+                              .user = {s->user, s->user_n},
+                              .authzid = {s->authzid, s->authzid_n},
+                              .password = {s->password, s->password_n}};
+}
+
+/* RFC4616:2 message = [authzid] NUL authcid NUL passwd; exactly two NULs. */
+static void plain_take(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    if (span_find(response, 0) < 0) {
+        refuse(r, "PLAIN without its separators");
+        return;
+    }
+    struct span authzid = span_cut(&response, 0);
+    if (span_find(response, 0) < 0) {
+        refuse(r, "PLAIN without its second separator");
+        return;
+    }
+    struct span user = span_cut(&response, 0);
+    if (!take_field(s->authzid, &s->authzid_n, sizeof(s->authzid), authzid, true) ||
+        !take_field(s->user, &s->user_n, sizeof(s->user), user, false) ||
+        !take_field(s->password, &s->password_n, sizeof(s->password), response, false)) {
+        refuse(r, "PLAIN with a field that is empty, too long or not UTF-8");
+        return;
+    }
+    verify(s, r);
+}
+
+static void login_take(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    if (s->step++ == 0) {
+        if (!take_field(s->user, &s->user_n, sizeof(s->user), response, false)) {
+            refuse(r, "LOGIN with a name that is empty, too long or not UTF-8");
+            return;
+        }
+        *r = (struct sasl_result){.next = SASL_CHALLENGE, .challenge = SPAN("Password:")};
+        return;
+    }
+    if (s->step > 2 || !take_field(s->password, &s->password_n, sizeof(s->password), response, false)) {
+        refuse(r, "LOGIN with a password that is empty, too long or not UTF-8");
+        return;
+    }
+    verify(s, r);
+}
+
+/* ---- SCRAM: first message, final message, and the empty answer to ours (RFC4422:4, RFC5802:5) ---- */
+
+static void scram_begin(struct sasl *s, struct span response, struct sasl_result *r, bool plus)
+{
+    s->scram = scram_new(plus, &s->channel);
+    const char *why = scram_client_first(s->scram, response);
+    if (why)
+        refuse(r, why);
+    else
+        *r = (struct sasl_result){
+            .next = SASL_CREDENTIALS, .user = scram_user(s->scram), .authzid = scram_authzid(s->scram)};
+}
+
+static void scram_finish(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    struct span last;
+    const char *why = scram_client_final(s->scram, response, &last);
+    struct span user = scram_user(s->scram);
+    if (why)
+        refuse(r, why);
+    else
+        *r = (struct sasl_result){.next = SASL_CHALLENGE, .challenge = last};
+    r->user = user;
+    s->step = why ? 0 : 2; /* after a refusal there is no step left */
+}
+
+static void scram_take(struct sasl *s, struct span response, struct sasl_result *r, bool plus)
+{
+    if (!s->scram)
+        scram_begin(s, response, r, plus);
+    else if (s->step == 1)
+        scram_finish(s, response, r);
+    else if (s->step == 2 && response.n == 0)
+        *r = (struct sasl_result){.next = SASL_PROVEN, .user = scram_user(s->scram)};
+    else
+        refuse(r, "SCRAM with a message too many");
+}
+
+static void scram_take_plain(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    scram_take(s, response, r, false);
+}
+
+static void scram_take_plus(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    scram_take(s, response, r, true);
+}
+
+void sasl_credentials(struct sasl *s, const struct scram_verifier *v, bool known, struct sasl_result *r)
+{
+    s->step = 1;
+    *r = (struct sasl_result){.next = SASL_CHALLENGE, .challenge = scram_server_first(s->scram, v, known)};
+}
+
+static const struct mechanism mechanisms[] = {
+    {{"SCRAM-SHA-256-PLUS", 18}, {"", 0}, scram_take_plus},
+    {{"SCRAM-SHA-256", 13}, {"", 0}, scram_take_plain},
+    {{"PLAIN", 5}, {"", 0}, plain_take},
+    {{"LOGIN", 5}, {"Username:", 9}, login_take},
+};
+
+static const struct mechanism *mechanism_find(struct span name)
+{
+    for (size_t i = 0; i < COUNT_OF(mechanisms); i++)
+        if (span_ieq(name, mechanisms[i].name))
+            return &mechanisms[i];
+    return NULL;
+}
+
+bool sasl_known(struct span name)
+{
+    return mechanism_find(name) != NULL;
+}
+
+struct sasl *sasl_begin(struct span name, const struct span *initial, struct sasl_result *r)
+{
+    return sasl_begin_over(&(struct scram_channel){.nonce = SPAN_NONE}, name, initial, r);
+}
+
+static struct span keep(char *to, struct span bytes)
+{
+    if (bytes.n > SASL_BINDING_MAX)
+        return SPAN_NONE;
+    if (bytes.n)
+        memcpy(to, bytes.p, bytes.n);
+    return (struct span){to, bytes.n};
+}
+
+struct sasl *sasl_begin_over(const struct scram_channel *channel, struct span name, const struct span *initial,
+                             struct sasl_result *r)
+{
+    const struct mechanism *m = mechanism_find(name);
+    if (!m)
+        return NULL;
+    struct sasl *s = mem_alloc(sizeof(*s));
+    s->mechanism = m;
+    s->channel = (struct scram_channel){.exporter = keep(s->exporter, channel->exporter),
+                                        .end_point = keep(s->end_point, channel->end_point),
+                                        .nonce = channel->nonce};
+    if (initial)
+        m->take(s, *initial, r);
+    else
+        *r = (struct sasl_result){.next = SASL_CHALLENGE, .challenge = m->first};
+    return s;
+}
+
+void sasl_step(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    s->mechanism->take(s, response, r);
+}
+
+void sasl_free(struct sasl **s)
+{
+    if (*s) {
+        scram_free(&(*s)->scram);
+        password_wipe(*s, sizeof(**s));
+    }
+    mem_free(s);
+}

@@ -1,0 +1,159 @@
+/* Questions about addresses: RCPT, MAIL, and expansion for the queue. RCPT is the hot path: no allocation, a few
+ * prepared lookups. */
+#include "authd/authd.h"
+#include "authd/logins.h"
+#include "base/log.h"
+
+static void say(const struct reply_to *to, const struct outcome *o, bool relayed, uint32_t account)
+{
+    struct msg m = {.type = MSG_verdict};
+    m.verdict = (struct msg_verdict){.kind = o->kind,
+                                     .code = o->code,
+                                     .subject = o->subject,
+                                     .detail = o->detail,
+                                     .relayed = relayed,
+                                     .account = account,
+                                     .why = span_of(o->text)};
+    reply(to, &m);
+}
+
+/* ---- RCPT ---- */
+
+void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
+{
+    struct reply_to to = reply_to(from, m);
+    bool submission = chan_peer(from) == ROLE_SUBMISSION;
+    bool relayed;
+    uint32_t account =
+        submission ? logins_account(a->logins, ROLE_SUBMISSION, chan_instance(from), m->rcpt_check.session) : 0;
+    struct outcome o = directory_welcome(a->directory, m->rcpt_check.address, &relayed);
+    if (submission && !account)
+        o = outcome_make(OUTCOME_RETRY, 451, 7, 0, "please log in again");
+    else if (relayed && o.kind == OUTCOME_DONE && !account)
+        /* Never an open relay: only who proved to be an account here sends to elsewhere. */
+        o = outcome_make(OUTCOME_FAILED, 550, 7, 1, "relaying denied");
+    say(&to, &o, relayed, account);
+}
+
+/* ---- MAIL ---- */
+
+static struct outcome judge_sender(struct authd *a, uint32_t account, struct span sender)
+{
+    struct account who;
+    struct err err;
+    if (!account)
+        return outcome_make(OUTCOME_RETRY, 451, 7, 0, "please log in again");
+    enum dir_result got = directory_account_get(a->directory, account, &who, &err);
+    /* The null reverse-path is everybody's: notifications of clients use it (RFC 8098 §2.1). */
+    int may = got ? -1 : sender.n == 0 ? 1 : directory_may_send(a->directory, account, sender, &err);
+    if (may < 0) {
+        LOGE("directory", KVT("why", err.text));
+        return outcome_make(OUTCOME_RETRY, 451, 3, 0, "the directory is not available");
+    }
+    if (who.state != ACCOUNT_ENABLED)
+        return outcome_make(OUTCOME_FAILED, 550, 7, 1, "the account may not send");
+    if (!may)
+        return outcome_make(OUTCOME_FAILED, 550, 7, 1, "this sender address is not yours");
+    return outcome_make(OUTCOME_DONE, 250, 1, 0, "ok");
+}
+
+void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m)
+{
+    struct reply_to to = reply_to(from, m);
+    const struct msg_sender_check *q = &m->sender_check;
+    /* qmgr asks about a session of the front it names; a front only about its own. */
+    uint32_t instance = chan_peer(from) == ROLE_QMGR ? q->instance : chan_instance(from);
+    uint32_t account = logins_account(a->logins, ROLE_SUBMISSION, instance, q->session);
+    struct outcome o = judge_sender(a, account, q->sender);
+    if (o.kind == OUTCOME_FAILED)
+        LOGI("sender-refused", KVU("account", account), KVS("sender", q->sender));
+    say(&to, &o, false, account);
+}
+
+/* ---- expansion ---- */
+
+struct expansion {
+    const struct reply_to *to;
+    uint32_t count;
+};
+
+static void item(struct expansion *e, unsigned kind, uint32_t account, struct span address, struct span detail)
+{
+    struct msg m = {.type = MSG_expand_item};
+    m.expand_item =
+        (struct msg_expand_item){.kind = (uint8_t)kind, .account = account, .address = address, .detail = detail};
+    reply(e->to, &m);
+    e->count++;
+}
+
+static void end(const struct expansion *e, unsigned kind, unsigned subject, unsigned detail, bool held, const char *why)
+{
+    struct msg m = {.type = MSG_expand_end};
+    m.expand_end = (struct msg_expand_end){.kind = (uint8_t)kind,
+                                           .subject = (uint16_t)subject,
+                                           .detail = (uint16_t)detail,
+                                           .held = held,
+                                           .count = e->count,
+                                           .why = span_of(why)};
+    reply(e->to, &m);
+}
+
+static void target_item(void *ctx, struct span target)
+{
+    item(ctx, 2, 0, target, SPAN(""));
+}
+
+static bool is_held(struct authd *a, const struct resolution *r)
+{
+    const struct conf_domain *d = conf_domain_find(service_conf(a->service), address_key_domain(&r->key));
+    return d && d->hold;
+}
+
+static void expand_account(struct authd *a, struct expansion *e, const struct resolution *r)
+{
+    struct account who;
+    struct err err;
+    if (r->state != ACCOUNT_ENABLED) {
+        end(e, OUTCOME_FAILED, 2, 1, false, "this mailbox is disabled");
+        return;
+    }
+    if (directory_account_get(a->directory, r->account, &who, &err)) {
+        end(e, OUTCOME_RETRY, 3, 0, false, "the directory is not available");
+        return;
+    }
+    item(e, 1, who.id, span_of(who.login), span_of(r->detail));
+    end(e, OUTCOME_DONE, 0, 0, is_held(a, r), "");
+}
+
+static void expand_alias(struct authd *a, struct expansion *e, const struct resolution *r, unsigned depth)
+{
+    struct err err;
+    if (depth >= ALIAS_DEPTH_MAX) /* RFC3463:3.5 X.4.6 routing loop detected */
+        end(e, OUTCOME_FAILED, 4, 6, false, "aliases lead to aliases without end");
+    else if (directory_targets(a->directory, r, target_item, e, &err))
+        end(e, OUTCOME_RETRY, 3, 0, false, "the directory is not available");
+    else
+        end(e, OUTCOME_DONE, 0, 0, is_held(a, r), "");
+}
+
+void answer_expand(struct authd *a, struct chan *from, const struct msg *m)
+{
+    struct reply_to to = reply_to(from, m);
+    struct expansion e = {.to = &to};
+    struct resolution r;
+    struct err err;
+    enum dir_result got = directory_resolve(a->directory, m->expand.address, &r, &err);
+    if (got == DIR_USAGE)
+        end(&e, OUTCOME_FAILED, 1, 3, false, "not an address");
+    else if (got)
+        end(&e, OUTCOME_RETRY, 3, 0, false, "the directory is not available");
+    else if (r.kind == RESOLVE_ACCOUNT)
+        expand_account(a, &e, &r);
+    else if (r.kind == RESOLVE_ALIAS)
+        expand_alias(a, &e, &r, m->expand.depth);
+    else if (r.kind == RESOLVE_ELSEWHERE) {
+        item(&e, 3, 0, m->expand.address, SPAN(""));
+        end(&e, OUTCOME_DONE, 0, 0, is_held(a, &r), "");
+    } else
+        end(&e, OUTCOME_FAILED, 1, 1, false, "no such address here");
+}

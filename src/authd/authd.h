@@ -1,0 +1,50 @@
+/* authd: who is who. One thread owns the directory and every session's login; password hashes are made on pool threads.
+ */
+#ifndef AUTHD_AUTHD_H
+#define AUTHD_AUTHD_H
+
+#include "admin/admin.h"
+#include "auth/directory.h"
+#include "service/service.h"
+
+struct hasher;
+struct logins;
+struct workers;
+
+struct authd {
+    struct service *service;
+    struct directory *directory;
+    struct hasher *hasher;
+    struct logins *logins;
+    struct workers *workers;
+    struct admin *admin;
+};
+
+/* Where an answer goes; a channel that changed meanwhile takes none. */
+struct reply_to {
+    struct chan *chan;
+    uint32_t epoch;
+    uint64_t id;
+};
+static inline struct reply_to reply_to(struct chan *c, const struct msg *m)
+{
+    return (struct reply_to){c, chan_epoch(c), m->id};
+}
+static inline void reply(const struct reply_to *to, const struct msg *m)
+{
+    chan_answer(to->chan, to->epoch, to->id, m, -1);
+}
+
+/* ---- what the peers say (dispatch.c) ---- */
+void authd_message(struct authd *a, struct chan *from, const struct msg *m, int fd);
+void authd_peer_changed(struct authd *a, struct chan *c);
+
+/* ---- addresses (answers.c) ---- */
+void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m);
+void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m);
+void answer_expand(struct authd *a, struct chan *from, const struct msg *m);
+
+/* ---- the operators' commands (commands.c) ---- */
+struct admin *commands_new(struct authd *a);
+
+#endif

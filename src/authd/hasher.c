@@ -1,0 +1,149 @@
+/* The queue before the pool threads. A job's memory, with the password in it, is wiped when it ends. */
+#include "authd/hasher.h"
+
+#include <stdio.h>
+
+#include "base/list.h"
+#include "base/mem.h"
+
+struct job {
+    struct link link;
+    struct hasher *hasher; /* NULL once it is freed */
+    bool make, known, ok, want_scram;
+    size_t password_n;
+    char password[PASSWORD_MAX];
+    char hash[PASSWORD_HASH_MAX], scram[SCRAM_TEXT_MAX];
+    hasher_fn *fn;
+    void *ctx;
+};
+
+struct hasher {
+    struct loop *loop;
+    struct link waiting, running;
+    unsigned waiting_n, running_n;
+};
+
+static void start_some(struct hasher *h);
+
+struct hasher *hasher_new(struct loop *l)
+{
+    struct hasher *h = mem_alloc(sizeof(*h));
+    h->loop = l;
+    list_init(&h->waiting);
+    list_init(&h->running);
+    return h;
+}
+
+static void job_free(struct job **j)
+{
+    list_del(&(*j)->link);
+    password_wipe(*j, sizeof(**j));
+    mem_free(j);
+}
+
+static void job_abandon(struct job *j)
+{
+    list_del(&j->link);
+    j->hasher = NULL;
+    j->fn(j->ctx, false, NULL, NULL);
+}
+
+void hasher_free(struct hasher **hp)
+{
+    struct hasher *h = *hp;
+    if (!h)
+        return;
+    LIST_EACH(&h->waiting, l)
+    {
+        struct job *j = container_of(l, struct job, link);
+        job_abandon(j);
+        job_free(&j);
+    }
+    /* A thread works on these: job_done() frees them. */
+    LIST_EACH(&h->running, l)
+    job_abandon(container_of(l, struct job, link));
+    mem_free(hp);
+}
+
+/* On a pool thread: touches nothing but the job. */
+static void job_run(void *ctx)
+{
+    struct job *j = ctx;
+    struct span password = {j->password, j->password_n};
+    struct err err;
+    j->ok = j->make ? password_hash(password, j->hash, &err) == 0 : password_check(j->known ? j->hash : NULL, password);
+    if (j->ok && j->want_scram) {
+        struct scram_verifier v;
+        scram_make(password, &v);
+        scram_put(&v, j->scram);
+        password_wipe(&v, sizeof(v));
+    }
+}
+
+static void job_done(void *ctx)
+{
+    struct job *j = ctx;
+    struct hasher *h = j->hasher;
+    if (h) {
+        h->running_n--;
+        j->fn(j->ctx, j->ok, j->hash, j->scram);
+    }
+    job_free(&j);
+    if (h)
+        start_some(h);
+}
+
+static void start_some(struct hasher *h)
+{
+    while (h->running_n < HASHER_AT_ONCE && !list_empty(&h->waiting)) {
+        struct job *j = container_of(h->waiting.next, struct job, link);
+        list_del(&j->link);
+        list_add_tail(&h->running, &j->link);
+        h->waiting_n--;
+        h->running_n++;
+        loop_work(h->loop, job_run, job_done, j);
+    }
+}
+
+static int add(struct hasher *h, struct job *j)
+{
+    j->hasher = h;
+    list_add_tail(&h->waiting, &j->link);
+    h->waiting_n++;
+    start_some(h);
+    return 0;
+}
+
+static struct job *job_new(struct hasher *h, struct span password, bool scram, hasher_fn *fn, void *ctx)
+{
+    if (h->waiting_n >= HASHER_WAITING_MAX)
+        return NULL;
+    struct job *j = mem_alloc(sizeof(*j));
+    /* One that is too long is no password: empty ones are refused after the same work. */
+    j->password_n = password.n <= PASSWORD_MAX ? password.n : 0;
+    if (j->password_n)
+        memcpy(j->password, password.p, j->password_n);
+    j->want_scram = scram;
+    j->fn = fn;
+    j->ctx = ctx;
+    return j;
+}
+
+int hasher_check(struct hasher *h, const char *hash, struct span password, bool scram, hasher_fn *fn, void *ctx)
+{
+    struct job *j = job_new(h, password, scram, fn, ctx);
+    if (!j)
+        return -1;
+    j->known = hash != NULL;
+    snprintf(j->hash, sizeof(j->hash), "%s", hash ? hash : "");
+    return add(h, j);
+}
+
+int hasher_make(struct hasher *h, struct span password, bool scram, hasher_fn *fn, void *ctx)
+{
+    struct job *j = job_new(h, password, scram, fn, ctx);
+    if (!j)
+        return -1;
+    j->make = true;
+    return add(h, j);
+}

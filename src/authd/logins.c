@@ -1,0 +1,430 @@
+/* Logins: SASL by auth/sasl.h, passwords by the hasher. Wrong name, wrong password, disabled account and broken
+ * response give one and the same answer; the log says which it was. */
+#include "authd/logins.h"
+
+#include <stdio.h>
+
+#include "auth/mechanisms.h"
+#include "auth/sasl.h"
+#include "authd/hasher.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+
+#define SESSIONS_MAX 65536 /* of one front */
+#define FRONTS_MAX 16      /* instances of one role */
+
+struct session {
+    struct front *front;
+    uint64_t id;
+    struct sasl *sasl;       /* while the exchange goes on */
+    struct attempt *attempt; /* while a password is being checked */
+    uint32_t account;        /* proven */
+    uint32_t claimed;        /* SCRAM: whose verifier the proof is checked against; 0: it can't succeed */
+    const char *claim_why;   /* why it can't, for the log */
+    uint8_t protocol, tls;
+    char remote[65], mechanism[33];
+};
+
+/* A password under way. It outlives its session. */
+struct attempt {
+    struct session *session; /* NULL: forgotten meanwhile */
+    struct directory *directory;
+    struct reply_to to;
+    uint32_t account; /* 0: it can't succeed */
+    const char *why;  /* why it can't, for the log */
+    char user[SASL_NAME_MAX + 1], login[SASL_NAME_MAX + 1];
+};
+
+struct front {
+    struct idmap sessions;
+};
+
+struct logins {
+    struct authd *authd;
+    struct front fronts[3][FRONTS_MAX]; /* submission, imapd, pop3d */
+};
+
+static const char *const protocols[] = {"?", "submission", "imap", "pop3"};
+
+static struct front *front_of(struct logins *l, enum role role, uint32_t instance)
+{
+    if (instance >= FRONTS_MAX)
+        return NULL;
+    switch (role) {
+    case ROLE_SUBMISSION: return &l->fronts[0][instance];
+    case ROLE_IMAPD: return &l->fronts[1][instance];
+    case ROLE_POP3D: return &l->fronts[2][instance];
+    default: return NULL;
+    }
+}
+
+/* ---- sessions ---- */
+
+static void session_reset(struct session *s)
+{
+    sasl_free(&s->sasl);
+    if (s->attempt)
+        s->attempt->session = NULL;
+    s->attempt = NULL;
+    s->account = s->claimed = 0;
+    s->claim_why = NULL;
+}
+
+static void session_free(struct session **sp)
+{
+    session_reset(*sp);
+    idmap_del(&(*sp)->front->sessions, (*sp)->id);
+    mem_free(sp);
+}
+
+static struct session *session_find(struct front *f, uint64_t id)
+{
+    return f ? idmap_get(&f->sessions, id) : NULL;
+}
+
+static struct session *session_make(struct front *f, uint64_t id)
+{
+    struct session *s = session_find(f, id);
+    if (s) {
+        session_reset(s);
+        return s;
+    }
+    if (!f || f->sessions.count >= SESSIONS_MAX)
+        return NULL;
+    s = mem_alloc(sizeof(*s));
+    s->front = f;
+    s->id = id;
+    idmap_put(&f->sessions, id, s);
+    return s;
+}
+
+static void front_clear(struct front *f)
+{
+    uint64_t id;
+    void *value;
+    size_t at = 0;
+    while (idmap_next(&f->sessions, &at, &id, &value)) {
+        session_reset(value);
+        mem_free(&value);
+    }
+    idmap_free(&f->sessions);
+}
+
+struct logins *logins_new(struct authd *a)
+{
+    struct logins *l = mem_alloc(sizeof(*l));
+    l->authd = a;
+    return l;
+}
+
+void logins_free(struct logins **l)
+{
+    for (size_t i = 0; *l && i < COUNT_OF((*l)->fronts); i++)
+        for (size_t j = 0; j < FRONTS_MAX; j++)
+            front_clear(&(*l)->fronts[i][j]);
+    mem_free(l);
+}
+
+void logins_forget(struct logins *l, struct chan *from, uint64_t id)
+{
+    struct session *s = session_find(front_of(l, chan_peer(from), chan_instance(from)), id);
+    if (s)
+        session_free(&s);
+}
+
+void logins_front_gone(struct logins *l, struct chan *front)
+{
+    struct front *f = front_of(l, chan_peer(front), chan_instance(front));
+    if (f)
+        front_clear(f);
+}
+
+uint32_t logins_account(struct logins *l, enum role front, uint32_t instance, uint64_t id)
+{
+    struct session *s = session_find(front_of(l, front, instance), id);
+    return s ? s->account : 0;
+}
+
+static void front_drop_account(struct front *f, uint32_t account)
+{
+    uint64_t id;
+    void *value;
+    size_t at = 0;
+    while (idmap_next(&f->sessions, &at, &id, &value))
+        if (((struct session *)value)->account == account)
+            session_reset(value);
+}
+
+void logins_drop_account(struct logins *l, uint32_t account)
+{
+    for (size_t i = 0; i < COUNT_OF(l->fronts); i++)
+        for (size_t j = 0; j < FRONTS_MAX; j++)
+            front_drop_account(&l->fronts[i][j], account);
+}
+
+/* ---- answers ---- */
+
+static void say_result(const struct reply_to *to, unsigned kind, unsigned subject, unsigned detail, struct span login,
+                       const char *why)
+{
+    struct msg m = {.type = MSG_auth_result};
+    m.auth_result = (struct msg_auth_result){.kind = (uint8_t)kind,
+                                             .subject = (uint16_t)subject,
+                                             .detail = (uint16_t)detail,
+                                             .login = login,
+                                             .why = span_of(why)};
+    reply(to, &m);
+}
+
+/* RFC4954:6: 535 5.7.8 says nothing about what was wrong. */
+static void say_no(const struct reply_to *to)
+{
+    say_result(to, OUTCOME_FAILED, 7, 8, SPAN(""), "authentication failed");
+}
+
+static void say_later(const struct reply_to *to)
+{
+    say_result(to, OUTCOME_RETRY, 7, 0, SPAN(""), "logins are not possible now, try again");
+}
+
+static void log_failed(const struct session *s, struct span user, const char *why)
+{
+    LOGW("login-failed", KVS("user", user), KVT("remote", s->remote),
+         KVT("protocol", protocols[s->protocol < 4 ? s->protocol : 0]), KVT("mechanism", s->mechanism),
+         KVU("tls", s->tls), KVT("why", why));
+}
+
+static void log_in(struct session *s, const struct reply_to *to, uint32_t account, const char *login)
+{
+    s->account = account;
+    LOGI("login", KVT("user", login), KVT("remote", s->remote),
+         KVT("protocol", protocols[s->protocol < 4 ? s->protocol : 0]), KVT("mechanism", s->mechanism),
+         KVU("tls", s->tls));
+    say_result(to, OUTCOME_DONE, 7, 0, span_of(login), "");
+}
+
+/* ---- a password ---- */
+
+static void password_checked(void *ctx, bool ok, const char *hash, const char *scram)
+{
+    struct attempt *t = ctx;
+    struct session *s = t->session;
+    if (ok && t->account && *scram) { /* the account has none: its password is older than SCRAM here */
+        struct err err;
+        if (directory_account_scram(t->directory, t->account, hash, scram, &err))
+            LOGE("directory", KVT("why", err.text));
+    }
+    if (s) {
+        s->attempt = NULL;
+        if (ok && t->account) {
+            log_in(s, &t->to, t->account, t->login);
+        } else {
+            log_failed(s, span_of(t->user), t->why ? t->why : "wrong password");
+            say_no(&t->to);
+        }
+    }
+    mem_free(&t);
+}
+
+/* Who that name is. *why: why it can't log in, NULL when it can; *found: there is such an account. False: the directory
+ * failed. */
+static bool identify(struct logins *l, const struct sasl_result *r, struct account *a, bool *found, const char **why)
+{
+    struct account other;
+    struct address_key key;
+    struct err err;
+    enum dir_result got = directory_account_find(l->authd->directory, r->user, a, &err);
+    *found = got == DIR_OK;
+    *why = NULL;
+    if (got == DIR_FAILED) {
+        LOGE("directory", KVT("why", err.text));
+        return false;
+    }
+    if (got != DIR_OK)
+        *why = "no such account";
+    /* RFC4616:2, RFC5802:5.1: nobody may act for another here. */
+    else if (r->authzid.n && (!address_key(r->authzid, &key) ||
+                              directory_account_find(l->authd->directory, r->authzid, &other, &err) != DIR_OK ||
+                              other.id != a->id))
+        *why = "wants to act for another";
+    else if (a->state != ACCOUNT_ENABLED)
+        *why = "the account is disabled";
+    return true;
+}
+
+/* Whether it is an app password of that account, good for this door. The main one is checked after it: *why says if it
+ * need not be. */
+static bool app_password(struct logins *l, struct session *s, const struct account *a, struct span password,
+                         const char **why)
+{
+    static const unsigned bits[] = {
+        [CONF_PROTOCOL_SUBMISSION] = APP_SMTP, [CONF_PROTOCOL_IMAP] = APP_IMAP, [CONF_PROTOCOL_POP3] = APP_POP3};
+    unsigned bit = s->protocol < COUNT_OF(bits) ? bits[s->protocol] : 0;
+    char name[APP_PASSWORD_NAME_MAX + 1];
+    struct err err;
+    switch (directory_app_check(l->authd->directory, a->id, password, bit, clock_wall(), name, &err)) {
+    case APP_RIGHT:
+        LOGI("app-password", KVT("user", a->login), KVT("name", name), KVT("remote", s->remote));
+        return true;
+    case APP_ELSEWHERE: *why = "an app password for other protocols"; break;
+    case APP_NONE: break;
+    case APP_FAILED: LOGE("directory", KVT("why", err.text)); break;
+    }
+    return false;
+}
+
+static void verify(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r)
+{
+    struct account a;
+    bool found, keep;
+    struct attempt *t = mem_alloc(sizeof(*t));
+    t->to = *to;
+    t->session = s;
+    t->directory = l->authd->directory;
+    memcpy(t->user, r->user.p, MIN_OF(r->user.n, (size_t)SASL_NAME_MAX));
+    bool known = identify(l, r, &a, &found, &t->why);
+    if (known && !t->why && app_password(l, s, &a, r->password, &t->why)) {
+        log_in(s, to, a.id, a.login);
+        mem_free(&t);
+        return;
+    }
+    if (known && !t->why) {
+        t->account = a.id;
+        snprintf(t->login, sizeof(t->login), "%.*s", SASL_NAME_MAX, a.login);
+    }
+    keep = t->account && !a.scram[0] && service_conf(l->authd->service)->accounts.scram;
+    if (!known ||
+        hasher_check(l->authd->hasher, found ? a.hash : NULL, r->password, keep, password_checked, t)) {
+        log_failed(s, r->user, "too many logins at once, or no directory");
+        mem_free(&t);
+        say_later(to);
+        return;
+    }
+    s->attempt = t;
+}
+
+/* ---- SCRAM ---- */
+
+/* A salt for a name that has none: the same however the name is written. */
+static bool fake(struct logins *l, struct span user, struct scram_verifier *v)
+{
+    struct address_key key;
+    struct err err;
+    uint8_t secret[SCRAM_KEY];
+    if (directory_secret(l->authd->directory, secret, &err)) {
+        LOGE("directory", KVT("why", err.text));
+        return false;
+    }
+    scram_fake(secret, address_key(user, &key) ? span_of(key.text) : user, v);
+    password_wipe(secret, sizeof(secret));
+    return true;
+}
+
+/* What is stored for that name; who has nothing stored sees the same exchange. */
+static bool credentials(struct logins *l, struct session *s, struct sasl_result *r)
+{
+    struct account a;
+    struct scram_verifier v;
+    bool found;
+    if (!identify(l, r, &a, &found, &s->claim_why))
+        return false;
+    bool stored = found && scram_read(span_of(a.scram), &v);
+    if (!stored && !s->claim_why)
+        s->claim_why = "no SCRAM verifier is kept for it: a login with PLAIN makes one";
+    if (!stored && !fake(l, r->user, &v))
+        return false;
+    s->claimed = s->claim_why ? 0 : a.id;
+    sasl_credentials(s->sasl, &v, s->claimed != 0, r);
+    password_wipe(&v, sizeof(v));
+    return true;
+}
+
+/* The proof was right; the account may have changed since it was looked up. */
+static void proven(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r)
+{
+    struct account a;
+    struct err err;
+    enum dir_result got = directory_account_get(l->authd->directory, s->claimed, &a, &err);
+    if (got == DIR_OK && a.state == ACCOUNT_ENABLED) {
+        log_in(s, to, a.id, a.login);
+        return;
+    }
+    log_failed(s, r->user, got == DIR_OK ? "the account is disabled" : err.text);
+    if (got == DIR_FAILED)
+        say_later(to);
+    else
+        say_no(to);
+}
+
+/* ---- the exchange ---- */
+
+static void act(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r)
+{
+    if (r->next == SASL_CREDENTIALS && !credentials(l, s, r)) {
+        say_later(to);
+        sasl_free(&s->sasl);
+        return;
+    }
+    if (r->next == SASL_CHALLENGE) {
+        struct msg m = {.type = MSG_auth_challenge};
+        m.auth_challenge.challenge = r->challenge;
+        reply(to, &m);
+        return;
+    }
+    if (r->next == SASL_VERIFY) {
+        verify(l, s, to, r);
+    } else if (r->next == SASL_PROVEN) {
+        proven(l, s, to, r);
+    } else {
+        log_failed(s, r->user, s->claim_why ? s->claim_why : r->why);
+        say_no(to);
+    }
+    sasl_free(&s->sasl);
+}
+
+static void copy_text(char *to, size_t size, struct span s)
+{
+    size_t n = MIN_OF(s.n, size - 1);
+    if (n)
+        memcpy(to, s.p, n);
+    to[n] = 0;
+}
+
+void logins_begin(struct logins *l, struct chan *from, const struct msg *m)
+{
+    const struct msg_auth_begin *b = &m->auth_begin;
+    struct reply_to to = reply_to(from, m);
+    struct session *s = session_make(front_of(l, chan_peer(from), chan_instance(from)), b->session);
+    struct sasl_result r;
+    if (!s) {
+        LOGW("too-many-sessions", KVT("front", role_name(chan_peer(from))));
+        say_later(&to);
+        return;
+    }
+    s->protocol = b->protocol;
+    s->tls = b->tls;
+    copy_text(s->remote, sizeof(s->remote), b->remote);
+    copy_text(s->mechanism, sizeof(s->mechanism), b->mechanism);
+    const struct scram_channel channel = {.exporter = b->exporter, .end_point = b->end_point};
+    if (sasl_offered(sasl_offer(service_conf(l->authd->service)->accounts.scram, b->tls), b->mechanism))
+        s->sasl = sasl_begin_over(&channel, b->mechanism, b->has_initial ? &b->initial : NULL, &r);
+    if (s->sasl)
+        act(l, s, &to, &r);
+    else /* RFC4954:4: 504 5.5.4 */
+        say_result(&to, OUTCOME_FAILED, 5, 4, SPAN(""), "no such mechanism");
+}
+
+void logins_step(struct logins *l, struct chan *from, const struct msg *m)
+{
+    struct reply_to to = reply_to(from, m);
+    struct session *s = session_find(front_of(l, chan_peer(from), chan_instance(from)), m->auth_step.session);
+    struct sasl_result r;
+    if (!s || !s->sasl) { /* we came back meanwhile and know nothing of its beginning */
+        say_later(&to);
+        return;
+    }
+    sasl_step(s->sasl, m->auth_step.response, &r);
+    act(l, s, &to, &r);
+}

@@ -1,0 +1,21 @@
+/* The sessions of the fronts as far as authd knows them: who is proving who he is, and who has. A session is known by
+ * the channel it came on and the number its front gave it; no front can name another's. */
+#ifndef AUTHD_LOGINS_H
+#define AUTHD_LOGINS_H
+
+#include "authd/authd.h"
+
+struct logins *logins_new(struct authd *a);
+void logins_free(struct logins **l);
+
+void logins_begin(struct logins *l, struct chan *from, const struct msg *m);
+void logins_step(struct logins *l, struct chan *from, const struct msg *m);
+void logins_forget(struct logins *l, struct chan *from, uint64_t session);
+/* The front is gone, and its sessions with it. */
+void logins_front_gone(struct logins *l, struct chan *front);
+/* The account that this session proved to be; 0: none, or no such session. */
+uint32_t logins_account(struct logins *l, enum role front, uint32_t instance, uint64_t session);
+/* The account may no longer do anything: its sessions have to log in again. */
+void logins_drop_account(struct logins *l, uint32_t account);
+
+#endif

@@ -1,0 +1,99 @@
+/* authd: the directory, logins, and the way to each account's process. Requests come from fronts and qmgr, which are
+ * trusted with nothing but their own sessions: what an account may do is decided by what its session proved here. */
+#include <stdio.h>
+
+#include "authd/authd.h"
+#include "authd/hasher.h"
+#include "authd/logins.h"
+#include "authd/workers.h"
+#include "base/log.h"
+#include "db/db.h"
+
+static struct directory_options options_from(const struct conf *c)
+{
+    return (struct directory_options){
+        .uid_first = c->accounts.uid_first, .uid_last = c->accounts.uid_last, .hostname = span_of(c->hostname)};
+}
+
+/* RFC 7677 verifiers are only kept where they are wanted. */
+static int drop_unwanted(struct authd *a, struct err *err)
+{
+    return service_conf(a->service)->accounts.scram ? 0 : directory_scram_drop(a->directory, err);
+}
+
+static int warm(struct service *s, struct err *err)
+{
+    (void)s;
+    return password_init(err) ? -1 : db_warm(err);
+}
+
+static int start(struct service *s, struct err *err)
+{
+    struct authd *a = service_state(s);
+    const struct conf *c = service_conf(s);
+    struct directory_options o = options_from(c);
+    char dir[4096];
+    if ((size_t)snprintf(dir, sizeof(dir), "%s/directory", c->state) >= sizeof(dir))
+        return err_set(err, "state: the path is too long");
+    a->service = s;
+    if (directory_open(&a->directory, dir, &o, err) || drop_unwanted(a, err))
+        return -1;
+    a->hasher = hasher_new(service_loop(s));
+    a->logins = logins_new(a);
+    a->workers = workers_new(a);
+    a->admin = commands_new(a);
+    return 0;
+}
+
+static void on_msg(struct service *s, struct chan *from, const struct msg *m, int fd)
+{
+    authd_message(service_state(s), from, m, fd);
+}
+
+/* Down, or straight from one pair to the next. */
+static void peer_changed(struct service *s, struct chan *c)
+{
+    authd_peer_changed(service_state(s), c);
+}
+
+static void on_admin(struct service *s, int fd, uint32_t uid)
+{
+    admin_accept(((struct authd *)service_state(s))->admin, fd, uid);
+}
+
+static void reloaded(struct service *s)
+{
+    struct authd *a = service_state(s);
+    struct directory_options o = options_from(service_conf(s));
+    struct err err;
+    directory_configure(a->directory, &o);
+    if (drop_unwanted(a, &err))
+        LOGE("directory", KVT("why", err.text));
+}
+
+static void stop(struct service *s)
+{
+    struct authd *a = service_state(s);
+    workers_free(&a->workers);
+    logins_free(&a->logins);
+    hasher_free(&a->hasher);
+    admin_free(&a->admin);
+    directory_close(&a->directory);
+}
+
+int main(int argc, char **argv)
+{
+    static struct authd authd;
+    static const struct service_def def = {.role = ROLE_AUTHD,
+                                           .name = "authd",
+                                           .warm = warm,
+                                           .start = start,
+                                           .on_msg = on_msg,
+                                           .on_down = peer_changed,
+                                           .on_up = peer_changed,
+                                           .on_admin = on_admin,
+                                           .reloaded = reloaded,
+                                           .stop = stop,
+                                           .state = &authd};
+    return service_main(&def, argc, argv);
+}

@@ -1,0 +1,87 @@
+#include "base/buf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+void buf_free(struct buf *b)
+{
+    mem_free(&b->p);
+    b->n = b->cap = 0;
+}
+
+void buf_clear(struct buf *b)
+{
+    b->n = 0;
+}
+
+char *buf_room(struct buf *b, size_t n)
+{
+    if (!b->p || b->cap - b->n < n) {
+        if (n > SIZE_MAX / 4 || b->n > SIZE_MAX / 4)
+            abort();
+        size_t want = b->cap ? b->cap * 2 : 64;
+        while (want < b->n + n)
+            want *= 2;
+        b->p = mem_resize(b->p, want);
+        b->cap = want;
+    }
+    return b->p + b->n;
+}
+
+void buf_add(struct buf *b, struct span s)
+{
+    if (s.n == 0)
+        return;
+    memcpy(buf_room(b, s.n), s.p, s.n);
+    b->n += s.n;
+}
+
+void buf_adds(struct buf *b, const char *text)
+{
+    buf_add(b, span_of(text));
+}
+
+void buf_addc(struct buf *b, char c)
+{
+    *buf_room(b, 1) = c;
+    b->n++;
+}
+
+void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
+{
+    va_list again;
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    if (n < 0)
+        abort();
+    char *at = buf_room(b, (size_t)n + 1);
+    vsnprintf(at, (size_t)n + 1, fmt, again);
+    va_end(again);
+    b->n += (size_t)n;
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    buf_vprintf(b, fmt, ap);
+    va_end(ap);
+}
+
+void buf_drop(struct buf *b, size_t n)
+{
+    if (n >= b->n) {
+        b->n = 0;
+        return;
+    }
+    memmove(b->p, b->p + n, b->n - n);
+    b->n -= n;
+}
+
+const char *buf_cstr(struct buf *b)
+{
+    *buf_room(b, 1) = '\0';
+    return b->p;
+}

@@ -1,0 +1,62 @@
+#include "base/outcome.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static void set_text(struct outcome *o, struct span s)
+{
+    size_t n = MIN_OF(s.n, sizeof o->text - 1);
+    while (n && n < s.n && ((unsigned char)s.p[n] & 0xc0) == 0x80)
+        n--; /* never cut inside a UTF-8 sequence */
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        o->text[i] = c < 0x20 || c == 0x7f ? ' ' : (char)c;
+    }
+    if (!span_is_utf8(span_make(o->text, n)))
+        for (size_t i = 0; i < n; i++)
+            if ((unsigned char)o->text[i] > 0x7f)
+                o->text[i] = '?';
+    o->text[n] = '\0';
+}
+
+struct outcome outcome_make(enum outcome_kind kind, unsigned code, unsigned subject, unsigned detail, const char *fmt, ...)
+{
+    struct outcome o = {.kind = (uint8_t)kind, .code = (uint16_t)code, .subject = (uint16_t)subject, .detail = (uint16_t)detail};
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    set_text(&o, span_of(text));
+    return o;
+}
+
+/* "5.1.1 rest" → the three numbers; the class must agree with the reply code (RFC 2034 §4). */
+static bool take_enhanced(struct span *s, unsigned kind, struct outcome *o)
+{
+    struct span rest = *s, word = span_word(&rest);
+    struct span a = span_cut(&word, '.'), b = span_cut(&word, '.');
+    uint64_t cls, subject, detail;
+    if (!span_u64(a, 5, &cls) || !span_u64(b, 999, &subject) || !span_u64(word, 999, &detail) || cls != kind)
+        return false;
+    o->subject = (uint16_t)subject;
+    o->detail = (uint16_t)detail;
+    *s = rest;
+    return true;
+}
+
+struct outcome outcome_from_reply(unsigned code, struct span text)
+{
+    struct outcome o = {.code = (uint16_t)code};
+    o.kind = code / 100 == 2 ? OUTCOME_DONE : code / 100 == 5 ? OUTCOME_FAILED : OUTCOME_RETRY;
+    take_enhanced(&text, o.kind, &o);
+    set_text(&o, text);
+    return o;
+}
+
+void outcome_put(struct buf *out, const struct outcome *o)
+{
+    if (o->code)
+        buf_printf(out, "%u ", o->code);
+    buf_printf(out, "%u.%u.%u %s", o->kind, o->subject, o->detail, o->text);
+}

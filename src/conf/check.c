@@ -1,0 +1,155 @@
+/* The checks of a configuration that concern more than one key, or what the file names. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "conf/priv.h"
+
+/* ---- files ---- */
+
+/* secret: must not be readable by everybody (HAZARDS 32). */
+static void check_file(struct conf_parse *p, unsigned line, const char *key, const char *path, bool secret)
+{
+    struct stat st;
+    if (!p->files || !*path)
+        return;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st)) {
+        conf_error(p, line, "%s: %s cannot be read (%s), mend the path or its rights", key, path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        conf_error(p, line, "%s: %s is not a file, name a file", key, path);
+    } else if (secret && (st.st_mode & S_IROTH)) {
+        conf_error(p, line, "%s: %s can be read by everybody, run: chmod o-rwx %s", key, path, path);
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+static void check_pair(struct conf_parse *p, enum conf_section s, unsigned instance, const char *certificate,
+                       const char *key)
+{
+    if (*certificate && !*key)
+        conf_error(p, conf_line(p, s, instance, "certificate"),
+                   "a certificate without \"key\", name the file of its private key");
+    if (*key && !*certificate)
+        conf_error(p, conf_line(p, s, instance, "key"),
+                   "a key without \"certificate\", name the file of its certificate chain");
+    check_file(p, conf_line(p, s, instance, "certificate"), "certificate", certificate, false);
+    check_file(p, conf_line(p, s, instance, "key"), "key", key, true);
+}
+
+/* ---- listeners ---- */
+
+static bool all_loopback(const struct conf_listen *l)
+{
+    for (size_t i = 0; i < l->address.n; i++)
+        if (!conf_is_loopback(l->address.items[i]))
+            return false;
+    return true;
+}
+
+static void check_listen(struct conf_parse *p, const struct conf_listen *l)
+{
+    unsigned line = conf_line(p, CONF_SECTION_listen, l->index, NULL);
+    check_pair(p, CONF_SECTION_listen, l->index, l->certificate, l->key);
+    if (l->tls != CONF_TLS_NONE && !*conf_listen_certificate(p->conf, l))
+        conf_error(p, line,
+                   "listen \"%s\" has no certificate for TLS, add certificate and key here or in a section tls, or say "
+                   "\"tls none;\"",
+                   l->name);
+    if (l->plaintext_login && !all_loopback(l))
+        conf_error(
+            p, conf_line(p, CONF_SECTION_listen, l->index, "plaintext-login"),
+            "plaintext-login on an address that others can reach, take it away or listen on 127.0.0.1 or ::1 only");
+    if (l->tls == CONF_TLS_NONE && l->protocol != CONF_PROTOCOL_SMTP && !l->plaintext_login)
+        conf_error(p, line,
+                   "nobody could log in on listen \"%s\": it has no TLS, say \"tls starttls;\" or \"tls implicit;\" "
+                   "(or plaintext-login on loopback)",
+                   l->name);
+}
+
+static bool same_place(const struct conf_listen *a, size_t i, const struct conf_listen *b, size_t j)
+{
+    return a->port == b->port && strcmp(a->address.items[i], b->address.items[j]) == 0;
+}
+
+/* Whether an earlier listener has one of its addresses with the same port; says so. */
+static bool collides(struct conf_parse *p, const struct conf_listen *b, const struct conf_listen *a)
+{
+    for (size_t j = 0; j < b->address.n; j++)
+        for (size_t i = 0; i < a->address.n; i++)
+            if (b->port && same_place(a, i, b, j)) {
+                conf_error(p, conf_line(p, CONF_SECTION_listen, b->index, "port"),
+                           "%s port %u is taken by listen \"%s\" already, choose another port or address",
+                           b->address.items[j], b->port, a->name);
+                return true;
+            }
+    return false;
+}
+
+static void check_collisions(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    for (size_t b = 1; b < c->listen_count; b++)
+        for (size_t a = 0; a < b; a++)
+            if (collides(p, &c->listen[b], &c->listen[a]))
+                break;
+}
+
+/* ---- the rest ---- */
+
+static void check_relay(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    int families[2] = {0};
+    for (size_t i = 0; i < c->relay.source.n && i < 2; i++)
+        conf_is_address(c->relay.source.items[i], &families[i]);
+    if (families[0] && families[0] == families[1])
+        conf_error(p, conf_line(p, CONF_SECTION_relay, 0, "source"),
+                   "source: two addresses of one kind, give at most one IPv4 and one IPv6 address");
+    if (!*c->relay.smarthost) {
+        static const char *const alone[] = {"smarthost-user", "smarthost-password-file", "ca-file"};
+        const char *values[] = {c->relay.smarthost_user, c->relay.smarthost_password, c->relay.ca_file};
+        for (size_t i = 0; i < 3; i++)
+            if (*values[i])
+                conf_error(p, conf_line(p, CONF_SECTION_relay, 0, alone[i]),
+                           "%s without a smarthost, add \"smarthost HOST;\" or take it away", alone[i]);
+        if (c->relay.tls == CONF_RELAY_TLS_IMPLICIT)
+            conf_error(p, conf_line(p, CONF_SECTION_relay, 0, "tls"),
+                       "tls implicit without a smarthost, say may or must");
+    }
+    if (!*c->relay.smarthost_user != !*c->relay.smarthost_password)
+        conf_error(p,
+                   conf_line(p, CONF_SECTION_relay, 0,
+                             *c->relay.smarthost_user ? "smarthost-user" : "smarthost-password-file"),
+                   "smarthost-user and smarthost-password-file go together, add the other one");
+    check_file(p, conf_line(p, CONF_SECTION_relay, 0, "smarthost-password-file"), "smarthost-password-file",
+               c->relay.smarthost_password, true);
+    check_file(p, conf_line(p, CONF_SECTION_relay, 0, "ca-file"), "ca-file", c->relay.ca_file, false);
+}
+
+static void check_orders(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    if (c->queue.retry_min > c->queue.retry_max)
+        conf_error(p, conf_line(p, CONF_SECTION_queue, 0, "retry-min"),
+                   "retry-min is longer than retry-max, make it shorter");
+    if (c->accounts.uid_first > c->accounts.uid_last)
+        conf_error(p, conf_line(p, CONF_SECTION_accounts, 0, "uid-first"),
+                   "uid-first is above uid-last, make it smaller");
+}
+
+void conf_check(struct conf_parse *p)
+{
+    struct conf *c = p->conf;
+    check_pair(p, CONF_SECTION_tls, 0, c->tls.certificate, c->tls.key);
+    for (size_t i = 0; i < c->listen_count; i++)
+        check_listen(p, &c->listen[i]);
+    check_collisions(p);
+    check_relay(p);
+    check_file(p, conf_line(p, CONF_SECTION_dns, 0, "trust-anchor"), "trust-anchor", c->dns.trust_anchor, false);
+    check_orders(p);
+}

@@ -1,0 +1,244 @@
+/* Every key of the configuration file, once. Structures, parser, wire form, manual page (doc/waypost.conf.5) and tests
+ * are expanded from this table.
+ *
+ * A section is a list of K(member, "key", type, "default", least, most, roles, "what it means"):
+ *   type     text, path, host (a domain name), words (a list), addresses (a list of IP addresses), hostport, secret_file,
+ *            number, size, time, flag, or one of the choices below
+ *   default  as it would stand in the file; "" for an optional key; NULL for one that must be given
+ *   least, most   for number, size (bytes), time (ms) and the length of a list
+ *   roles    the programs that are told of it, FROM(ROLE_…) bits; the supervisor always knows */
+#ifndef CONF_KEYS_H
+#define CONF_KEYS_H
+
+#include "ipc/role.h"
+
+#define CONF_EVERYBODY FROM_ANY
+#define CONF_FRONTS (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION) | FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
+
+#define CONF_MS INT64_C(1)
+#define CONF_SECOND (1000 * CONF_MS)
+#define CONF_MINUTE (60 * CONF_SECOND)
+#define CONF_HOUR (60 * CONF_MINUTE)
+#define CONF_DAY (24 * CONF_HOUR)
+#define CONF_KIB (UINT64_C(1) << 10)
+#define CONF_MIB (UINT64_C(1) << 20)
+#define CONF_GIB (UINT64_C(1) << 30)
+
+#ifndef LOCALSTATEDIR
+#define LOCALSTATEDIR "/var"
+#endif
+#ifndef RUNSTATEDIR
+#define RUNSTATEDIR "/run"
+#endif
+
+/* ---- choices: C(ENUM, "word") ---- */
+#define CONF_CHOICES_protocol(C) \
+    C(PROTOCOL_SMTP, "smtp") C(PROTOCOL_SUBMISSION, "submission") C(PROTOCOL_IMAP, "imap") C(PROTOCOL_POP3, "pop3")
+#define CONF_CHOICES_tls_mode(C) C(TLS_NONE, "none") C(TLS_STARTTLS, "starttls") C(TLS_IMPLICIT, "implicit")
+#define CONF_CHOICES_tls_version(C) C(TLS_1_2, "1.2") C(TLS_1_3, "1.3")
+#define CONF_CHOICES_log_to(C) C(LOG_STDERR, "stderr") C(LOG_SYSLOG, "syslog") C(LOG_JOURNAL, "journal")
+#define CONF_CHOICES_log_least(C) C(LOG_ERROR, "error") C(LOG_WARN, "warn") C(LOG_INFO, "info") C(LOG_DEBUG, "debug")
+#define CONF_CHOICES_relay_tls(C) \
+    C(RELAY_TLS_NEVER, "never") C(RELAY_TLS_MAY, "may") C(RELAY_TLS_MUST, "must") C(RELAY_TLS_IMPLICIT, "implicit")
+
+#define CONF_CHOICE_TYPES(T) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls)
+
+/* ---- the keys outside of any section ---- */
+#define CONF_KEYS_main(K) \
+    K(hostname, "hostname", host, "", 0, 0, CONF_EVERYBODY, \
+      "The name this server gives itself: in its greetings, in EHLO, in Received lines. Without it, the name " \
+      "of the machine.") \
+    K(state, "state", path, LOCALSTATEDIR "/lib/waypost", 0, 0, CONF_EVERYBODY, \
+      "The folder that holds everything worth keeping: the directory, the queue and the mail.") \
+    K(run, "run", path, RUNSTATEDIR "/waypost", 0, 0, 0, \
+      "The folder of the operators' socket.") \
+    K(log, "log", log_to, "stderr", 0, 0, CONF_EVERYBODY, \
+      "Where log lines go: stderr, syslog (/dev/log), or journal (stderr as journald reads it).") \
+    K(log_level, "log-level", log_least, "info", 0, 0, CONF_EVERYBODY, \
+      "The least important lines that are written: error, warn, info or debug.") \
+    K(stop_timeout, "stop-timeout", time, "30s", CONF_SECOND, CONF_HOUR, 0, \
+      "How long a program may take to finish what is in flight when it is stopped or replaced.")
+
+#define CONF_KEYS_listen(K) \
+    K(protocol, "protocol", protocol, NULL, 0, 0, CONF_FRONTS, \
+      "What is spoken there: smtp (mail from other servers), submission (mail of our users), imap or pop3.") \
+    K(address, "address", addresses, "0.0.0.0 ::", 1, 16, CONF_FRONTS, \
+      "The addresses to listen on.") \
+    K(port, "port", number, NULL, 1, 65535, CONF_FRONTS, \
+      "The port to listen on.") \
+    K(tls, "tls", tls_mode, "starttls", 0, 0, CONF_FRONTS, \
+      "none, starttls (offered inside the protocol), or implicit (from the first byte).") \
+    K(certificate, "certificate", path, "", 0, 0, 0, \
+      "The certificate chain of this listener, PEM. Without it, the one of the tls section.") \
+    K(key, "key", path, "", 0, 0, 0, \
+      "The private key of that certificate, PEM.") \
+    K(plaintext_login, "plaintext-login", flag, "no", 0, 0, CONF_FRONTS, \
+      "Allow logins without TLS. Only on a listener whose addresses are all loopback ones.")
+
+#define CONF_KEYS_tls(K) \
+    K(certificate, "certificate", path, "", 0, 0, 0, \
+      "The certificate chain of every listener that names none of its own, PEM.") \
+    K(key, "key", path, "", 0, 0, 0, \
+      "The private key of that certificate, PEM.") \
+    K(min_version, "min-version", tls_version, "1.2", 0, 0, CONF_FRONTS, \
+      "The oldest version of TLS that clients may speak: 1.2 or 1.3.")
+
+#define CONF_KEYS_smtp(K) \
+    K(instances, "instances", number, "1", 1, 16, 0, \
+      "How many processes serve each of the two roles, smtp and submission.") \
+    K(max_message_size, "max-message-size", size, "50M", 64 * CONF_KIB, 2 * CONF_GIB, CONF_EVERYBODY, \
+      "The largest message that is accepted, announced by SIZE (RFC 1870); also the largest IMAP APPEND.") \
+    K(max_recipients, "max-recipients", number, "1000", 100, 100000, FROM_SMTPD, \
+      "Recipients of one message (RFC 5321 section 4.5.3.1.8).") \
+    K(max_refused, "max-refused", number, "100", 1, 100000, FROM_SMTPD, \
+      "Refused recipients after which a session is closed.") \
+    K(max_command_line, "max-command-line", number, "2048", 1200, 65536, FROM_SMTPD, \
+      "Bytes of a command line (RFC 5321 section 4.5.3.1.4).") \
+    K(max_text_line, "max-text-line", number, "16384", 1000, 1048576, FROM_SMTPD, \
+      "Bytes of a line of content that are accepted. RFC 5321 section 4.5.3.1.6 asks for 1000; real mail has " \
+      "longer ones.") \
+    K(max_header, "max-header", size, "256K", 16 * CONF_KIB, 4 * CONF_MIB, FROM_SMTPD, \
+      "Bytes of a message's header section.") \
+    K(max_errors, "max-errors", number, "20", 1, 1000, FROM_SMTPD, \
+      "Wrong commands after which a session is closed.") \
+    K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_SUBMISSION), \
+      "Failed logins after which a session is closed.") \
+    K(max_transactions, "max-transactions", number, "1000", 1, 1000000, FROM_SMTPD, \
+      "Messages of one session.") \
+    K(max_connections, "max-connections", number, "1000", 1, 50000, FROM_SMTPD, \
+      "Sessions that each process serves at a time.") \
+    K(max_connections_per_client, "max-connections-per-client", number, "250", 1, 50000, FROM_SMTPD, \
+      "Of those, how many one client may have: an IPv4 address or an IPv6 /64.") \
+    K(command_timeout, "command-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
+      "How long a client may be silent between commands (RFC 5321 section 4.5.3.2.7).") \
+    K(data_timeout, "data-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
+      "How long a client may be silent within a message's content.")
+
+#define CONF_KEYS_imap(K) \
+    K(instances, "instances", number, "2", 1, 16, 0, \
+      "How many processes carry the IMAP connections.") \
+    K(max_connections, "max-connections", number, "2000", 1, 50000, FROM(ROLE_IMAPD), \
+      "Connections that each process carries at a time.") \
+    K(max_connections_each, "max-connections-each", number, "1000", 1, 50000, FROM(ROLE_IMAPD), \
+      "Connections of one client (an IPv4 address or an IPv6 /64) that each process carries at a time.") \
+    K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_IMAPD), \
+      "Failed logins after which a connection is closed.") \
+    K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_IMAPD), \
+      "How long a client may be silent before it has logged in.") \
+    K(idle_timeout, "idle-timeout", time, "31m", CONF_MINUTE, 7 * CONF_DAY, FROM(ROLE_IMAPD) | FROM(ROLE_ZYGOTE), \
+      "How long a client that has logged in may be silent; RFC 3501 section 5.4 asks for at least 30 minutes.")
+
+#define CONF_KEYS_pop3(K) \
+    K(instances, "instances", number, "1", 1, 16, 0, \
+      "How many processes carry the POP3 connections.") \
+    K(max_connections, "max-connections", number, "1000", 1, 50000, FROM(ROLE_POP3D), \
+      "Connections that each process carries at a time.") \
+    K(max_connections_each, "max-connections-each", number, "500", 1, 50000, FROM(ROLE_POP3D), \
+      "Connections of one client (an IPv4 address or an IPv6 /64) that each process carries at a time.") \
+    K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_POP3D), \
+      "Failed logins after which a connection is closed.") \
+    K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_POP3D), \
+      "How long a client may be silent before it has logged in.") \
+    K(idle_timeout, "idle-timeout", time, "10m", CONF_SECOND, CONF_DAY, FROM(ROLE_POP3D) | FROM(ROLE_ZYGOTE), \
+      "How long a client that has logged in may be silent; RFC 1939 section 3 asks for at least 10 minutes.")
+
+#define CONF_KEYS_queue(K) \
+    K(commit_wait, "commit-wait", time, "2ms", 0, CONF_SECOND, FROM(ROLE_QMGR), \
+      "How long a commit waits for others to share its disk write, while more than one session is in flight.") \
+    K(retry_min, "retry-min", time, "5m", CONF_SECOND, CONF_DAY, FROM(ROLE_QMGR), \
+      "The first wait after an attempt that failed for now.") \
+    K(retry_max, "retry-max", time, "4h", CONF_SECOND, 7 * CONF_DAY, FROM(ROLE_QMGR), \
+      "The longest wait between attempts; waits double up to it.") \
+    K(expire, "expire", time, "5d", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_QMGR), \
+      "How long a message is tried before it is returned (RFC 5321 section 4.5.4.1).") \
+    K(bounce_expire, "bounce-expire", time, "1d", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_QMGR), \
+      "The same for messages with a null sender.") \
+    K(delay_warning, "delay-warning", time, "4h", 0, 30 * CONF_DAY, FROM(ROLE_QMGR), \
+      "A sender is told when a recipient was not reached for this long and is tried further: if it asked for that " \
+      "(NOTIFY=DELAY of RFC 3461), or did not say and sent the message from here. 0 tells nobody.") \
+    K(max_active, "max-active", number, "20000", 10, 1000000, FROM(ROLE_QMGR), \
+      "Recipients that are held in memory for delivery.") \
+    K(destination_concurrency, "destination-concurrency", number, "20", 1, 1000, FROM(ROLE_QMGR), \
+      "Attempts under way to one destination, at most.") \
+    K(min_free, "min-free", size, "64M", 0, 1024 * CONF_GIB, FROM(ROLE_QMGR), \
+      "Mail is refused for now when the queue's disk has less room than this.")
+
+#define CONF_KEYS_relay(K) \
+    K(port, "port", number, "25", 1, 65535, FROM(ROLE_RELAY), \
+      "The port of other servers.") \
+    K(tls, "tls", relay_tls, "may", 0, 0, FROM(ROLE_RELAY), \
+      "never, may (when it is offered), must, or implicit (smarthost only: TLS from the first byte).") \
+    K(smarthost, "smarthost", hostport, "", 0, 0, FROM(ROLE_RELAY), \
+      "HOST or HOST:PORT that takes all mail to others, instead of asking DNS for MX.") \
+    K(smarthost_user, "smarthost-user", text, "", 0, 0, FROM(ROLE_RELAY), \
+      "The name to log in with there.") \
+    K(smarthost_password, "smarthost-password-file", secret_file, "", 0, 0, FROM(ROLE_RELAY), \
+      "A file whose first line is the password to log in with there.") \
+    K(concurrency, "concurrency", number, "200", 1, 10000, FROM(ROLE_RELAY) | FROM(ROLE_QMGR), \
+      "Connections to other servers at a time.") \
+    K(connect_timeout, "connect-timeout", time, "30s", CONF_SECOND, CONF_HOUR, FROM(ROLE_RELAY), \
+      "How long one address is tried before the next.") \
+    K(reply_timeout, "reply-timeout", time, "10m", CONF_SECOND, CONF_HOUR, FROM(ROLE_RELAY), \
+      "How long another server may take for one answer, when RFC 5321 section 4.5.3.2 grants more.") \
+    K(reuse_time, "reuse-time", time, "5s", 0, 5 * CONF_MINUTE, FROM(ROLE_RELAY), \
+      "How long a connection is kept after a message, for the next one to the same destination; 0 closes it at " \
+      "once.") \
+    K(reuse_messages, "reuse-messages", number, "100", 1, 100000, FROM(ROLE_RELAY), \
+      "Messages sent over one connection.") \
+    K(plaintext_login, "plaintext-login", flag, "no", 0, 0, FROM(ROLE_RELAY), \
+      "Log in to the smarthost even without TLS.") \
+    K(source, "source", addresses, "", 0, 2, FROM(ROLE_RELAY), \
+      "The addresses to connect from: at most one of IPv4 and one of IPv6.") \
+    K(ca_file, "ca-file", path, "", 0, 0, 0, \
+      "Certificates of the authorities that a smarthost's certificate must come from, PEM. With it, the name " \
+      "is checked too.")
+
+#define CONF_KEYS_dns(K) \
+    K(server, "server", words, "", 0, 8, FROM(ROLE_RELAY), \
+      "DNS servers to ask, ADDRESS or ADDRESS@PORT. Without it, those of /etc/resolv.conf.") \
+    K(trust_anchor, "trust-anchor", path, "", 0, 0, FROM(ROLE_RELAY), \
+      "A file with the trust anchors for DNSSEC, such as /usr/share/dns/root.key. Without it, answers are not " \
+      "validated.") \
+    K(local_zones, "local-zones", flag, "yes", 0, 0, FROM(ROLE_RELAY), \
+      "Answer .test, localhost, private reverse zones and the like without asking any server.") \
+    K(timeout, "timeout", time, "30s", CONF_SECOND, 10 * CONF_MINUTE, FROM(ROLE_RELAY), \
+      "How long one lookup may take.")
+
+#define CONF_KEYS_domain(K) \
+    K(hold, "hold", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
+      "Keep mail to recipients of this domain in the queue until hold is taken away.")
+
+#define CONF_KEYS_accounts(K) \
+    K(uid_first, "uid-first", number, "200000", 1000, 2000000000, FROM(ROLE_AUTHD) | FROM(ROLE_ZYGOTE), \
+      "The first of the uids that accounts get, when run as root.") \
+    K(uid_last, "uid-last", number, "299999", 1000, 2000000000, FROM(ROLE_AUTHD) | FROM(ROLE_ZYGOTE), \
+      "The last of them.") \
+    K(scram, "scram", flag, "no", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \
+      "Keep what SCRAM-SHA-256 needs (RFC 7677) beside the hash of each account's password, and offer it. With no, " \
+      "what was kept is deleted. Some clients then fail instead of using PLAIN: those of libsasl2 2.1 refuse 100000 " \
+      "iterations, and neomutt with libgsasl chooses SCRAM-SHA-256-PLUS without a channel binding.") \
+    K(idle_exit, "idle-exit", time, "60s", CONF_SECOND, CONF_DAY, FROM(ROLE_ZYGOTE), \
+      "How long an account's process stays when it has nothing to do.")
+
+/* ---- the sections: S(id, "word", ONE or MANY (with a name)) ---- */
+#define CONF_SECTIONS(S) \
+    S(main, "", ONE)     \
+    S(listen, "listen", MANY) \
+    S(tls, "tls", ONE)   \
+    S(smtp, "smtp", ONE) \
+    S(imap, "imap", ONE) \
+    S(pop3, "pop3", ONE) \
+    S(queue, "queue", ONE) \
+    S(relay, "relay", ONE) \
+    S(dns, "dns", ONE)   \
+    S(domain, "domain", MANY) \
+    S(accounts, "accounts", ONE)
+
+/* Keys that a running program can't follow: their programs are drained and started anew by a reload that changes them.
+ * R(section, member) */
+#define CONF_RESTARTS(R) \
+    R(dns, trust_anchor) R(dns, server) R(dns, local_zones) R(accounts, uid_first) R(accounts, uid_last)
+/* Keys that a reload can't change at all. */
+#define CONF_FIXED(R) R(main, state) R(main, run)
+
+#endif

@@ -1,0 +1,225 @@
+/* Every message between programs, declared once. Structure, encoder, decoder, name, permission check, deadline, documentation
+ * (doc/messages.md) and fuzz target are expanded from this list; see ipc/msg.h for what comes out.
+ *
+ * A field list is F_name(F), each field F(type, name, limit). Types: u8 u16 u32 u64 (little-endian on the wire, limit = the
+ * largest value allowed, 0 for any), text (no NUL, at most `limit` bytes), blob (any bytes, at most `limit`).
+ * A message is M(name, senders, descriptor, deadline, late): descriptor NOFD, FD (must come), MAYFD; deadline in ms for a request
+ * (0: a statement or an answer, nobody waits); late = what the asker does when no answer came in time or the peer went away:
+ *   DEFER  says 4xx at the door      REASK  asks again with its token    RETRY  the lease becomes a retry
+ *   CLOSE  ends that session         NONE   nothing waits
+ * Any message may answer a request: it then carries the request's id. */
+#ifndef IPC_MESSAGES_H
+#define IPC_MESSAGES_H
+
+#include "ipc/role.h"
+
+/* Limits that several messages share. */
+#define IPC_FRAME_MAX 65536      /* one datagram, header included */
+#define IPC_INLINE_MAX 49152     /* prefix and body together, when they travel in the frame */
+#define IPC_PREFIX_MAX 16384     /* what we add in front of a message */
+#define IPC_ADDRESS_MAX 1024     /* an address as given: local part 64 (RFC 5321 §4.5.3.1.1; more is accepted), domain 255, room for UTF-8 */
+#define IPC_QID_MAX 32
+#define IPC_TEXT_MAX 512
+
+/* ---- supervisor and its services (on the control channel, descriptor 3) ------------------------------------------------ */
+
+/* One line of the checked configuration: section instance, key, canonical value. Numbers travel as numbers. */
+#define F_setting(F) F(u32, generation, 0) F(u16, section, 0) F(u16, instance, 0) F(u16, key, 0) F(u64, number, 0) F(text, value, 4096)
+#define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
+/* A listening socket; `instance` names the `listen` section it belongs to. */
+#define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
+/* A certificate chain (what=0), private key (what=1) or relay client trust file (what=2), open for reading. Renewed ones come the same way. */
+#define F_cert_file(F) F(u16, instance, 0) F(u8, what, 2)
+/* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket. */
+#define F_resource(F) F(u8, what, 8)
+/* Our end of a fresh pair with that peer. The old pair, if any, is dead: every request open on it ends as GONE. */
+#define F_peer_end(F) F(u8, role, ROLE_COUNT - 1) F(u32, instance, 0)
+#define F_peer_gone(F) F(u8, role, ROLE_COUNT - 1) F(u32, instance, 0)
+/* Everything a service starts with has been sent: warm up, lock yourself in, answer ready or refused. */
+#define F_go(F) F(u8, as_root, 1) F(u32, uid, 0) F(u32, gid, 0) F(u32, instance, 0)
+/* sandbox: what of it is in place, for people. */
+#define F_ready(F) F(u32, generation, 0) F(text, sandbox, 80)
+#define F_refused(F) F(u32, generation, 0) F(text, why, IPC_TEXT_MAX)
+/* Reload: the settings of the new generation come first, then reload_ask; all ready → reload_switch to everybody, else reload_forget. */
+#define F_reload_ask(F) F(u32, generation, 0)
+#define F_reload_switch(F) F(u32, generation, 0)
+#define F_reload_forget(F) F(u32, generation, 0)
+/* Finish what is in flight, at most so long, then exit 0. */
+#define F_drain(F) F(u32, ms, 0)
+/* An operator's connection for this service, with the caller's uid. */
+#define F_admin_peer(F) F(u32, uid, 0)
+/* That channel went down, by a bad frame or because the peer died: please a fresh pair (an mda asks the zygote). epoch: how many ends of it we have had, so that
+ * the supervisor knows whether a fresh one is on its way already. It takes its time when this repeats. */
+#define F_pair_lost(F) F(u8, role, ROLE_COUNT - 1) F(u32, instance, 0) F(u32, epoch, 0)
+/* The service could not write its log: please connect resource 1 again, which is the same socket for all. */
+#define F_log_lost(F)
+
+/* ---- authd: who is who -------------------------------------------------------------------------------------------------- */
+
+/* Is this recipient welcome? session: the login session (0: none). Answer: verdict. */
+#define F_rcpt_check(F) F(u64, session, 0) F(text, address, IPC_ADDRESS_MAX) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0)
+/* May that session use this reverse-path? Asked by smtpd(submission) at MAIL, and by qmgr at commit (with the front's instance). */
+#define F_sender_check(F) F(u32, instance, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX)
+/* kind: 2 welcome, 4 later, 5 refused, with the reply; account: whose session it is (sender_check); relayed: the recipient is not ours. */
+#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, why, IPC_TEXT_MAX)
+/* Who receives mail for this address now? Answers: expand_item for each target (answer flag set, same id), then expand_end. */
+#define F_expand(F) F(text, address, IPC_ADDRESS_MAX) F(u8, depth, 255)
+/* kind: 1 an account here (account, mailbox detail), 2 another address (ask again, depth + 1), 3 elsewhere (relay by domain). */
+#define F_expand_item(F) F(u8, kind, 3) F(u32, account, 0) F(text, address, IPC_ADDRESS_MAX) F(text, detail, 255)
+/* With items: kind 2. None: kind 4 or 5 and why. held: the domain is held by its configuration. */
+#define F_expand_end(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, held, 1) F(u32, count, 0) F(text, why, IPC_TEXT_MAX)
+
+/* A login begins. session: chosen by the front, unique on its channel. exporter, end_point: what names its TLS session (RFC 9266, RFC 5929),
+ * empty where there is no such thing. Answers: auth_challenge or auth_result. */
+#define F_auth_begin(F) F(u64, session, 0) F(u8, protocol, 4) F(text, mechanism, 32) F(text, remote, 64) F(u8, tls, 1) F(u8, has_initial, 1) F(blob, initial, 12288) F(blob, exporter, 64) F(blob, end_point, 64)
+#define F_auth_step(F) F(u64, session, 0) F(blob, response, 12288)
+#define F_auth_challenge(F) F(blob, challenge, 12288)
+/* kind: 2 in (login is the account's canonical address), 4 later, 5 no. code/subject/detail are for SMTP. */
+#define F_auth_result(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(text, login, 320) F(text, why, IPC_TEXT_MAX)
+/* The client cancelled, or the session ended: authd forgets it. */
+#define F_auth_forget(F) F(u64, session, 0)
+/* The session proved who it is and wants its mailbox: the descriptor is the far end of its byte stream. Only then will authd pass it
+ * on. tag: the IMAP tag to answer; text: what the front already read behind the login; remote, tls: for the log and STATUS. */
+#define F_attach(F) F(u64, session, 0) F(u8, protocol, 4) F(text, tag, 256) F(text, remote, 64) F(u8, tls, 1) F(blob, early, 32768)
+/* authd to mda: the same without a session: the account is the process itself. Answer: attached. */
+#define F_attach_mda(F) F(u8, protocol, 4) F(text, login, 320) F(text, tag, 256) F(text, remote, 64) F(u8, tls, 1) F(blob, early, 32768)
+/* kind 2: the mda has the stream and will answer the tag. Otherwise the front answers. */
+#define F_attached(F) F(u8, kind, 5) F(text, why, IPC_TEXT_MAX)
+
+/* ---- mda processes ------------------------------------------------------------------------------------------------------- */
+
+/* authd to zygote: fork one. Answer: mda_started, after both ends have gone out (to authd as mda_end, to qmgr as mda_end). */
+#define F_mda_fork(F) F(u32, account, 0) F(u32, uid, 0) F(text, login, 320)
+#define F_mda_started(F) F(u32, account, 0) F(u8, kind, 5) F(text, why, IPC_TEXT_MAX)
+#define F_mda_end(F) F(u32, account, 0)
+#define F_mda_gone(F) F(u32, account, 0)
+/* qmgr to authd: see that this account's mda runs. Answer: mda_started. */
+#define F_mda_want(F) F(u32, account, 0)
+/* mda to authd: nothing to do here; may I go? Answer: mda_leave (go=1: yes, no attach is on its way and none will come). */
+#define F_mda_idle(F) F(u32, sessions, 0)
+#define F_mda_leave(F) F(u8, go, 1)
+/* mda to authd: what the account uses (on crossing a mark). */
+#define F_usage(F) F(u64, bytes, 0) F(u64, messages, 0)
+/* authd to mda, when the account is disabled or removed: end its sessions; purge=1: delete the store, then leave. Answer: mda_leave. */
+#define F_mda_evict(F) F(u8, purge, 1)
+
+/* ---- into the queue ------------------------------------------------------------------------------------------------------ */
+
+/* One transaction of a sender: msg_begin, msg_rcpt for each recipient, then msg_commit (a request). txn: chosen by the sender, unique
+ * on its channel. Nothing is remembered of a transaction whose commit did not come; msg_abort drops it. Both are statements. */
+#define F_msg_begin(F) F(u64, txn, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX) F(text, helo, 255) F(text, remote, 64) \
+    F(u8, body_8bit, 2) F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2)
+#define F_msg_rcpt(F) F(u64, txn, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
+#define F_msg_abort(F) F(u64, txn, 0)
+/* Content larger than IPC_INLINE_MAX: asks for the spool file. Answer: spool_file with a descriptor open for writing, or not_queued. */
+#define F_spool_open(F) F(u64, txn, 0) F(u64, size_hint, 0)
+#define F_spool_file(F) F(text, qid, IPC_QID_MAX)
+/* token: 16 random bytes. header_bytes: length of the header section in prefix + body. With spooled=1 prefix and body are empty, the
+ * file holds prefix then body and its writer has synced it. sessions: how many the sender has open, so that the queue knows whether it is
+ * worth while to wait for others before it goes to the disk (0, 1: it never waits). Answers: queued or not_queued. */
+#define F_msg_commit(F) F(u64, txn, 0) F(u32, sessions, 0) F(blob, token, 16) F(u64, size, 0) F(u32, header_bytes, 0) F(text, message_id, 998) F(u8, spooled, 1) \
+    F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
+#define F_queued(F) F(text, qid, IPC_QID_MAX)
+#define F_not_queued(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX)
+/* After qmgr came back: was this commit made? Answer: queued, or not_queued. */
+#define F_token_ask(F) F(blob, token, 16)
+/* qmgr to smtpd: whether it can take mail now (0: disk full or the like; MAIL is answered 452 4.3.1). */
+#define F_queue_state(F) F(u8, open, 1) F(text, why, IPC_TEXT_MAX)
+
+/* ---- out of the queue ---------------------------------------------------------------------------------------------------- */
+
+/* qmgr to relay: one attempt for one destination: attempt, attempt_rcpt for each recipient, attempt_go. Answers come as rcpt_report for
+ * each recipient and one attempt_report, which alone is final. The content is in attempt_go, or its descriptor (read-only, prefix then body). */
+#define F_attempt(F) F(u64, lease, 0) F(text, qid, IPC_QID_MAX) F(text, domain, 255) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_8bit, 2) \
+    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2)
+#define F_attempt_rcpt(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
+#define F_attempt_go(F) F(u64, lease, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
+/* remote, tls: the host that said so, as in attempt_report; empty when none did. tells: it took over what the sender asked of
+ * notifications (RFC 3461 §5.2.1). */
+#define F_rcpt_report(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) \
+    F(text, remote, 320) F(text, tls, 100) F(u8, tells, 1)
+/* remote: host[address] that answered; tls: "TLSv1.3 CIPHER" or empty; took: ms. unreached=1: no host could be talked to (counts for the destination). */
+#define F_attempt_report(F) F(u64, lease, 0) F(u8, unreached, 1) F(text, remote, 320) F(text, tls, 100) F(u32, took, 0)
+
+/* qmgr to mda: one recipient of one message. prefix+body inline, or the content's descriptor. delivered_to: for the header and the loop
+ * check. Answer: delivered. A repeated (qid, rcpt) is answered "already there". */
+#define F_deliver(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, qid, IPC_QID_MAX) F(text, sender, IPC_ADDRESS_MAX) F(text, delivered_to, IPC_ADDRESS_MAX) \
+    F(text, detail, 255) F(u64, received, 0) F(u64, size, 0) F(u32, header_bytes, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
+#define F_delivered(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, already, 1) F(text, why, IPC_TEXT_MAX)
+
+/* ---- operators ----------------------------------------------------------------------------------------------------------- */
+
+/* waypost to a service: the arguments, one each, then the command. */
+#define F_adm_arg(F) F(text, value, 16384)
+#define F_adm_go(F) F(text, command, 64)
+/* A row is cells, then adm_row. kind: 0 text, 1 number, 2 yes/no, 3 time (ms since 1970, 0 = none), 4 bytes. */
+#define F_adm_cell(F) F(u8, kind, 4) F(text, name, 64) F(u64, number, 0) F(text, value, 32768)
+#define F_adm_row(F)
+/* status: exit code for scripts (0 done, 1 failed, 2 usage, 3 no such thing, 4 try later). */
+#define F_adm_end(F) F(u8, status, 255) F(text, message, 4096)
+
+#define MESSAGES(M)                                                    \
+    M(setting, FROM_SUPERVISOR, NOFD, 0, NONE)                         \
+    M(settings_end, FROM_SUPERVISOR, NOFD, 0, NONE)                    \
+    M(listener, FROM_SUPERVISOR, FD, 0, NONE)                          \
+    M(cert_file, FROM_SUPERVISOR, FD, 0, NONE)                         \
+    M(resource, FROM_SUPERVISOR, FD, 0, NONE)                          \
+    M(peer_end, FROM_SUPERVISOR | FROM(ROLE_ZYGOTE), FD, 0, NONE)      \
+    M(peer_gone, FROM_SUPERVISOR | FROM(ROLE_ZYGOTE), NOFD, 0, NONE)   \
+    M(go, FROM_SUPERVISOR, NOFD, 0, NONE)                              \
+    M(ready, FROM_SERVICE, NOFD, 0, NONE)                              \
+    M(refused, FROM_SERVICE, NOFD, 0, NONE)                            \
+    M(reload_ask, FROM_SUPERVISOR, NOFD, 0, NONE)                      \
+    M(reload_switch, FROM_SUPERVISOR, NOFD, 0, NONE)                   \
+    M(reload_forget, FROM_SUPERVISOR, NOFD, 0, NONE)                   \
+    M(drain, FROM_SUPERVISOR | FROM(ROLE_ZYGOTE), NOFD, 0, NONE)       \
+    M(admin_peer, FROM_SUPERVISOR, FD, 0, NONE)                        \
+    M(pair_lost, FROM_SERVICE | FROM(ROLE_MDA), NOFD, 0, NONE)                          \
+    M(log_lost, FROM_SERVICE, NOFD, 0, NONE)                           \
+    M(rcpt_check, FROM_SMTPD, NOFD, 10000, DEFER)                      \
+    M(sender_check, FROM(ROLE_SUBMISSION) | FROM(ROLE_QMGR), NOFD, 10000, DEFER) \
+    M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \
+    M(expand, FROM(ROLE_QMGR), NOFD, 30000, RETRY)                     \
+    M(expand_item, FROM(ROLE_AUTHD), NOFD, 0, NONE)                    \
+    M(expand_end, FROM(ROLE_AUTHD), NOFD, 0, NONE)                     \
+    M(auth_begin, FROM_LOGIN, NOFD, 30000, DEFER)                      \
+    M(auth_step, FROM_LOGIN, NOFD, 30000, DEFER)                       \
+    M(auth_challenge, FROM(ROLE_AUTHD), NOFD, 0, NONE)                 \
+    M(auth_result, FROM(ROLE_AUTHD), NOFD, 0, NONE)                    \
+    M(auth_forget, FROM_LOGIN, NOFD, 0, NONE)                          \
+    M(attach, FROM_FRONT, FD, 30000, CLOSE)                            \
+    M(attach_mda, FROM(ROLE_AUTHD), FD, 25000, CLOSE)                  \
+    M(attached, FROM(ROLE_AUTHD) | FROM(ROLE_MDA), NOFD, 0, NONE)      \
+    M(mda_fork, FROM(ROLE_AUTHD), NOFD, 20000, RETRY)                  \
+    M(mda_started, FROM(ROLE_ZYGOTE) | FROM(ROLE_AUTHD), NOFD, 0, NONE) \
+    M(mda_end, FROM(ROLE_ZYGOTE), FD, 0, NONE)                         \
+    M(mda_gone, FROM(ROLE_ZYGOTE), NOFD, 0, NONE)                      \
+    M(mda_want, FROM(ROLE_QMGR), NOFD, 25000, RETRY)                   \
+    M(mda_idle, FROM(ROLE_MDA), NOFD, 10000, NONE)                     \
+    M(mda_leave, FROM(ROLE_AUTHD) | FROM(ROLE_MDA), NOFD, 0, NONE)     \
+    M(usage, FROM(ROLE_MDA), NOFD, 0, NONE)                            \
+    M(mda_evict, FROM(ROLE_AUTHD), NOFD, 60000, NONE)                  \
+    M(msg_begin, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 0, NONE)           \
+    M(msg_rcpt, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 0, NONE)            \
+    M(msg_abort, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 0, NONE)           \
+    M(spool_open, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 30000, DEFER)     \
+    M(spool_file, FROM(ROLE_QMGR), FD, 0, NONE)                        \
+    M(msg_commit, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 60000, REASK)     \
+    M(queued, FROM(ROLE_QMGR), NOFD, 0, NONE)                          \
+    M(not_queued, FROM(ROLE_QMGR), NOFD, 0, NONE)                      \
+    M(token_ask, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 60000, DEFER)      \
+    M(queue_state, FROM(ROLE_QMGR), NOFD, 0, NONE)                     \
+    M(attempt, FROM(ROLE_QMGR), NOFD, 0, NONE)                         \
+    M(attempt_rcpt, FROM(ROLE_QMGR), NOFD, 0, NONE)                    \
+    M(attempt_go, FROM(ROLE_QMGR), MAYFD, 0, NONE)                     \
+    M(rcpt_report, FROM(ROLE_RELAY), NOFD, 0, NONE)                    \
+    M(attempt_report, FROM(ROLE_RELAY), NOFD, 0, NONE)                 \
+    M(deliver, FROM(ROLE_QMGR), MAYFD, 300000, RETRY)                  \
+    M(delivered, FROM(ROLE_MDA), NOFD, 0, NONE)                        \
+    M(adm_arg, FROM(ROLE_ADMIN), NOFD, 0, NONE)                        \
+    M(adm_go, FROM(ROLE_ADMIN), NOFD, 0, NONE)                         \
+    M(adm_cell, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)         \
+    M(adm_row, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)          \
+    M(adm_end, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)
+
+#endif

@@ -1,0 +1,12 @@
+/* What tls.c shows to stream_tls.c; nobody else includes it. */
+#ifndef NET_TLS_IMPL_H
+#define NET_TLS_IMPL_H
+
+#include <openssl/ssl.h>
+
+#include "net/tls.h"
+
+SSL_CTX *tls_ctx_ssl(struct tls_ctx *c);
+bool tls_ctx_verifies(const struct tls_ctx *c);
+
+#endif

@@ -1,0 +1,564 @@
+/* Into the queue: transactions of smtpd and mda. Nothing of a transaction is on disk before its commit, except the
+ * spool file that its sender fills; nothing is answered before it is. RFC5321:4.2.5, RFC5321:6.1. The account of a
+ * submission is authd's word, never smtpd's. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "qmgr/qmgr.h"
+
+#define TXNS_MAX 20000 /* open on one channel */
+#define TXN_RCPTS_MAX 100000
+#define SESSIONS_FRESH_MS 1000 /* how long a sender's count of sessions is believed */
+#define ROOM_LOOK_MS 250
+#define ROOM_AGAIN_MS 1000
+
+enum checked { CHECK_NONE, CHECK_ASKED, CHECK_GOOD, CHECK_REFUSED, CHECK_LATER };
+
+struct senders {
+    struct link link;
+    struct chan *chan;
+    struct idmap txns;
+    unsigned sessions;
+    int64_t sessions_at;
+};
+
+struct txn {
+    struct qmgr *q;
+    struct senders *from;
+    uint64_t id;
+    struct message *msg;
+    struct link rcpts;
+    unsigned count;
+    enum checked checked;
+    uint64_t ask;
+    struct outcome refusal;
+    bool too_many;
+    bool spooled;       /* its file was opened */
+    uint64_t commit_id; /* the request that waits for authd */
+    char token[QUEUE_TOKEN_BYTES];
+};
+
+/* A commit on its way; what it holds has been taken out of the transaction. */
+struct accepting {
+    struct queue_accept accept;
+    struct qmgr *q;
+    struct message *msg;
+    struct rcpt **rcpts;
+    struct senders *from; /* NULL: its channel went away */
+    struct link link;     /* nothing is done with it but finding it when the channel goes */
+    uint32_t epoch;
+    uint64_t commit_id;
+    char token[QUEUE_TOKEN_BYTES];
+};
+
+struct asking {
+    struct queue_token token;
+    struct qmgr *q;
+    struct senders *from;
+    struct link link;
+    uint32_t epoch;
+    uint64_t id;
+};
+
+static struct link in_flight = LIST_INIT(in_flight), questions = LIST_INIT(questions);
+
+/* ---- answers ---- */
+
+static void say_queued(struct senders *from, uint32_t epoch, uint64_t id, uint64_t message)
+{
+    struct qid_text qid = qid_text(message);
+    struct msg m = {.type = MSG_queued, .queued = {.qid = span_of(qid.text)}};
+    if (from)
+        chan_answer(from->chan, epoch, id, &m, -1);
+}
+
+static void say_not_queued(struct senders *from, uint32_t epoch, uint64_t id, const struct outcome *o)
+{
+    struct msg m = {
+        .type = MSG_not_queued,
+        .not_queued = {
+            .kind = o->kind, .code = o->code, .subject = o->subject, .detail = o->detail, .why = span_of(o->text)}};
+    if (from)
+        chan_answer(from->chan, epoch, id, &m, -1);
+}
+
+static struct outcome no_room(const struct qmgr *q)
+{
+    return outcome_make(OUTCOME_RETRY, 452, 3, 1, "%s",
+                        q->open ? "Insufficient system storage, try again later" : q->closed_why);
+}
+
+/* ---- the door ---- */
+
+static void tell_door(struct qmgr *q, struct senders *s)
+{
+    struct msg m = {.type = MSG_queue_state,
+                    .queue_state = {.open = q->open, .why = q->open ? SPAN("") : span_of(q->closed_why)}};
+    chan_say(s->chan, &m, -1);
+}
+
+static void set_door(struct qmgr *q, bool open, const char *why)
+{
+    if (q->open == open)
+        return;
+    q->open = open;
+    snprintf(q->closed_why, sizeof q->closed_why, "%s", why);
+    if (open)
+        LOGI("queue-open");
+    else
+        LOGE("queue-closed", KVT("why", why));
+    LIST_EACH(&q->sender_list, l)
+    tell_door(q, container_of(l, struct senders, link));
+    if (!open)
+        timer_start(q->room_timer, ROOM_AGAIN_MS);
+}
+
+void accept_close(struct qmgr *q, const char *why)
+{
+    set_door(q, false, why);
+    q->room_looked = loop_now(q->loop); /* not open again before the next look */
+}
+
+static void look_for_room(struct qmgr *q)
+{
+    uint64_t bytes;
+    bool files;
+    q->room_looked = loop_now(q->loop);
+    if (queue_room(q->queue, &bytes, &files))
+        return;
+    if (bytes < q->conf->queue.min_free)
+        set_door(q, false, "Insufficient system storage, try again later");
+    else if (!files)
+        set_door(q, false, "No more files can be made here, try again later");
+    else
+        set_door(q, true, "");
+}
+
+static void on_room_timer(void *ctx)
+{
+    struct qmgr *q = ctx;
+    look_for_room(q);
+    if (!q->open)
+        timer_start(q->room_timer, ROOM_AGAIN_MS);
+}
+
+void accept_init(struct qmgr *q)
+{
+    q->open = true;
+    q->room_timer = timer_new(q->loop, on_room_timer, q);
+    look_for_room(q);
+}
+
+static bool door_open(struct qmgr *q)
+{
+    if (q->open && loop_now(q->loop) - q->room_looked > ROOM_LOOK_MS)
+        look_for_room(q);
+    return q->open;
+}
+
+/* ---- senders ---- */
+
+static struct senders *senders_of(struct qmgr *q, struct chan *c)
+{
+    LIST_EACH(&q->sender_list, l)
+    {
+        struct senders *s = container_of(l, struct senders, link);
+        if (s->chan == c)
+            return s;
+    }
+    struct senders *s = mem_alloc(sizeof *s);
+    s->chan = c;
+    list_add_head(&q->sender_list, &s->link);
+    return s;
+}
+
+static void count_sessions(struct qmgr *q, struct senders *s, unsigned sessions)
+{
+    int64_t now = loop_now(q->loop);
+    unsigned all = 0;
+    s->sessions = sessions;
+    s->sessions_at = now;
+    LIST_EACH(&q->sender_list, l)
+    {
+        const struct senders *other = container_of(l, struct senders, link);
+        if (now - other->sessions_at < SESSIONS_FRESH_MS)
+            all += other->sessions;
+    }
+    queue_senders(q->queue, all);
+}
+
+static void txn_free(struct txn *t)
+{
+    idmap_del(&t->from->txns, t->id);
+    if (t->ask)
+        chan_forget(service_chan(t->q->service, ROLE_AUTHD, 0), t->ask);
+    if (t->msg && t->spooled)
+        queue_spool_remove(t->q->queue, t->msg->m.id);
+    if (t->msg)
+        message_unref(t->msg);
+    mem_free(&t);
+}
+
+static void drop_transactions(struct senders *s)
+{
+    uint64_t key;
+    void *v;
+    for (size_t at = 0; idmap_next(&s->txns, &at, &key, &v); at = 0)
+        txn_free(v);
+}
+
+void accept_peer_changed(struct qmgr *q, struct chan *c, bool gone)
+{
+    struct senders *s = senders_of(q, c);
+    drop_transactions(s);
+    if (!gone) {
+        if (chan_is_up(c) && !q->open)
+            tell_door(q, s);
+        return;
+    }
+    LIST_EACH(&in_flight, l)
+    if (container_of(l, struct accepting, link)->from == s)
+        container_of(l, struct accepting, link)->from = NULL;
+    LIST_EACH(&questions, l)
+    if (container_of(l, struct asking, link)->from == s)
+        container_of(l, struct asking, link)->from = NULL;
+    list_del(&s->link);
+    idmap_free(&s->txns);
+    mem_free(&s);
+}
+
+/* ---- a transaction ---- */
+
+static enum queue_origin origin_of(enum role r)
+{
+    return r == ROLE_MX ? QUEUE_FROM_OUTSIDE : r == ROLE_SUBMISSION ? QUEUE_FROM_SUBMISSION : QUEUE_FROM_ACCOUNT;
+}
+
+static void commit_go(struct txn *t);
+
+static void on_verdict(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    struct txn *t = ctx;
+    (void)c;
+    t->ask = 0;
+    if (fd >= 0)
+        close(fd);
+    if (why != CHAN_ANSWERED || m->type != MSG_verdict) {
+        t->checked = CHECK_LATER;
+        t->refusal = outcome_make(OUTCOME_RETRY, 451, 3, 0, "Your login can't be checked just now, try again later");
+    } else if (m->verdict.kind == OUTCOME_DONE) {
+        t->checked = CHECK_GOOD;
+        t->msg->m.account = m->verdict.account;
+    } else {
+        const struct msg_verdict *v = &m->verdict;
+        t->checked = v->kind == OUTCOME_RETRY ? CHECK_LATER : CHECK_REFUSED;
+        t->refusal = outcome_make(v->kind == OUTCOME_RETRY ? OUTCOME_RETRY : OUTCOME_FAILED, v->code ? v->code : 550u,
+                                  v->subject, v->detail, "%.*s", SPANV(v->why));
+    }
+    if (t->commit_id)
+        commit_go(t);
+}
+
+static void check_sender(struct txn *t, const struct msg_msg_begin *b)
+{
+    enum role role = chan_peer(t->from->chan);
+    t->checked = CHECK_GOOD;
+    if (role != ROLE_SUBMISSION)
+        return;
+    t->checked = CHECK_REFUSED;
+    t->refusal = outcome_make(OUTCOME_FAILED, 530, 7, 0, "Authentication required");
+    if (b->session == 0)
+        return;
+    struct msg m = {
+        .type = MSG_sender_check,
+        .sender_check = {.instance = chan_instance(t->from->chan), .session = b->session, .sender = b->sender}};
+    t->ask = chan_ask(service_chan(t->q->service, ROLE_AUTHD, 0), &m, -1, on_verdict, t);
+    t->checked = t->ask ? CHECK_ASKED : CHECK_REFUSED;
+}
+
+static void on_begin(struct qmgr *q, struct senders *from, const struct msg_msg_begin *b)
+{
+    struct txn *t = idmap_get(&from->txns, b->txn);
+    if (t) {
+        LOGW("transaction-repeated", KVT("peer", role_name(chan_peer(from->chan))));
+        txn_free(t);
+    }
+    if (from->txns.count >= TXNS_MAX)
+        return; /* its commit will not be known, and be refused for now */
+    t = mem_alloc(sizeof *t);
+    *t = (struct txn){.q = q, .from = from, .id = b->txn, .msg = message_new(q, 0)};
+    list_init(&t->rcpts);
+    struct queue_message *m = &t->msg->m;
+    struct arena *a = &t->msg->arena;
+    m->sender = arena_dup(a, b->sender);
+    m->helo = arena_dup(a, b->helo);
+    m->remote = arena_dup(a, b->remote);
+    m->envid = arena_dup(a, b->envid);
+    m->body_8bit = b->body_8bit;
+    m->smtputf8 = b->smtputf8;
+    m->ret = b->ret;
+    m->origin = origin_of(chan_peer(from->chan));
+    if (m->origin == QUEUE_FROM_ACCOUNT)
+        m->account = chan_instance(from->chan);
+    idmap_put(&from->txns, t->id, t);
+    check_sender(t, b);
+}
+
+static void on_rcpt(struct senders *from, const struct msg_msg_rcpt *m)
+{
+    struct txn *t = idmap_get(&from->txns, m->txn);
+    if (!t)
+        return;
+    if (t->count >= TXN_RCPTS_MAX) {
+        t->too_many = true;
+        return;
+    }
+    struct rcpt *r = rcpt_new(t->msg);
+    r->r.address = arena_dup(&t->msg->arena, m->address);
+    r->r.orcpt = arena_dup(&t->msg->arena, m->orcpt);
+    r->r.notify = m->notify;
+    list_add_tail(&t->rcpts, &r->link);
+    t->count++;
+}
+
+static void on_spool_open(struct qmgr *q, struct senders *from, const struct msg *m)
+{
+    struct txn *t = idmap_get(&from->txns, m->spool_open.txn);
+    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not known, try again later");
+    struct err err;
+    uint32_t epoch = chan_epoch(from->chan);
+    int fd = -1;
+    if (t && !door_open(q)) {
+        o = no_room(q);
+    } else if (t && !t->spooled) {
+        t->msg->m.id = queue_ids(q->queue, 1);
+        fd = queue_spool_create(q->queue, t->msg->m.id, &err);
+        t->spooled = fd >= 0;
+        o = no_room(q);
+        if (fd < 0)
+            LOGE("spool-open", KVT("why", err.text));
+    }
+    if (fd < 0) {
+        say_not_queued(from, epoch, m->id, &o);
+        return;
+    }
+    struct qid_text qid = qid_text(t->msg->m.id);
+    chan_answer(from->chan, epoch, m->id,
+                &(struct msg){.type = MSG_spool_file, .spool_file = {.qid = span_of(qid.text)}}, fd);
+    close(fd);
+}
+
+/* ---- the commit ---- */
+
+static void log_queued(const struct accepting *a)
+{
+    const struct queue_message *m = &a->msg->m;
+    struct qid_text qid = msg_qid(a->msg);
+    LOGI("queued", KVT("qid", qid.text), KVS("from", m->sender), KVU("recipients", a->accept.count),
+         KVU("size", m->size), KVU("account", m->account), KVS("message_id", m->message_id));
+}
+
+static void accepting_free(struct accepting *a)
+{
+    struct qmgr *q = a->q;
+    list_del(&a->link);
+    q->accepting--;
+    message_unref(a->msg);
+    mem_free(&a->rcpts);
+    mem_free(&a);
+    qmgr_quiet(q);
+}
+
+static void refuse_accepted(struct accepting *a)
+{
+    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The content did not arrive whole, try again later");
+    if (!a->accept.damaged) {
+        accept_close(a->q, a->accept.request.fail == QUEUE_FULL ? "Insufficient system storage, try again later"
+                                                                : "The queue can't write, try again later");
+        o = no_room(a->q);
+    }
+    if (a->msg->m.spooled)
+        queue_spool_remove(a->q->queue, a->msg->m.id);
+    say_not_queued(a->from, a->epoch, a->commit_id, &o);
+}
+
+static void on_accepted(struct queue_request *r)
+{
+    struct accepting *a = container_of(container_of(r, struct queue_accept, request), struct accepting, accept);
+    if (r->fail != QUEUE_OK || a->accept.damaged) {
+        refuse_accepted(a);
+    } else if (a->accept.duplicate_of) {
+        if (a->msg->m.spooled)
+            queue_spool_remove(a->q->queue, a->msg->m.id);
+        say_queued(a->from, a->epoch, a->commit_id, a->accept.duplicate_of);
+    } else {
+        log_queued(a);
+        say_queued(a->from, a->epoch, a->commit_id, a->msg->m.id);
+        for (size_t i = 0; i < a->accept.count; i++)
+            activate(a->q, a->rcpts[i]);
+    }
+    accepting_free(a);
+}
+
+static void submit(struct txn *t)
+{
+    struct qmgr *q = t->q;
+    struct message *msg = t->msg;
+    struct accepting *a = mem_alloc(sizeof *a);
+    struct queue_recipient *rows = arena_alloc(&msg->arena, t->count * sizeof *rows);
+    uint64_t ids = queue_ids(q->queue, (uint64_t)t->count + (t->spooled ? 0 : 1));
+    size_t n = 0;
+    if (!t->spooled)
+        msg->m.id = ids++;
+    msg->m.received = qmgr_wall(q);
+    *a = (struct accepting){
+        .q = q, .msg = msg, .from = t->from, .epoch = chan_epoch(t->from->chan), .commit_id = t->commit_id};
+    memcpy(a->token, t->token, sizeof a->token);
+    a->rcpts = mem_array(t->count, sizeof *a->rcpts);
+    LIST_EACH(&t->rcpts, l)
+    {
+        struct rcpt *r = container_of(l, struct rcpt, link);
+        list_del(l);
+        r->r.id = ids++;
+        r->r.state = QUEUE_WAITING;
+        r->r.next = msg->m.received;
+        a->rcpts[n] = r;
+        rows[n++] = r->r;
+    }
+    a->accept = (struct queue_accept){
+        .request.done = on_accepted, .message = &msg->m, .recipients = rows, .count = n, .token = a->token};
+    list_add_tail(&in_flight, &a->link);
+    q->accepting++;
+    t->msg = NULL; /* the reference is the commit's now, and so is the file */
+    txn_free(t);
+    queue_accept(q->queue, &a->accept);
+}
+
+static bool sizes_agree(const struct txn *t, const struct msg_msg_commit *c)
+{
+    uint64_t given = (uint64_t)c->prefix.n + c->body.n;
+    if (c->token.n != QUEUE_TOKEN_BYTES || c->header_bytes > c->size || (c->spooled != 0) != t->spooled)
+        return false;
+    return c->spooled ? given == 0 : given == c->size && given <= IPC_INLINE_MAX;
+}
+
+/* authd has spoken. */
+static void commit_go(struct txn *t)
+{
+    struct outcome o = t->refusal;
+    if (t->checked == CHECK_ASKED)
+        return;
+    if (t->checked == CHECK_GOOD) {
+        if (door_open(t->q)) {
+            submit(t);
+            return;
+        }
+        o = no_room(t->q);
+    }
+    say_not_queued(t->from, chan_epoch(t->from->chan), t->commit_id, &o);
+    txn_free(t);
+}
+
+static void on_commit(struct qmgr *q, struct senders *from, const struct msg *m)
+{
+    const struct msg_msg_commit *c = &m->msg_commit;
+    struct txn *t = idmap_get(&from->txns, c->txn);
+    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not known, try again later");
+    count_sessions(q, from, c->sessions);
+    if (t && t->too_many)
+        o = outcome_make(OUTCOME_RETRY, 452, 5, 3, "Too many recipients");
+    else if (t && (t->count == 0 || t->commit_id || !sizes_agree(t, c)))
+        o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not complete");
+    else if (t) {
+        t->commit_id = m->id;
+        memcpy(t->token, c->token.p, sizeof t->token);
+        t->msg->m.size = c->size;
+        t->msg->m.header_bytes = c->header_bytes;
+        t->msg->m.message_id = arena_dup(&t->msg->arena, c->message_id);
+        t->msg->m.spooled = t->spooled;
+        if (!t->spooled)
+            message_keep_content(t->msg, c->prefix, c->body);
+        commit_go(t);
+        return;
+    }
+    say_not_queued(from, chan_epoch(from->chan), m->id, &o);
+    if (t && !t->commit_id)
+        txn_free(t);
+}
+
+/* ---- the token ---- */
+
+static void on_token(struct queue_request *r)
+{
+    struct asking *k = container_of(container_of(r, struct queue_token, request), struct asking, token);
+    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0,
+                                    r->fail == QUEUE_OK ? "The message was not queued, try again later"
+                                                        : "The queue can't be read just now, try again later");
+    if (r->fail == QUEUE_OK && k->token.message)
+        say_queued(k->from, k->epoch, k->id, k->token.message);
+    else
+        say_not_queued(k->from, k->epoch, k->id, &o);
+    list_del(&k->link);
+    k->q->accepting--;
+    qmgr_quiet(k->q);
+    mem_free(&k);
+}
+
+static void on_token_ask(struct qmgr *q, struct senders *from, const struct msg *m)
+{
+    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "Not a token");
+    if (m->token_ask.token.n != QUEUE_TOKEN_BYTES) {
+        say_not_queued(from, chan_epoch(from->chan), m->id, &o);
+        return;
+    }
+    struct asking *k = mem_alloc(sizeof *k);
+    *k = (struct asking){
+        .q = q, .from = from, .epoch = chan_epoch(from->chan), .id = m->id, .token.request.done = on_token};
+    memcpy(k->token.token, m->token_ask.token.p, QUEUE_TOKEN_BYTES);
+    list_add_tail(&questions, &k->link);
+    q->accepting++;
+    queue_token_ask(q->queue, &k->token);
+}
+
+/* ---- from outside of this file ---- */
+
+void accept_message(struct qmgr *q, struct chan *from, const struct msg *m)
+{
+    struct senders *s = senders_of(q, from);
+    struct txn *t;
+    switch (m->type) {
+    case MSG_msg_begin:
+        on_begin(q, s, &m->msg_begin);
+        break;
+    case MSG_msg_rcpt:
+        on_rcpt(s, &m->msg_rcpt);
+        break;
+    case MSG_msg_abort:
+        t = idmap_get(&s->txns, m->msg_abort.txn);
+        if (t)
+            txn_free(t);
+        break;
+    case MSG_spool_open:
+        on_spool_open(q, s, m);
+        break;
+    case MSG_msg_commit:
+        on_commit(q, s, m);
+        break;
+    case MSG_token_ask:
+        on_token_ask(q, s, m);
+        break;
+    default:
+        LOGW("message-not-expected", KVT("peer", role_name(chan_peer(from))),
+             KVT("message", msg_info((unsigned)m->type)->name));
+    }
+}
+
+void accept_free(struct qmgr *q)
+{
+    while (!list_empty(&q->sender_list))
+        accept_peer_changed(q, container_of(q->sender_list.next, struct senders, link)->chan, true);
+    timer_free(&q->room_timer);
+}

@@ -1,0 +1,188 @@
+/* The active set: messages and recipients in memory. At most max-active recipients; what has no room waits in the
+ * database until the refill reads it. A message, its recipients and their attempts share one arena and go together. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "qmgr/qmgr.h"
+
+static const struct sm_state states[] = {
+    [RCPT_PICKED] = {"picked", SM_TO(RCPT_EXPANDING) | SM_TO(RCPT_SETTLING)},
+    [RCPT_EXPANDING] = {"expanding", SM_TO(RCPT_PICKED) | SM_TO(RCPT_QUEUED) | SM_TO(RCPT_SETTLING)},
+    [RCPT_QUEUED] = {"queued", SM_TO(RCPT_STORED) | SM_TO(RCPT_SETTLING)},
+    [RCPT_STORED] = {"stored", SM_TO(RCPT_SETTLING)},
+    [RCPT_SETTLING] = {"settling", SM_TO(RCPT_GONE)},
+    [RCPT_GONE] = {"gone", 0},
+};
+
+void rcpt_move(struct rcpt *r, enum rcpt_state next)
+{
+    sm_move(states, COUNT_OF(states), &r->state, next);
+}
+
+/* ---- messages ---- */
+
+struct message *message_new(struct qmgr *q, uint64_t id)
+{
+    struct message *m = mem_alloc(sizeof *m);
+    m->q = q;
+    m->m.id = id;
+    m->refs = 1;
+    m->fd = -1;
+    list_init(&m->open_jobs);
+    list_init(&m->finished);
+    list_init(&m->settle);
+    list_init(&m->loads);
+    list_init(&m->load);
+    return m;
+}
+
+void message_drop_content(struct message *m)
+{
+    if (!m->content)
+        return;
+    m->q->content_bytes -= m->content_n;
+    mem_free(&m->content);
+    m->content_n = 0;
+    m->m.prefix = m->m.body = SPAN_NONE;
+}
+
+void message_keep_content(struct message *m, struct span prefix, struct span body)
+{
+    message_drop_content(m);
+    m->content_n = prefix.n + body.n;
+    m->content = mem_resize(NULL, m->content_n ? m->content_n : 1);
+    memcpy(m->content, prefix.p ? prefix.p : "", prefix.n);
+    memcpy(m->content + prefix.n, body.p ? body.p : "", body.n);
+    m->m.prefix = span_make(m->content, prefix.n);
+    m->m.body = span_make(m->content + prefix.n, body.n);
+    m->q->content_bytes += m->content_n;
+}
+
+void message_ref(struct message *m)
+{
+    m->refs++;
+}
+
+static void message_free(struct message *m)
+{
+    if (m->m.id && idmap_get(&m->q->messages, m->m.id) == m)
+        idmap_del(&m->q->messages, m->m.id);
+    message_drop_content(m);
+    if (m->fd >= 0)
+        close(m->fd);
+    list_del(&m->settle);
+    list_del(&m->load);
+    arena_free(&m->arena);
+    mem_free(&m);
+}
+
+void message_unref(struct message *m)
+{
+    if (--m->refs == 0)
+        message_free(m);
+}
+
+struct message *message_from_row(struct qmgr *q, const struct queue_message *row)
+{
+    struct message *m = message_new(q, row->id);
+    m->m = *row;
+    m->m.prefix = m->m.body = SPAN_NONE;
+    m->m.sender = arena_dup(&m->arena, row->sender);
+    m->m.helo = arena_dup(&m->arena, row->helo);
+    m->m.remote = arena_dup(&m->arena, row->remote);
+    m->m.message_id = arena_dup(&m->arena, row->message_id);
+    m->m.envid = arena_dup(&m->arena, row->envid);
+    return m;
+}
+
+/* ---- recipients ---- */
+
+struct rcpt *rcpt_new(struct message *m)
+{
+    struct rcpt *r = arena_alloc(&m->arena, sizeof *r);
+    r->msg = m;
+    list_init(&r->link);
+    return r;
+}
+
+static struct span dup_or_none(struct arena *a, struct span s)
+{
+    return s.p ? arena_dup(a, s) : SPAN_NONE;
+}
+
+struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
+{
+    struct rcpt *r = rcpt_new(m);
+    r->r = *row;
+    r->r.address = dup_or_none(&m->arena, row->address);
+    r->r.original = dup_or_none(&m->arena, row->original);
+    r->r.orcpt = dup_or_none(&m->arena, row->orcpt);
+    r->r.sender = dup_or_none(&m->arena, row->sender);
+    r->r.why = dup_or_none(&m->arena, row->why);
+    r->r.host = dup_or_none(&m->arena, row->host);
+    return r;
+}
+
+bool active_room(const struct qmgr *q)
+{
+    return q->rcpts.count < q->conf->queue.max_active;
+}
+
+void activate(struct qmgr *q, struct rcpt *r)
+{
+    struct message *m = r->msg;
+    /* A refill that ran while its row was being committed has read it before the writer's word came. */
+    if (idmap_get(&q->rcpts, r->r.id))
+        return;
+    if (!active_room(q) || q->draining) {
+        q->backlog = true; /* its row is due */
+        return;
+    }
+    if (idmap_get(&q->messages, m->m.id) != m)
+        idmap_put(&q->messages, m->m.id, m);
+    idmap_put(&q->rcpts, r->r.id, r);
+    r->state = RCPT_PICKED;
+    m->refs++;
+    m->expanding++;
+    list_add_tail(&q->picked, &r->link);
+    if (q->content_bytes > CONTENT_BYTES_MAX)
+        message_drop_content(m);
+    pump_soon(q);
+}
+
+void rcpt_gone(struct rcpt *r)
+{
+    struct qmgr *q = r->msg->q;
+    rcpt_move(r, RCPT_GONE);
+    idmap_del(&q->rcpts, r->r.id);
+    refill_note_gone(q, r->r.id);
+    message_unref(r->msg);
+    if (q->backlog && !q->draining && q->rcpts.count < q->conf->queue.max_active / 4 * 3)
+        refill_soon(q);
+}
+
+/* ---- the end ---- */
+
+static void forget_asks(struct qmgr *q)
+{
+    uint64_t key;
+    void *v;
+    for (size_t at = 0; idmap_next(&q->rcpts, &at, &key, &v);) {
+        struct rcpt *r = v;
+        if (r->ask)
+            expand_forget(r);
+    }
+}
+
+void active_free(struct qmgr *q)
+{
+    uint64_t key;
+    void *v;
+    forget_asks(q);
+    for (size_t at = 0; idmap_next(&q->messages, &at, &key, &v); at = 0)
+        message_free(v);
+    idmap_free(&q->messages);
+    idmap_free(&q->rcpts);
+}

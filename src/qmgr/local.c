@@ -1,0 +1,330 @@
+/* Leases at the processes of accounts: each has its channel, made by the zygote. "Stored" is what they report;
+ * "delivered" is what it becomes when one syncfs for all that were stored meanwhile has come back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "qmgr/qmgr.h"
+
+#define SYNC_GATHER_MS 10 /* nobody waits for "delivered": others may join the same syncfs */
+#define END_WAIT_MS 5000  /* the zygote's word and authd's come on different channels */
+#define WANT_AGAIN_MS 1000
+#define WANT_TRIES 5
+
+struct account_worker {
+    struct qmgr *q;
+    uint32_t account;
+    struct chan *chan;   /* NULL: none */
+    struct link waiting; /* jobs */
+    uint64_t want;       /* mda_want at authd */
+    unsigned tries;
+    struct timer *timer;
+};
+
+static void want(struct account_worker *w);
+static void send_waiting(struct account_worker *w);
+
+/* ---- delivered ---- */
+
+struct sync_work {
+    struct qmgr *q;
+    int fd, error;
+};
+
+static void sync_start(struct qmgr *q);
+
+static void sync_run(void *ctx)
+{
+    struct sync_work *s = ctx;
+    s->error = s->fd < 0 ? EBADF : syncfs(s->fd) ? errno : 0;
+}
+
+static void sync_done(void *ctx)
+{
+    struct sync_work *s = ctx;
+    struct qmgr *q = s->q;
+    struct outcome o = outcome_make(OUTCOME_DONE, 0, 0, 0, "delivered");
+    q->sync_running = false;
+    if (s->error)
+        LOGE("syncfs", KVT("why", strerror(s->error)));
+    while (!list_empty(&q->syncing)) {
+        struct rcpt *r = container_of(q->syncing.next, struct rcpt, link);
+        list_del(&r->link);
+        if (s->error)
+            settle_postpone(r, qmgr_wall(q) + q->times.first, "the store could not be synced");
+        else
+            settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
+    }
+    mem_free(&s);
+    if (!list_empty(&q->stored))
+        timer_start(q->sync_timer, SYNC_GATHER_MS);
+}
+
+static void sync_start(struct qmgr *q)
+{
+    struct sync_work *s = mem_alloc(sizeof *s);
+    *s = (struct sync_work){.q = q, .fd = service_resource(q->service, 0)};
+    while (!list_empty(&q->stored)) {
+        struct link *l = q->stored.next;
+        list_del(l);
+        list_add_tail(&q->syncing, l);
+    }
+    q->sync_running = true;
+    loop_work(q->loop, sync_run, sync_done, s);
+}
+
+static void on_sync_timer(void *ctx)
+{
+    struct qmgr *q = ctx;
+    if (!q->sync_running)
+        sync_start(q);
+}
+
+static void stored(struct rcpt *r)
+{
+    struct qmgr *q = r->msg->q;
+    rcpt_move(r, RCPT_STORED);
+    list_add_tail(&q->stored, &r->link);
+    if (!q->sync_timer)
+        q->sync_timer = timer_new(q->loop, on_sync_timer, q);
+    if (!q->sync_running && !timer_running(q->sync_timer))
+        timer_start(q->sync_timer, SYNC_GATHER_MS);
+}
+
+/* ---- deliveries ---- */
+
+static void on_delivered(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    struct job *j = ctx;
+    (void)c;
+    j->ask = 0;
+    if (fd >= 0)
+        close(fd);
+    if (why != CHAN_ANSWERED || m->type != MSG_delivered || m->delivered.lease != j->lease) {
+        job_lost(j, why == CHAN_LATE ? "no answer in time" : "the account's process ended");
+        return;
+    }
+    const struct msg_delivered *d = &m->delivered;
+    struct rcpt *r = j->rcpts;
+    struct message *msg = j->msg;
+    message_ref(msg);
+    r->job = NULL;
+    if (d->kind == OUTCOME_DONE) {
+        stored(r);
+    } else {
+        struct outcome o = outcome_make(d->kind == OUTCOME_FAILED ? OUTCOME_FAILED : OUTCOME_RETRY, 0, d->subject,
+                                        d->detail, "%.*s", SPANV(d->why));
+        settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
+    }
+    job_end(j, SCHED_REACHED);
+    message_unref(msg);
+}
+
+/* RFC5321:4.4: the store writes Return-Path from the sender. */
+static void deliver(struct account_worker *w, struct job *j)
+{
+    struct message *m = j->msg;
+    struct rcpt *r = j->rcpts;
+    enum content c = content_ready(j);
+    if (c == CONTENT_COMING)
+        return;
+    if (c != CONTENT_READY) {
+        content_trouble(j, c);
+        return;
+    }
+    struct qid_text qid = msg_qid(m);
+    job_lease(j);
+    struct msg o = {.type = MSG_deliver};
+    o.deliver = (struct msg_deliver){.lease = j->lease,
+                                     .rcpt = r->r.id,
+                                     .qid = span_of(qid.text),
+                                     .sender = rcpt_sender(r),
+                                     .delivered_to = r->login,
+                                     .detail = r->detail,
+                                     .received = (uint64_t)m->m.received,
+                                     .size = m->m.size,
+                                     .header_bytes = m->m.header_bytes,
+                                     .prefix = m->m.prefix,
+                                     .body = m->m.body};
+    if (m->m.spooled)
+        o.deliver.prefix = o.deliver.body = SPAN("");
+    j->ask = chan_ask(w->chan, &o, m->m.spooled ? m->fd : -1, on_delivered, j);
+    content_done(m);
+    if (!j->ask)
+        job_lost(j, "the delivery could not be written");
+}
+
+static struct account_worker *worker_get(struct qmgr *q, uint32_t account)
+{
+    struct account_worker *w = idmap_get(&q->workers, account);
+    if (w)
+        return w;
+    w = mem_alloc(sizeof *w);
+    w->q = q;
+    w->account = account;
+    list_init(&w->waiting);
+    idmap_put(&q->workers, account, w);
+    return w;
+}
+
+/* Forgets an account without process and work. */
+static void worker_leave(struct account_worker *w)
+{
+    if (w->chan || w->want || !list_empty(&w->waiting))
+        return;
+    idmap_del(&w->q->workers, w->account);
+    timer_free(&w->timer);
+    mem_free(&w);
+}
+
+void local_start(struct job *j)
+{
+    struct account_worker *w = worker_get(j->msg->q, j->rcpts->account);
+    list_add_tail(&w->waiting, &j->link);
+    send_waiting(w);
+}
+
+static void send_waiting(struct account_worker *w)
+{
+    while (w->chan && chan_is_up(w->chan) && !chan_full(w->chan) && !list_empty(&w->waiting)) {
+        struct job *j = container_of(w->waiting.next, struct job, link);
+        list_del(&j->link);
+        deliver(w, j);
+    }
+    if (!list_empty(&w->waiting) && (!w->chan || !chan_is_up(w->chan)))
+        want(w);
+}
+
+/* ---- having the process there ---- */
+
+static void give_up(struct account_worker *w, struct span why)
+{
+    struct outcome o = outcome_make(OUTCOME_RETRY, 0, 2, 0, "the mailbox is not available: %.*s", SPANV(why));
+    struct link jobs = LIST_INIT(jobs);
+    w->tries = 0;
+    while (!list_empty(&w->waiting)) {
+        struct link *l = w->waiting.next;
+        list_del(l);
+        list_add_tail(&jobs, l);
+    }
+    while (!list_empty(&jobs)) {
+        struct job *j = container_of(jobs.next, struct job, link);
+        struct rcpt *r = j->rcpts;
+        struct message *m = j->msg;
+        message_ref(m);
+        r->job = NULL;
+        settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
+        job_end(j, SCHED_UNREACHED);
+        message_unref(m);
+    }
+}
+
+static void on_want_timer(void *ctx)
+{
+    struct account_worker *w = ctx;
+    if (list_empty(&w->waiting) || (w->chan && chan_is_up(w->chan)))
+        worker_leave(w);
+    else
+        want(w);
+}
+
+static void want_again(struct account_worker *w, int64_t ms)
+{
+    if (++w->tries >= WANT_TRIES) {
+        give_up(w, SPAN("its process does not come up"));
+        worker_leave(w);
+        return;
+    }
+    if (!w->timer)
+        w->timer = timer_new(w->q->loop, on_want_timer, w);
+    timer_start(w->timer, ms);
+}
+
+static void on_want(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    struct account_worker *w = ctx;
+    (void)c;
+    w->want = 0;
+    if (fd >= 0)
+        close(fd);
+    if (why != CHAN_ANSWERED || m->type != MSG_mda_started) {
+        want_again(w, WANT_AGAIN_MS);
+    } else if (m->mda_started.kind != OUTCOME_DONE) {
+        give_up(w, m->mda_started.why);
+        worker_leave(w);
+    } else if (!list_empty(&w->waiting) && (!w->chan || !chan_is_up(w->chan))) {
+        want_again(w, END_WAIT_MS); /* mda_end is on its way */
+    }
+}
+
+static void want(struct account_worker *w)
+{
+    struct msg m = {.type = MSG_mda_want, .mda_want = {.account = w->account}};
+    if (w->want || (w->timer && timer_running(w->timer)))
+        return;
+    w->want = chan_ask(service_chan(w->q->service, ROLE_AUTHD, 0), &m, -1, on_want, w);
+}
+
+/* ---- its channel ---- */
+
+static void on_mda_msg(void *ctx, struct chan *c, const struct msg *m, int fd)
+{
+    struct account_worker *w = ctx;
+    if (fd >= 0)
+        close(fd);
+    accept_message(w->q, c, m);
+}
+
+static void on_mda_down(void *ctx, struct chan *c)
+{
+    struct account_worker *w = ctx;
+    accept_peer_changed(w->q, c, true);
+    w->chan = NULL;
+    chan_free(&c);
+    if (!list_empty(&w->waiting))
+        want(w);
+    worker_leave(w);
+}
+
+static void on_mda_room(void *ctx, struct chan *c)
+{
+    (void)c;
+    send_waiting(ctx);
+}
+
+static const struct chan_ops mda_ops = {.on_msg = on_mda_msg, .on_down = on_mda_down, .on_room = on_mda_room};
+
+void local_mda_end(struct qmgr *q, uint32_t account, int fd)
+{
+    struct account_worker *w = worker_get(q, account);
+    if (w->chan) { /* a process that replaced another before we heard of the end */
+        struct chan *old = w->chan;
+        w->chan = NULL;
+        accept_peer_changed(q, old, true);
+        chan_free(&old);
+    }
+    w->tries = 0;
+    if (w->timer)
+        timer_stop(w->timer);
+    w->chan = chan_new(q->loop, fd, ROLE_MDA, account, &mda_ops, w);
+    send_waiting(w);
+}
+
+void local_free(struct qmgr *q)
+{
+    uint64_t key;
+    void *v;
+    for (size_t at = 0; idmap_next(&q->workers, &at, &key, &v); at = 0) {
+        struct account_worker *w = v;
+        idmap_del(&q->workers, key);
+        if (w->want)
+            chan_forget(service_chan(q->service, ROLE_AUTHD, 0), w->want);
+        chan_free(&w->chan); /* its deliveries end: their recipients stay in the database */
+        timer_free(&w->timer);
+        mem_free(&w);
+    }
+    idmap_free(&q->workers);
+    timer_free(&q->sync_timer);
+}

@@ -1,0 +1,141 @@
+/* Notifications: whom to tell what became of recipients (RFC 3461 §5.2), and the message that says it. Nobody is told
+ * for a null reverse-path, so that notifications never answer each other (RFC5321:4.5.5, HAZARDS 16 and 17). */
+#include "base/mem.h"
+#include "mail/dsn.h"
+#include "qmgr/qmgr.h"
+
+#define RETURN_MAX 32768 /* of the original's header, or of all of it with RET=FULL; above, only the header */
+#define LISTED_MAX 50    /* recipients that are listed one by one */
+
+bool notice_wanted(const struct rcpt *r)
+{
+    uint8_t notify = r->r.notify;
+    if (rcpt_sender(r).n == 0 || (notify & QUEUE_NOTIFY_NEVER))
+        return false;
+    switch (r->verdict) {
+    case VERDICT_FAILED: /* RFC3461:5.2.6 */ return notify == 0 || (notify & QUEUE_NOTIFY_FAILURE);
+    case VERDICT_DEFERRED: return r->delayed;
+    case VERDICT_DELIVERED: /* RFC3461:5.2.3 */ return notify & QUEUE_NOTIFY_SUCCESS;
+    case VERDICT_RELAYED: /* RFC3461:5.2.2 */ return (notify & QUEUE_NOTIFY_SUCCESS) && !r->tells;
+    case VERDICT_EXPANDED: /* RFC3461:5.2.7.2, RFC3461:5.2.7.3 */
+        return (notify & QUEUE_NOTIFY_SUCCESS) && r->child_count > 1;
+    default: return false;
+    }
+}
+
+/* RFC3461:5.2.7.2: one target has all of it. RFC3461:5.2.7.3 (c): several have it without SUCCESS, which was answered
+ * with "expanded"; who asked for nothing else is told nothing. */
+uint8_t notice_inherited(uint8_t notify, size_t targets)
+{
+    if (targets < 2 || !(notify & QUEUE_NOTIFY_SUCCESS))
+        return notify;
+    notify = (uint8_t)(notify & ~QUEUE_NOTIFY_SUCCESS);
+    return notify ? notify : QUEUE_NOTIFY_NEVER;
+}
+
+/* RFC3461:5.2.5. Who said nothing is told when it handed the message in here: another server's sender may be forged.
+ * That it was told needs no mark on disk: the time of the last attempt says it. */
+bool notice_delay_due(const struct rcpt *r, int64_t last, int64_t now)
+{
+    const struct message *m = r->msg;
+    int64_t wait = m->q->conf->queue.delay_warning, at = m->m.received + wait;
+    bool here = m->m.origin == QUEUE_FROM_SUBMISSION || m->m.origin == QUEUE_FROM_ACCOUNT;
+    bool asked = r->r.notify ? (r->r.notify & QUEUE_NOTIFY_DELAY) != 0 : here;
+    return wait && asked && last < at && now >= at;
+}
+
+static enum dsn_action action_of(enum verdict v)
+{
+    return v == VERDICT_DEFERRED    ? DSN_DELAYED
+           : v == VERDICT_EXPANDED  ? DSN_EXPANDED
+           : v == VERDICT_RELAYED   ? DSN_RELAYED
+           : v == VERDICT_DELIVERED ? DSN_DELIVERED
+                                    : DSN_FAILED;
+}
+
+static void fill_rcpt(struct dsn_rcpt *d, const struct rcpt *r)
+{
+    *d = (struct dsn_rcpt){.address = r->r.address,
+                           .given = r->r.original.p ? r->r.original : r->r.address,
+                           .orcpt = r->r.orcpt,
+                           .expired = r->expired,
+                           .subject = r->r.subject,
+                           .detail = r->r.detail,
+                           .code = r->r.code,
+                           .kind = r->r.kind ? r->r.kind : (uint8_t)OUTCOME_FAILED,
+                           .why = r->r.why,
+                           .host = r->r.host,
+                           .last_attempt = r->r.last / 1000,
+                           .attempts = r->r.attempts};
+    if (r->expired) { /* RFC3463:3.5 X.4.7 delivery time expired */
+        d->kind = OUTCOME_RETRY;
+        d->subject = 4;
+        d->detail = 7;
+    }
+    d->action = action_of(r->verdict);
+    if (d->action == DSN_DELAYED)
+        d->retry_until = retry_end(&r->msg->q->times, r->msg->m.received, false) / 1000;
+    if (d->action == DSN_EXPANDED || d->action == DSN_DELIVERED) { /* what an earlier attempt met is over */
+        d->kind = OUTCOME_DONE;
+        d->code = d->subject = d->detail = 0;
+        d->why = d->host = SPAN_NONE;
+    }
+}
+
+/* What of the original goes back: all of it when a failure is told, the sender wants it, and it is not too large
+ * (RFC3461:4.3), else its header. */
+static void put_original(struct dsn *d, struct message *m)
+{
+    struct span header;
+    bool failure = false;
+    for (size_t i = 0; i < d->count; i++)
+        failure |= d->rcpts[i].action == DSN_FAILED;
+    content_header(m, &header);
+    d->whole =
+        failure && m->m.ret == QUEUE_RET_FULL && m->content && m->content_n == m->m.size && m->m.size <= RETURN_MAX;
+    d->header = d->whole ? span_make(m->content, m->content_n) : span_sub(header, 0, RETURN_MAX);
+    d->header_cut = !d->whole && (header.n > RETURN_MAX || header.n < m->m.header_bytes);
+}
+
+struct message *notice_make(struct message *m, const struct rcpt *const *about, size_t count, struct rcpt **to)
+{
+    struct qmgr *q = m->q;
+    uint64_t id = queue_ids(q->queue, 2);
+    struct message *n = message_new(q, id);
+    struct qid_text qid = qid_text(id), original = msg_qid(m);
+    struct dsn_rcpt rcpts[LISTED_MAX];
+    size_t header_bytes;
+    struct buf text = {0};
+    for (size_t i = 0; i < count && i < LISTED_MAX; i++)
+        fill_rcpt(&rcpts[i], about[i]);
+    struct dsn d = {.reporting_mta = span_of(q->conf->hostname),
+                    .to = rcpt_sender(about[0]),
+                    .qid = span_of(qid.text),
+                    .original_qid = span_of(original.text),
+                    .message_id = m->m.message_id,
+                    .envid = m->m.envid,
+                    .arrival = m->m.received / 1000,
+                    .now = qmgr_wall(q) / 1000,
+                    .rcpts = rcpts,
+                    .count = MIN_OF(count, (size_t)LISTED_MAX),
+                    .unlisted = count - MIN_OF(count, (size_t)LISTED_MAX)};
+    put_original(&d, m);
+    header_bytes = dsn_write(&text, &d);
+    message_keep_content(n, SPAN(""), buf_span(&text));
+    n->m.size = text.n;
+    buf_free(&text);
+    n->m.sender = SPAN("");
+    n->m.received = qmgr_wall(q);
+    n->m.header_bytes = (uint32_t)header_bytes;
+    n->m.origin = QUEUE_NOTIFICATION;
+    n->m.body_8bit = !span_is_ascii(n->m.body);
+    n->m.smtputf8 = !span_is_ascii(d.to);
+    n->m.message_id = arena_printf(&n->arena, "<%s@%s>", qid.text, q->conf->hostname);
+    *to = rcpt_new(n);
+    (*to)->r = (struct queue_recipient){.id = id + 1,
+                                        .state = QUEUE_WAITING,
+                                        .notify = QUEUE_NOTIFY_NEVER,
+                                        .next = n->m.received,
+                                        .address = arena_dup(&n->arena, d.to)};
+    return n;
+}

@@ -1,0 +1,39 @@
+/* Inside of qmgr's operator part: a question or change over the pages of the queue, and how rows are shown. */
+#ifndef QMGR_OPERATOR_H
+#define QMGR_OPERATOR_H
+
+#include "qmgr/qmgr.h"
+
+struct query;
+typedef void show_fn(struct query *u, const struct queue_item *i);
+
+struct operator_jobs {
+    struct link waiting; /* queries, each for its next page */
+    bool running;        /* a page is being read */
+};
+
+struct query {
+    struct link link;
+    struct qmgr *q;
+    struct admin_call *call; /* NULL: nobody asked, or he has gone */
+    struct queue_filter filter;
+    bool all;
+    size_t limit; /* 0: none */
+    show_fn *show;
+    enum verdict verdict; /* NONE: only shown */
+    bool want_held;       /* only held and parked ones are changed, and pass their domain's hold */
+    uint64_t at_message, at_recipient;
+    struct queue_item *items;
+    size_t count, seen;
+    bool end, ended;
+    unsigned changed, pending, failed;
+    int error;
+    struct err err;
+    struct arena page, arena;
+    uint64_t shown_message;
+};
+
+/* report.c */
+show_fn operator_show_listed, operator_show_whole, operator_show_why;
+
+#endif

@@ -1,0 +1,296 @@
+/* The queue manager: what its parts share. A message's way through memory:
+ *
+ *   accept.c   a sender's transaction becomes a row (and a 250)
+ *   active.c   its recipients become part of the active set: at once, or read from the database when due (refill.c)
+ *   expand.c   authd says who each recipient is: an account here, other addresses, a domain elsewhere
+ *   work.c     the scheduler leases them to mda (local.c) or relay (remote.c); reports come back
+ *   settle.c   what became of them is recorded, with a notification to the sender when they failed (notice.c)
+ *   operator.c what operators see and do
+ *
+ * Nothing here decides for good: routes are asked at each attempt, and a row on disk changes only in settle.c. */
+#ifndef QMGR_QMGR_H
+#define QMGR_QMGR_H
+
+#include "admin/admin.h"
+#include "base/map.h"
+#include "base/sm.h"
+#include "queue/queue.h"
+#include "queue/sched.h"
+#include "service/service.h"
+
+#define ATTEMPT_RCPTS_MAX 100         /* recipients of one attempt (RFC5321:4.5.3.1.8) */
+#define CONTENT_BYTES_MAX (64u << 20) /* contents kept in memory; above, they are read again for their attempt */
+#define DEPTH_MAX 10                  /* aliases of aliases; the same as the directory's */
+#define WORKER_DEATHS_MAX 3           /* leases of a recipient that may end without report before it has to wait */
+
+enum rcpt_state {
+    RCPT_PICKED,    /* to be expanded */
+    RCPT_EXPANDING, /* asked of authd */
+    RCPT_QUEUED,    /* in its destination's queue, or leased: see its job */
+    RCPT_STORED,    /* the mda has it; waits for the syncfs */
+    RCPT_SETTLING,  /* its outcome is known and being recorded */
+    RCPT_GONE,      /* not in memory any more: its row says what became of it */
+};
+
+/* What its row becomes. */
+enum verdict {
+    VERDICT_NONE,
+    VERDICT_DELIVERED,
+    VERDICT_RELAYED,
+    VERDICT_EXPANDED,
+    VERDICT_DEFERRED,  /* an attempt failed for now */
+    VERDICT_POSTPONED, /* it was not attempted: its destination is down or full */
+    VERDICT_PARKED,    /* its domain is held */
+    VERDICT_HELD,      /* by an operator */
+    VERDICT_RELEASED,  /* by an operator: due now */
+    VERDICT_REMOVED,   /* by an operator: without a notification */
+    VERDICT_FAILED,
+};
+
+struct qmgr;
+struct message;
+struct job;
+
+struct rcpt {
+    struct queue_recipient r; /* as its row will be */
+    struct message *msg;
+    struct link link; /* in its message's `finished`, or the owner's list of its state */
+    int state;        /* enum rcpt_state */
+    enum verdict verdict;
+    enum verdict wish; /* an operator's, for the time when its lease ends */
+    struct job *job;
+    struct rcpt *job_next;
+    unsigned deaths;
+    bool expired;
+    bool delayed;                     /* with VERDICT_DEFERRED: for so long now that the sender is to be told */
+    bool tells;                       /* with VERDICT_RELAYED: the next host tells the sender what becomes of it */
+    struct queue_recipient *children; /* with VERDICT_EXPANDED */
+    size_t child_count, child_cap;
+    struct outcome *reported; /* by relay, in this lease */
+    struct span tls;          /* how relay reached the host that took it: "TLSv1.3 …", empty in clear */
+    uint64_t ask;             /* the request at authd */
+    bool relay;               /* expand said: elsewhere */
+    uint32_t account;
+    struct span detail, login, domain;
+};
+
+/* A message in memory, in one arena with its recipients. */
+struct message {
+    struct qmgr *q;
+    struct queue_message m;
+    struct arena arena;
+    char *content; /* prefix then body; NULL: not in memory */
+    size_t content_n;
+    unsigned refs;         /* recipients in memory, leases, requests under way */
+    unsigned expanding;    /* recipients that are to be expanded or being so: their attempt waits, so that it is one */
+    struct link open_jobs; /* not started: more recipients may join */
+    struct link finished;  /* recipients whose outcome is to be recorded */
+    struct link settle;    /* in qmgr.settling */
+    struct link loads;     /* jobs waiting for the content */
+    struct link load;      /* in qmgr.loads */
+    bool loading, lost, unreadable; /* lost: the content can't be had, for good */
+    int fd;                         /* its spool file, for reading; -1: not open */
+    unsigned fd_users;
+};
+
+/* One attempt: recipients of one message for one destination. */
+struct job {
+    struct sched_job sched;
+    struct message *msg;
+    enum sched_class class;
+    struct span name; /* of the destination */
+    struct rcpt *rcpts, **rcpts_end;
+    unsigned count, left; /* left: without a report */
+    struct link open;     /* in the message's open_jobs */
+    struct link link;     /* in the list of its worker, or of those that wait for content */
+    uint64_t lease;       /* 0: none */
+    int64_t leased_at;
+    uint64_t ask;   /* the deliver request */
+    bool retriable; /* some recipient is to be tried again */
+};
+
+struct account_worker;
+struct senders;
+struct refill;
+struct unsettled;
+
+struct qmgr {
+    struct service *service;
+    struct loop *loop;
+    struct queue *queue;
+    struct queue_reader *refill_reader, *content_reader, *operator_reader;
+    struct admin *admin;
+    const struct conf *conf;
+    struct sched sched;
+    struct retry_times times;
+    uint64_t random;
+    uint64_t next_lease;
+    bool draining, stopping;
+
+    /* accept.c */
+    struct link sender_list;
+    unsigned accepting;
+    bool open;
+    char closed_why[200];
+    int64_t room_looked;
+    struct timer *room_timer;
+
+    /* active.c */
+    struct idmap messages, rcpts; /* by id */
+    size_t content_bytes;
+    struct link picked; /* recipients to be expanded, first come first served */
+    struct refill *refill;
+    bool backlog; /* the database has due recipients that are not in memory */
+
+    /* work.c */
+    struct defer pump;
+    struct idmap jobs;  /* by lease */
+    struct link leased; /* jobs, oldest lease first */
+    struct timer *minute;
+    struct idmap workers; /* local.c: account → struct account_worker */
+    struct link stored;   /* recipients waiting for a syncfs */
+    struct link syncing;
+    struct timer *sync_timer;
+    bool sync_running;
+
+    /* content.c */
+    struct link loads;
+    bool load_running;
+
+    /* settle.c */
+    struct link settling;
+    struct defer settle;
+    struct link unsettled; /* requests that failed, to be repeated */
+    struct timer *unsettled_timer;
+    unsigned settles; /* under way */
+
+    /* operator.c */
+    struct operator_jobs *operators;
+};
+
+static inline struct qid_text msg_qid(const struct message *m)
+{
+    return qid_text(m->m.id);
+}
+/* The reverse-path that counts for a recipient. */
+static inline struct span rcpt_sender(const struct rcpt *r)
+{
+    return r->r.sender.p ? r->r.sender : r->msg->m.sender;
+}
+
+/* ---- main.c ---- */
+int64_t qmgr_wall(const struct qmgr *q);
+uint64_t qmgr_random(struct qmgr *q);
+void qmgr_configure(struct qmgr *q); /* from service_conf() */
+void qmgr_quiet(struct qmgr *q);     /* something ended: a drain may be over */
+
+/* ---- accept.c ---- */
+void accept_init(struct qmgr *q);
+void accept_message(struct qmgr *q, struct chan *from, const struct msg *m);
+/* The peer's channel went down, or has a fresh pair: what it did not commit is dropped. gone: the channel itself is
+ * about to be freed. */
+void accept_peer_changed(struct qmgr *q, struct chan *c, bool gone);
+void accept_free(struct qmgr *q);
+/* The disk is full, or the database can't write. */
+void accept_close(struct qmgr *q, const char *why);
+
+/* ---- active.c ---- */
+struct message *message_new(struct qmgr *q, uint64_t id);
+/* Keeps a copy of the content that is in the frame. */
+void message_keep_content(struct message *m, struct span prefix, struct span body);
+void message_drop_content(struct message *m);
+void message_ref(struct message *m);
+void message_unref(struct message *m); /* the last one frees it */
+struct rcpt *rcpt_new(struct message *m);
+/* Takes it into the active set, while there is room and if it is not there; what has no room waits in the database. */
+void activate(struct qmgr *q, struct rcpt *r);
+bool active_room(const struct qmgr *q);
+/* It has left memory. */
+void rcpt_gone(struct rcpt *r);
+void rcpt_move(struct rcpt *r, enum rcpt_state next);
+/* A message and a recipient copied from rows, for the active set. */
+struct message *message_from_row(struct qmgr *q, const struct queue_message *row);
+struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row);
+void active_free(struct qmgr *q);
+
+/* ---- refill.c ---- */
+void refill_init(struct qmgr *q);
+void refill_free(struct qmgr *q);
+void refill_at(struct qmgr *q, int64_t wall); /* something will be due then */
+void refill_soon(struct qmgr *q);             /* there is room, or something is due */
+bool refill_running(const struct qmgr *q);
+void refill_note_gone(struct qmgr *q, uint64_t rcpt);
+
+/* ---- expand.c ---- */
+void expand_some(struct qmgr *q);   /* as many of the picked as authd's channel takes */
+void expand_forget(struct rcpt *r); /* an operator took it */
+
+/* ---- work.c ---- */
+void pump_soon(struct qmgr *q);
+void pump_init(struct qmgr *q);
+void pump_free(struct qmgr *q);
+/* The recipient is known: puts it into its destination's queue. */
+void work_queue(struct rcpt *r);
+void work_release_open(struct message *m); /* its recipients are all expanded: attempts may start */
+void job_lease(struct job *j);
+/* The job is over: every recipient of it has been taken care of. */
+void job_end(struct job *j, enum sched_result result);
+/* The lease ended without a report: its recipients are tried again. */
+void job_lost(struct job *j, const char *why);
+struct job *job_by_lease(struct qmgr *q, uint64_t lease);
+void job_drop_rcpt(struct rcpt *r); /* an operator took it out of a job that has not started */
+
+/* ---- content.c ---- */
+enum content { CONTENT_READY, CONTENT_COMING, CONTENT_LOST, CONTENT_UNREADABLE };
+/* READY: in memory, or m->fd is open; content_done() when it was sent. COMING: the job is started again. */
+enum content content_ready(struct job *j);
+void content_done(struct message *m);
+void content_trouble(struct job *j, enum content c); /* ends the job */
+/* True: header is what there is of it, perhaps nothing; false: content_load() first, which settles the message again.
+ */
+bool content_header(struct message *m, struct span *header);
+void content_load(struct message *m);
+
+/* ---- local.c ---- */
+void local_start(struct job *j);
+void local_mda_end(struct qmgr *q, uint32_t account, int fd);
+void local_free(struct qmgr *q);
+/* ---- remote.c ---- */
+bool remote_ready(struct qmgr *q);
+void remote_start(struct job *j);
+void remote_report(struct qmgr *q, const struct msg *m);
+void remote_changed(struct qmgr *q);
+
+/* ---- settle.c ---- */
+void settle_init(struct qmgr *q);
+void settle_free(struct qmgr *q);
+/* What became of a recipient. o: the response (NULL: keep the last one); host: who gave it. */
+void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct span host);
+/* Deferred by an outcome that may be of any kind: delivered, later, failed. */
+void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, struct span host);
+/* Not attempted; tried again at `at` at the earliest. */
+void settle_postpone(struct rcpt *r, int64_t at, const char *why);
+void settle_again(struct message *m);
+/* Changes to a recipient that is not in memory, by an operator. */
+typedef void settle_done_fn(void *ctx, bool ok);
+void settle_row(struct qmgr *q, const struct queue_message *msg, const struct queue_recipient *row, enum verdict v,
+                settle_done_fn *fn, void *ctx);
+
+/* ---- notice.c ---- */
+/* The notification for recipients of a message whose outcome is known, as a message of its own (not in the maps yet).
+ */
+struct message *notice_make(struct message *m, const struct rcpt *const *about, size_t count, struct rcpt **to);
+/* Whether the sender is to hear of what became of it (its verdict). */
+bool notice_wanted(const struct rcpt *r);
+/* What the targets of an alias inherit of its NOTIFY. */
+uint8_t notice_inherited(uint8_t notify, size_t targets);
+/* Whether an attempt that failed now, after `last`, is the first one behind the time when senders are told. */
+bool notice_delay_due(const struct rcpt *r, int64_t last, int64_t now);
+
+/* ---- operator.c ---- */
+void operator_init(struct qmgr *q);
+void operator_free(struct qmgr *q);
+bool operator_running(const struct qmgr *q);
+void operator_release_parked(struct qmgr *q); /* after a reload */
+
+#endif

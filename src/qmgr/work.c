@@ -1,0 +1,255 @@
+/* From a known recipient to a lease: jobs, the scheduler's turns, and leases that end without a report. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "qmgr/qmgr.h"
+
+#define MINUTE_MS 60000
+#define LEASE_MAX_MS \
+    (3 * 3600000)           /* a worker that is silent for so long has forgotten; longer than any of its own limits */
+#define FULL_WAIT_MS 300000 /* a destination whose queue is full */
+#define AGAIN_MS 5000       /* what a broken worker left, once it broke too often */
+
+/* ---- jobs ---- */
+
+static struct job *job_new(struct rcpt *r, enum sched_class class, struct span name)
+{
+    struct message *m = r->msg;
+    struct job *j = arena_alloc(&m->arena, sizeof *j);
+    *j = (struct job){.msg = m, .class = class, .name = name};
+    j->rcpts_end = &j->rcpts;
+    list_init(&j->open);
+    list_init(&j->link);
+    list_init(&j->sched.link);
+    return j;
+}
+
+static void job_add(struct job *j, struct rcpt *r)
+{
+    r->job = j;
+    r->job_next = NULL;
+    r->reported = NULL;
+    *j->rcpts_end = r;
+    j->rcpts_end = &r->job_next;
+    j->count++;
+    j->left++;
+}
+
+/* Its recipients go back to the disk without an attempt. */
+static void job_postpone(struct job *j, int64_t at, const char *why)
+{
+    for (struct rcpt *r = j->rcpts, *next; r; r = next) {
+        next = r->job_next;
+        r->job = NULL;
+        settle_postpone(r, at, why);
+    }
+}
+
+static void push(struct job *j)
+{
+    struct qmgr *q = j->msg->q;
+    int64_t later, now = qmgr_wall(q);
+    if (sched_push(&q->sched, &j->sched, j->class, j->name, now, &later))
+        pump_soon(q);
+    else if (later)
+        job_postpone(j, later, "the destination could not be reached lately");
+    else
+        job_postpone(j, now + FULL_WAIT_MS, "many messages wait for this destination");
+}
+
+static struct job *open_job_for(struct message *m, struct span domain)
+{
+    LIST_EACH(&m->open_jobs, l)
+    {
+        struct job *j = container_of(l, struct job, open);
+        if (j->count < ATTEMPT_RCPTS_MAX && span_eq(j->name, domain))
+            return j;
+    }
+    return NULL;
+}
+
+void work_queue(struct rcpt *r)
+{
+    struct message *m = r->msg;
+    rcpt_move(r, RCPT_QUEUED);
+    if (!r->relay) {
+        struct job *j = job_new(r, SCHED_LOCAL, arena_dup(&m->arena, span_make(&r->account, sizeof r->account)));
+        job_add(j, r);
+        push(j);
+        return;
+    }
+    struct job *j = open_job_for(m, r->domain);
+    if (!j) {
+        j = job_new(r, SCHED_REMOTE, r->domain);
+        list_add_tail(&m->open_jobs, &j->open);
+    }
+    job_add(j, r);
+}
+
+void work_release_open(struct message *m)
+{
+    if (m->expanding)
+        return;
+    settle_again(m); /* failures that waited for the rest */
+    while (!list_empty(&m->open_jobs)) {
+        struct job *j = container_of(m->open_jobs.next, struct job, open);
+        list_del(&j->open);
+        push(j);
+    }
+}
+
+void job_drop_rcpt(struct rcpt *r)
+{
+    struct job *j = r->job;
+    struct qmgr *q = r->msg->q;
+    struct rcpt **at = &j->rcpts;
+    while (*at != r)
+        at = &(*at)->job_next;
+    *at = r->job_next;
+    if (!r->job_next)
+        j->rcpts_end = at;
+    r->job = NULL;
+    j->count--;
+    j->left--;
+    if (j->count)
+        return;
+    list_del(&j->open);
+    if (j->sched.dest)
+        sched_remove(&q->sched, &j->sched, qmgr_wall(q));
+}
+
+/* ---- leases ---- */
+
+void job_lease(struct job *j)
+{
+    struct qmgr *q = j->msg->q;
+    message_ref(j->msg); /* its recipients may all be recorded and gone before the attempt ends */
+    j->lease = q->next_lease++;
+    j->leased_at = loop_now(q->loop);
+    j->left = j->count;
+    j->retriable = false;
+    idmap_put(&q->jobs, j->lease, j);
+    list_add_tail(&q->leased, &j->link);
+}
+
+struct job *job_by_lease(struct qmgr *q, uint64_t lease)
+{
+    return idmap_get(&q->jobs, lease);
+}
+
+/* The job may be gone afterwards, with its message. */
+static void end_lease(struct job *j, enum sched_result result)
+{
+    struct message *m = j->msg;
+    struct qmgr *q = m->q;
+    bool leased = j->lease != 0;
+    if (leased)
+        idmap_del(&q->jobs, j->lease);
+    j->lease = 0;
+    list_del(&j->link);
+    if (j->sched.under_way)
+        sched_done(&q->sched, &j->sched, result, qmgr_wall(q));
+    if (leased)
+        message_unref(m);
+    pump_soon(q);
+}
+
+void job_end(struct job *j, enum sched_result result)
+{
+    struct qmgr *q = j->msg->q;
+    end_lease(j, result);
+    qmgr_quiet(q);
+}
+
+/* Recipients with a report keep it; the others get their turn again, in front. */
+static void requeue(struct job *j)
+{
+    struct qmgr *q = j->msg->q;
+    struct job *again = NULL;
+    for (struct rcpt *r = j->rcpts, *next; r; r = next) {
+        next = r->job_next;
+        if (r->job != j)
+            continue;
+        r->job = NULL;
+        if (r->wish != VERDICT_NONE) {
+            settle_rcpt(r, r->wish, NULL, SPAN_NONE);
+        } else if (++r->deaths >= WORKER_DEATHS_MAX || q->draining) {
+            settle_postpone(r, qmgr_wall(q) + AGAIN_MS, "the program that was to deliver it ended");
+        } else {
+            if (!again)
+                again = job_new(r, j->class, j->name);
+            job_add(again, r);
+        }
+    }
+    if (again)
+        sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
+}
+
+void job_lost(struct job *j, const char *why)
+{
+    struct qmgr *q = j->msg->q;
+    struct qid_text qid = msg_qid(j->msg);
+    LOGI("lease-lost", KVT("qid", qid.text), KVU("lease", j->lease), KVU("recipients", j->left), KVT("why", why));
+    message_ref(j->msg);
+    end_lease(j, SCHED_ENDED);
+    requeue(j);
+    message_unref(j->msg);
+    qmgr_quiet(q);
+}
+
+static void on_minute(void *ctx)
+{
+    struct qmgr *q = ctx;
+    int64_t now = loop_now(q->loop);
+    while (!list_empty(&q->leased)) {
+        struct job *j = container_of(q->leased.next, struct job, link);
+        if (now - j->leased_at < LEASE_MAX_MS)
+            break;
+        job_lost(j, "no report in time");
+    }
+    sched_sweep(&q->sched, qmgr_wall(q));
+    timer_start(q->minute, MINUTE_MS);
+}
+
+/* ---- turns ---- */
+
+static void park_down(struct qmgr *q)
+{
+    int64_t later;
+    struct sched_job *s;
+    while ((s = sched_park(&q->sched, &later)) != NULL)
+        job_postpone(container_of(s, struct job, sched), later, "the destination could not be reached lately");
+}
+
+static void pump(void *ctx)
+{
+    struct qmgr *q = ctx;
+    struct sched_job *s;
+    if (q->draining)
+        return;
+    expand_some(q);
+    park_down(q);
+    while (remote_ready(q) && (s = sched_next(&q->sched, SCHED_REMOTE, qmgr_wall(q))) != NULL)
+        remote_start(container_of(s, struct job, sched));
+    while ((s = sched_next(&q->sched, SCHED_LOCAL, qmgr_wall(q))) != NULL)
+        local_start(container_of(s, struct job, sched));
+}
+
+void pump_soon(struct qmgr *q)
+{
+    loop_defer(q->loop, &q->pump);
+}
+
+void pump_init(struct qmgr *q)
+{
+    q->pump = (struct defer){.fn = pump, .ctx = q};
+    q->minute = timer_new(q->loop, on_minute, q);
+    timer_start(q->minute, MINUTE_MS);
+}
+
+void pump_free(struct qmgr *q)
+{
+    loop_defer_cancel(q->loop, &q->pump);
+    timer_free(&q->minute);
+    idmap_free(&q->jobs);
+    sched_free(&q->sched);
+}

@@ -1,0 +1,202 @@
+/* The queue: messages and recipients in one SQLite database, large contents in spool files. States on disk:
+ * doc/queue-states.md.
+ *
+ * Every change is a request: the loop's thread submits it, the writer's thread gathers requests into one transaction
+ * (group commit) and the request's `done` runs on the loop's thread when it is on disk. Reading is done by queue_reader
+ * on whatever thread its owner likes. All of this stays narrow so that another database can take SQLite's place. */
+#ifndef QUEUE_QUEUE_H
+#define QUEUE_QUEUE_H
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/outcome.h"
+#include "loop/loop.h"
+#include "queue/qid.h"
+
+#define QUEUE_TOKEN_BYTES 16
+#define QUEUE_WHY_MAX 400 /* bytes of a reason that are kept */
+
+/* Values are on disk: never renumbered. */
+enum queue_state { QUEUE_WAITING = 1, QUEUE_PARKED = 2, QUEUE_HELD = 3, QUEUE_EXPANDED = 4 };
+const char *queue_state_name(enum queue_state s);
+/* Who handed it in. On disk. */
+enum queue_origin { QUEUE_FROM_OUTSIDE = 1, QUEUE_FROM_SUBMISSION = 2, QUEUE_FROM_ACCOUNT = 3, QUEUE_NOTIFICATION = 4 };
+/* RFC 3461 §4.1, bits of NOTIFY; 0: not given. */
+enum queue_notify {
+    QUEUE_NOTIFY_NEVER = 1,
+    QUEUE_NOTIFY_SUCCESS = 2,
+    QUEUE_NOTIFY_FAILURE = 4,
+    QUEUE_NOTIFY_DELAY = 8
+};
+
+/* RFC 3461 §4.3; 0: not given. On disk. */
+enum queue_ret { QUEUE_RET_FULL = 1, QUEUE_RET_HDRS = 2 };
+
+/* The facts of a message. Spans belong to whoever made it. */
+struct queue_message {
+    uint64_t id;
+    struct span sender; /* reverse-path, empty: null */
+    struct span helo, remote, message_id, envid;
+    int64_t received; /* ms since 1970 */
+    uint64_t size;    /* prefix and body */
+    uint32_t header_bytes;
+    uint32_t account; /* of a submission, 0: none */
+    uint8_t origin;   /* enum queue_origin */
+    uint8_t ret, body_8bit, smtputf8; /* ret: enum queue_ret */
+    bool spooled;
+    struct span prefix, body; /* p NULL: not in memory, or spooled */
+};
+
+struct queue_recipient {
+    uint64_t id, parent; /* parent 0: given by the sender */
+    uint8_t state, depth, notify;
+    bool passed; /* released by an operator: a hold of its domain counts no longer */
+    uint32_t attempts;
+    int64_t next; /* ms since 1970; 0: nothing is due */
+    struct span address;
+    struct span original; /* the address that the sender gave; p NULL: the same */
+    struct span orcpt;
+    struct span sender; /* reverse-path of its own; p NULL: the message's */
+    /* the last response */
+    int64_t last; /* when, 0: never */
+    uint8_t kind;
+    uint16_t code, subject, detail;
+    struct span why, host;
+};
+
+/* ---- the queue ---- */
+
+struct queue;
+struct queue_options {
+    const char *dir; /* exists */
+    int64_t commit_wait_ms;
+    int64_t now_ms;
+};
+
+/* Opens or makes the database, settles what a crash left (orphaned spool files go, rows without file are logged),
+ * starts the writer's and the checkpoints' threads. */
+int queue_open(struct queue **out, struct loop *l, const struct queue_options *o, struct err *err);
+/* Carries out what was submitted (done is called for all of it), then stops the threads and closes. */
+void queue_close(struct queue **q);
+void queue_set_commit_wait(struct queue *q, int64_t ms);
+/* Ids for a message and its recipients. */
+uint64_t queue_ids(struct queue *q, uint64_t count);
+/* How many senders are in the middle of a transaction, waiting ones included: with more than one a commit waits for the
+ * others. */
+void queue_senders(struct queue *q, unsigned open);
+
+enum queue_fail { QUEUE_OK, QUEUE_FULL, QUEUE_BROKEN };
+
+struct queue_request {
+    void (*done)(struct queue_request *r); /* on the loop's thread */
+    enum queue_fail fail;
+    char why[160]; /* with fail */
+    /* the rest is the queue's */
+    struct link link;
+    int (*run)(struct queue *q, struct queue_request *r, struct err *err);
+    int64_t latest_us;         /* when it has to be on its way */
+    bool waits;                /* a sender waits for the answer */
+    bool unlink;               /* its message's spool file goes */
+    uint64_t message, highest; /* highest: id that it uses */
+};
+
+/* A new message with its recipients, all waiting or parked as their rows say. */
+struct queue_accept {
+    struct queue_request request;
+    const struct queue_message *message;
+    const struct queue_recipient *recipients;
+    size_t count;
+    const char *token;     /* QUEUE_TOKEN_BYTES; NULL: none */
+    uint64_t duplicate_of; /* out: a message with this token is there already; nothing was made */
+    bool damaged;          /* out: the spool file is not what was announced; nothing was made */
+};
+void queue_accept(struct queue *q, struct queue_accept *a);
+
+/* What became of recipients of one message, in one transaction. */
+enum queue_change_kind {
+    QUEUE_GONE,   /* delivered, failed, removed: the row goes */
+    QUEUE_UPDATE, /* state, attempts, next and the last response are written */
+};
+struct queue_change {
+    enum queue_change_kind kind;
+    struct queue_recipient row; /* QUEUE_GONE: its id */
+};
+struct queue_settle {
+    struct queue_request request;
+    uint64_t message;
+    bool spooled;
+    const struct queue_change *changes;
+    size_t count;
+    const struct queue_recipient *children; /* new recipients of the message */
+    size_t child_count;
+    const struct queue_message *notice; /* NULL: none; else a new message with its one recipient */
+    const struct queue_recipient *notice_to;
+    bool message_gone; /* out */
+};
+/* patience: how long it may wait for company, ms. */
+void queue_settle(struct queue *q, struct queue_settle *s, int64_t patience);
+
+/* Was a commit with this token made? Answered behind everything that was submitted before. */
+struct queue_token {
+    struct queue_request request;
+    char token[QUEUE_TOKEN_BYTES];
+    uint64_t message; /* out, 0: no */
+};
+void queue_token_ask(struct queue *q, struct queue_token *t);
+
+struct queue_stats {
+    uint64_t commits, requests, checkpoints, wal_pages;
+};
+struct queue_stats queue_stats(struct queue *q);
+
+/* ---- spool files ---- */
+int queue_spool_create(struct queue *q, uint64_t id, struct err *err); /* a descriptor open for writing, or -1 */
+int queue_spool_open(struct queue *q, uint64_t id);                    /* for reading; -1 with errno */
+void queue_spool_remove(struct queue *q, uint64_t id);                 /* a transaction that did not commit */
+/* Room on the queue's disk: bytes, and whether files can be made. -1: it can't be told. */
+int queue_room(struct queue *q, uint64_t *bytes, bool *files);
+
+/* ---- reading ---- */
+
+/* A connection for reading, used by one thread at a time. */
+struct queue_reader;
+int queue_reader_open(struct queue_reader **out, const char *dir, struct err *err);
+void queue_reader_close(struct queue_reader **r);
+
+/* What is due, by its key only: in the order of `next`. */
+struct queue_due {
+    int64_t next;
+    uint64_t message, recipient;
+};
+/* Up to `max` rows after `after` ({0}: from the start) with next <= now. *count of them; *coming: the first time after
+ * now (0: none), told when count < max. */
+int queue_read_due(struct queue_reader *r, const struct queue_due *after, int64_t now, struct queue_due *out,
+                   size_t max, size_t *count, int64_t *coming, struct err *err);
+/* A message, its content if wanted and not spooled. 0, or 1 when there is none. Spans are in the arena. */
+int queue_read_message(struct queue_reader *r, uint64_t id, bool content, struct arena *a, struct queue_message *out,
+                       struct err *err);
+int queue_read_recipient(struct queue_reader *r, uint64_t message, uint64_t id, struct arena *a,
+                         struct queue_recipient *out, struct err *err);
+/* All recipients of a message in the order of their ids, from the one after `after`. */
+int queue_read_recipients(struct queue_reader *r, uint64_t message, uint64_t after, struct queue_recipient *out,
+                          size_t max, size_t *count, struct arena *a, struct err *err);
+
+/* A page of the whole queue. Empty spans and 0 match everything. */
+struct queue_filter {
+    uint64_t message;
+    struct span sender, recipient, domain; /* without case */
+    struct span either;                    /* sender or recipient */
+    uint8_t state;
+};
+struct queue_item {
+    struct queue_message message; /* without content */
+    struct queue_recipient recipient;
+};
+/* Up to `max` matching rows after (message, recipient) in their order; looks at no more than `look` rows. *message and
+ * *recipient move on to the last row that was looked at; *end: there are no more. */
+int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64_t *message, uint64_t *recipient,
+                    size_t look, struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a,
+                    struct err *err);
+
+#endif

@@ -1,0 +1,98 @@
+/* Spool files: contents that are too large for the database, each under its queue id. What is settled here, and when:
+ * doc/queue-states.md. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "queue/impl.h"
+
+#define SPOOL_FILES_LEFT 64 /* with fewer the door closes */
+
+int queue_spool_init(struct queue *q, struct err *err)
+{
+    q->dir_fd = open(q->dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (q->dir_fd < 0)
+        return err_errno(err, "%s", q->dir);
+    if (mkdirat(q->dir_fd, "spool", 0700) == 0)
+        fsync(q->dir_fd);
+    else if (errno != EEXIST)
+        return err_errno(err, "%s/spool", q->dir);
+    q->spool_fd = openat(q->dir_fd, "spool", O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return q->spool_fd < 0 ? err_errno(err, "%s/spool", q->dir) : 0;
+}
+
+static int settle_files(struct queue *q, struct err *err)
+{
+    int fd = openat(q->spool_fd, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d)
+        return err_errno(err, "%s/spool", q->dir);
+    int rc = 0;
+    for (struct dirent *e; rc == 0 && (e = readdir(d)) != NULL;) {
+        uint64_t id;
+        bool there;
+        if (e->d_name[0] == '.')
+            continue;
+        if (!qid_parse(span_of(e->d_name), &id)) {
+            LOGW("spool-stranger", KVT("file", e->d_name));
+            continue;
+        }
+        rc = sql_has_message(&q->sql, id, &there, err);
+        if (rc == 0 && !there) {
+            LOGI("spool-orphan-removed", KVT("qid", e->d_name));
+            queue_spool_remove(q, id);
+        }
+    }
+    closedir(d);
+    return rc;
+}
+
+static void look_at_file(void *ctx, uint64_t id)
+{
+    struct queue *q = ctx;
+    if (faccessat(q->spool_fd, qid_text(id).text, F_OK, 0))
+        LOGE("spool-file-missing", KVT("qid", qid_text(id).text), KVT("why", strerror(errno)));
+}
+
+int queue_spool_settle(struct queue *q, struct err *err)
+{
+    return settle_files(q, err) || sql_each_spooled(&q->sql, look_at_file, q, err) ? -1 : 0;
+}
+
+bool queue_spool_verify(struct queue *q, uint64_t id, uint64_t size)
+{
+    struct stat st;
+    return fstatat(q->spool_fd, qid_text(id).text, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+           (uint64_t)st.st_size == size;
+}
+
+int queue_spool_create(struct queue *q, uint64_t id, struct err *err)
+{
+    int fd = openat(q->spool_fd, qid_text(id).text, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd < 0 ? err_errno(err, "spool/%s", qid_text(id).text) : fd;
+}
+
+int queue_spool_open(struct queue *q, uint64_t id)
+{
+    return openat(q->spool_fd, qid_text(id).text, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+void queue_spool_remove(struct queue *q, uint64_t id)
+{
+    if (unlinkat(q->spool_fd, qid_text(id).text, 0) && errno != ENOENT)
+        LOGW("spool-file-stays", KVT("qid", qid_text(id).text), KVT("why", strerror(errno)));
+}
+
+int queue_room(struct queue *q, uint64_t *bytes, bool *files)
+{
+    struct statvfs v;
+    if (fstatvfs(q->dir_fd, &v))
+        return -1;
+    *bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    *files = v.f_files == 0 || v.f_favail > SPOOL_FILES_LEFT; /* some file systems count no files */
+    return 0;
+}

@@ -1,0 +1,542 @@
+/* All SQL of the queue. A function is the rows of one request or one question; transactions are the writer's
+ * (queue/writer.c) or, for readers, one statement each, so that no snapshot is held for long. */
+#include "queue/sql.h"
+
+#include <stdio.h>
+
+#include "base/mem.h"
+
+static const char *const migrations[] = {
+    "CREATE TABLE message (\n"
+    "  id INTEGER PRIMARY KEY,\n"
+    "  sender TEXT NOT NULL,\n"
+    "  account INTEGER NOT NULL,\n"
+    "  origin INTEGER NOT NULL,\n"
+    "  helo TEXT NOT NULL,\n"
+    "  remote TEXT NOT NULL,\n"
+    "  received INTEGER NOT NULL,\n"
+    "  size INTEGER NOT NULL,\n"
+    "  header_bytes INTEGER NOT NULL,\n"
+    "  message_id TEXT NOT NULL,\n"
+    "  envid TEXT NOT NULL,\n"
+    "  ret INTEGER NOT NULL,\n"
+    "  body_8bit INTEGER NOT NULL,\n"
+    "  smtputf8 INTEGER NOT NULL,\n"
+    "  spooled INTEGER NOT NULL,\n"
+    "  prefix BLOB,\n"
+    "  body BLOB\n"
+    ") STRICT;\n"
+    "CREATE INDEX message_spooled ON message (id) WHERE spooled = 1;\n"
+    "CREATE TABLE recipient (\n"
+    "  message INTEGER NOT NULL,\n"
+    "  id INTEGER NOT NULL,\n"
+    "  parent INTEGER NOT NULL,\n"
+    "  depth INTEGER NOT NULL,\n"
+    "  notify INTEGER NOT NULL,\n"
+    "  state INTEGER NOT NULL,\n"
+    "  attempts INTEGER NOT NULL,\n"
+    "  next INTEGER,\n"
+    "  address TEXT NOT NULL,\n"
+    "  original TEXT,\n"
+    "  orcpt TEXT NOT NULL,\n"
+    "  sender TEXT,\n"
+    "  last INTEGER NOT NULL,\n"
+    "  kind INTEGER NOT NULL,\n"
+    "  code INTEGER NOT NULL,\n"
+    "  subject INTEGER NOT NULL,\n"
+    "  detail INTEGER NOT NULL,\n"
+    "  why TEXT,\n"
+    "  host TEXT,\n"
+    "  passed INTEGER NOT NULL,\n"
+    "  PRIMARY KEY (message, id)\n"
+    ") STRICT, WITHOUT ROWID;\n"
+    "CREATE INDEX recipient_due ON recipient (next) WHERE next IS NOT NULL;\n"
+    "CREATE TABLE token_a (token BLOB PRIMARY KEY, message INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n"
+    "CREATE TABLE token_b (token BLOB PRIMARY KEY, message INTEGER NOT NULL) STRICT, WITHOUT ROWID;\n"
+    "CREATE TABLE mark (\n"
+    "  one INTEGER PRIMARY KEY CHECK (one = 1),\n"
+    "  id INTEGER NOT NULL,\n"
+    "  tokens INTEGER NOT NULL\n"
+    ") STRICT;\n"
+    "INSERT INTO mark VALUES (1, 0, 0);\n",
+};
+
+/* ---- opening ---- */
+
+#define SHRINK_PAGES 8192 /* free pages (32 MiB) that are worth giving back */
+
+/* A file that a backlog has left mostly empty is written anew: there is little in it. */
+static int shrink(struct sql *q, struct err *err)
+{
+    int64_t free_pages, pages;
+    if (db_value(q->db, "PRAGMA freelist_count", 0, &free_pages, err) ||
+        db_value(q->db, "PRAGMA page_count", 0, &pages, err))
+        return -1;
+    return free_pages > SHRINK_PAGES && free_pages > pages / 8 * 7 ? db_exec(q->db, "VACUUM", err) : 0;
+}
+
+int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
+{
+    struct db_options o = {.sync_full = true,
+                           .keep_wal = true,
+                           .own_checkpoints = true,
+                           .one_process = true,
+                           .cache_kib = 4096,
+                           .wal_limit = INT64_C(64) << 20};
+    int64_t mark, tokens;
+    *q = (struct sql){.tokens_since_us = now_us};
+    if (db_open(&q->db, dir, "queue.db", &o, err))
+        return -1;
+    if (db_migrate(q->db, migrations, COUNT_OF(migrations), err) ||
+        db_value(q->db, "SELECT id FROM mark", 0, &mark, err) ||
+        db_value(q->db, "SELECT tokens FROM mark", 0, &tokens, err) || shrink(q, err)) {
+        sql_close(q);
+        return -1;
+    }
+    q->mark = (uint64_t)mark;
+    q->tokens = tokens != 0;
+    return 0;
+}
+
+void sql_close(struct sql *q)
+{
+    db_close(&q->db);
+}
+
+/* ---- rows ---- */
+
+static struct span text_or_empty(struct span s)
+{
+    return s.p ? s : SPAN("");
+}
+
+static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
+{
+    struct db_stmt *s =
+        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    db_bind_i64(s, 1, (int64_t)m->id);
+    db_bind_text(s, 2, text_or_empty(m->sender));
+    db_bind_i64(s, 3, m->account);
+    db_bind_i64(s, 4, m->origin);
+    db_bind_text(s, 5, text_or_empty(m->helo));
+    db_bind_text(s, 6, text_or_empty(m->remote));
+    db_bind_i64(s, 7, m->received);
+    db_bind_i64(s, 8, (int64_t)m->size);
+    db_bind_i64(s, 9, m->header_bytes);
+    db_bind_text(s, 10, text_or_empty(m->message_id));
+    db_bind_text(s, 11, text_or_empty(m->envid));
+    db_bind_i64(s, 12, m->ret);
+    db_bind_i64(s, 13, m->body_8bit);
+    db_bind_i64(s, 14, m->smtputf8);
+    db_bind_i64(s, 15, m->spooled);
+    db_bind_blob(s, 16, m->spooled ? SPAN_NONE : text_or_empty(m->prefix));
+    db_bind_blob(s, 17, m->spooled ? SPAN_NONE : text_or_empty(m->body));
+    return db_run(s, err);
+}
+
+static void bind_next(struct db_stmt *s, int index, int64_t next)
+{
+    if (next)
+        db_bind_i64(s, index, next);
+    else
+        db_bind_null(s, index);
+}
+
+static int insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
+{
+    struct db_stmt *s =
+        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    db_bind_i64(s, 1, (int64_t)message);
+    db_bind_i64(s, 2, (int64_t)r->id);
+    db_bind_i64(s, 3, (int64_t)r->parent);
+    db_bind_i64(s, 4, r->depth);
+    db_bind_i64(s, 5, r->notify);
+    db_bind_i64(s, 6, r->state);
+    db_bind_i64(s, 7, r->attempts);
+    bind_next(s, 8, r->next);
+    db_bind_text(s, 9, text_or_empty(r->address));
+    db_bind_text(s, 10, r->original);
+    db_bind_text(s, 11, text_or_empty(r->orcpt));
+    db_bind_text(s, 12, r->sender);
+    db_bind_i64(s, 13, r->last);
+    db_bind_i64(s, 14, r->kind);
+    db_bind_i64(s, 15, r->code);
+    db_bind_i64(s, 16, r->subject);
+    db_bind_i64(s, 17, r->detail);
+    db_bind_text(s, 18, r->why);
+    db_bind_text(s, 19, r->host);
+    db_bind_i64(s, 20, r->passed);
+    return db_run(s, err);
+}
+
+static int update_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
+{
+    struct db_stmt *s = db_stmt(
+        q->db, "UPDATE recipient SET state = ?, attempts = ?, next = ?, last = ?, kind = ?, code = ?, subject = ?, "
+               "detail = ?, "
+               "why = ?, host = ?, passed = ? WHERE message = ? AND id = ?");
+    db_bind_i64(s, 1, r->state);
+    db_bind_i64(s, 2, r->attempts);
+    bind_next(s, 3, r->next);
+    db_bind_i64(s, 4, r->last);
+    db_bind_i64(s, 5, r->kind);
+    db_bind_i64(s, 6, r->code);
+    db_bind_i64(s, 7, r->subject);
+    db_bind_i64(s, 8, r->detail);
+    db_bind_text(s, 9, r->why);
+    db_bind_text(s, 10, r->host);
+    db_bind_i64(s, 11, r->passed);
+    db_bind_i64(s, 12, (int64_t)message);
+    db_bind_i64(s, 13, (int64_t)r->id);
+    return db_run(s, err);
+}
+
+static int with_two_ids(struct sql *q, const char *sql, uint64_t message, uint64_t id, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, sql);
+    db_bind_i64(s, 1, (int64_t)message);
+    if (id)
+        db_bind_i64(s, 2, (int64_t)id);
+    return db_run(s, err);
+}
+
+/* ---- requests ---- */
+
+static const char *const token_insert[2] = {
+    "INSERT INTO token_a SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM token_b WHERE token = ?1) "
+    "ON CONFLICT DO NOTHING",
+    "INSERT INTO token_b SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM token_a WHERE token = ?1) "
+    "ON CONFLICT DO NOTHING",
+};
+
+int sql_accept(struct sql *q, struct queue_accept *a, struct err *err)
+{
+    a->duplicate_of = 0;
+    if (a->token) {
+        struct db_stmt *s = db_stmt(q->db, token_insert[q->tokens]);
+        db_bind_blob(s, 1, span_make(a->token, QUEUE_TOKEN_BYTES));
+        db_bind_i64(s, 2, (int64_t)a->message->id);
+        if (db_run(s, err))
+            return -1;
+        if (db_changes(q->db) == 0)
+            return sql_token(q, a->token, &a->duplicate_of, err);
+    }
+    if (insert_message(q, a->message, err))
+        return -1;
+    for (size_t i = 0; i < a->count; i++)
+        if (insert_recipient(q, a->message->id, &a->recipients[i], err))
+            return -1;
+    return 0;
+}
+
+/* The message goes with its last recipient that is not an expanded alias. */
+static int drop_if_done(struct sql *q, uint64_t message, bool *gone, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, "SELECT 1 FROM recipient WHERE message = ? AND state <> 4 LIMIT 1");
+    db_bind_i64(s, 1, (int64_t)message);
+    int more = db_step(s, err);
+    if (more > 0)
+        db_reset(s);
+    *gone = more == 0;
+    if (more)
+        return more < 0 ? -1 : 0;
+    return with_two_ids(q, "DELETE FROM recipient WHERE message = ?", message, 0, err) ||
+                   with_two_ids(q, "DELETE FROM message WHERE id = ?", message, 0, err)
+               ? -1
+               : 0;
+}
+
+int sql_settle(struct sql *q, struct queue_settle *s, struct err *err)
+{
+    bool check = false;
+    s->message_gone = false;
+    for (size_t i = 0; i < s->count; i++) {
+        const struct queue_recipient *r = &s->changes[i].row;
+        check |= s->changes[i].kind == QUEUE_GONE || r->state == QUEUE_EXPANDED;
+        if (s->changes[i].kind == QUEUE_GONE
+                ? with_two_ids(q, "DELETE FROM recipient WHERE message = ? AND id = ?", s->message, r->id, err)
+                : update_recipient(q, s->message, r, err))
+            return -1;
+    }
+    for (size_t i = 0; i < s->child_count; i++)
+        if (insert_recipient(q, s->message, &s->children[i], err))
+            return -1;
+    if (s->notice && (insert_message(q, s->notice, err) || insert_recipient(q, s->notice->id, s->notice_to, err)))
+        return -1;
+    return check ? drop_if_done(q, s->message, &s->message_gone, err) : 0;
+}
+
+int sql_token(struct sql *q, const char *token, uint64_t *message, struct err *err)
+{
+    struct db_stmt *s = db_stmt(
+        q->db, "SELECT message FROM token_a WHERE token = ?1 UNION ALL SELECT message FROM token_b WHERE token = ?1");
+    db_bind_blob(s, 1, span_make(token, QUEUE_TOKEN_BYTES));
+    int got = db_step(s, err);
+    *message = got > 0 ? (uint64_t)db_i64(s, 0) : 0;
+    if (got > 0)
+        db_reset(s);
+    return got < 0 ? -1 : 0;
+}
+
+static int turn_tokens(struct sql *q, int64_t now_us, struct err *err)
+{
+    unsigned other = !q->tokens;
+    struct db_stmt *s = db_stmt(q->db, "UPDATE mark SET tokens = ?");
+    db_bind_i64(s, 1, other);
+    if (db_run(db_stmt(q->db, other ? "DELETE FROM token_b" : "DELETE FROM token_a"), err) || db_run(s, err))
+        return -1;
+    q->tokens = other;
+    q->tokens_since_us = now_us;
+    return 0;
+}
+
+int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err)
+{
+    if (now_us - q->tokens_since_us > SQL_TOKEN_LIFE_US && turn_tokens(q, now_us, err))
+        return -1;
+    if (highest_id < q->mark)
+        return 0;
+    struct db_stmt *s = db_stmt(q->db, "UPDATE mark SET id = ?");
+    db_bind_i64(s, 1, (int64_t)(highest_id + SQL_MARK_AHEAD));
+    if (db_run(s, err))
+        return -1;
+    q->mark = highest_id + SQL_MARK_AHEAD;
+    return 0;
+}
+
+int sql_has_message(struct sql *q, uint64_t id, bool *there, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, "SELECT 1 FROM message WHERE id = ?");
+    db_bind_i64(s, 1, (int64_t)id);
+    int got = db_step(s, err);
+    *there = got > 0;
+    if (got > 0)
+        db_reset(s);
+    return got < 0 ? -1 : 0;
+}
+
+int sql_each_spooled(struct sql *q, void (*fn)(void *ctx, uint64_t id), void *ctx, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, "SELECT id FROM message WHERE spooled = 1 ORDER BY id");
+    int got;
+    while ((got = db_step(s, err)) > 0)
+        fn(ctx, (uint64_t)db_i64(s, 0));
+    return got;
+}
+
+/* ---- reading ---- */
+
+struct queue_reader {
+    struct db *db;
+};
+
+int queue_reader_open(struct queue_reader **out, const char *dir, struct err *err)
+{
+    struct db_options o = {
+        .read_only = true, .one_process = true, .keep_wal = true, .own_checkpoints = true, .cache_kib = 1024};
+    struct queue_reader *r = mem_alloc(sizeof *r);
+    if (db_open(&r->db, dir, "queue.db", &o, err)) {
+        mem_free(&r);
+        return -1;
+    }
+    *out = r;
+    return 0;
+}
+
+void queue_reader_close(struct queue_reader **r)
+{
+    if (!*r)
+        return;
+    db_close(&(*r)->db);
+    mem_free(r);
+}
+
+static int first_after(struct queue_reader *r, int64_t now, int64_t *coming, struct err *err)
+{
+    struct db_stmt *s =
+        db_stmt(r->db, "SELECT next FROM recipient WHERE next IS NOT NULL AND next > ? ORDER BY next LIMIT 1");
+    db_bind_i64(s, 1, now);
+    int got = db_step(s, err);
+    if (got < 0)
+        return -1;
+    *coming = got ? db_i64(s, 0) : 0;
+    if (got)
+        db_reset(s);
+    return 0;
+}
+
+int queue_read_due(struct queue_reader *r, const struct queue_due *after, int64_t now, struct queue_due *out,
+                   size_t max, size_t *count, int64_t *coming, struct err *err)
+{
+    struct db_stmt *s =
+        db_stmt(r->db, "SELECT next, message, id FROM recipient WHERE next IS NOT NULL AND next <= ?1 AND next >= ?2 "
+                       "AND (next, message, id) > (?2, ?3, ?4) ORDER BY next, message, id LIMIT ?5");
+    size_t n = 0;
+    int got;
+    db_bind_i64(s, 1, now);
+    db_bind_i64(s, 2, after->next);
+    db_bind_i64(s, 3, (int64_t)after->message);
+    db_bind_i64(s, 4, (int64_t)after->recipient);
+    db_bind_i64(s, 5, (int64_t)max);
+    while ((got = db_step(s, err)) > 0)
+        out[n++] = (struct queue_due){db_i64(s, 0), (uint64_t)db_i64(s, 1), (uint64_t)db_i64(s, 2)};
+    *count = n;
+    if (got < 0)
+        return -1;
+    return n < max ? first_after(r, now, coming, err) : 0;
+}
+
+static struct span keep(struct arena *a, struct db_stmt *s, int column)
+{
+    struct span t = db_text(s, column);
+    return t.p ? arena_dup(a, t) : SPAN_NONE;
+}
+
+#define MESSAGE_COLUMNS                                                                           \
+    "m.id, m.sender, m.account, m.origin, m.helo, m.remote, m.received, m.size, m.header_bytes, " \
+    "m.message_id, m.envid, m.ret, m.body_8bit, m.smtputf8, m.spooled"
+enum { MESSAGE_WIDTH = 15 };
+
+static void get_message(struct db_stmt *s, struct arena *a, struct queue_message *m)
+{
+    *m = (struct queue_message){
+        .id = (uint64_t)db_i64(s, 0),
+        .sender = keep(a, s, 1),
+        .account = (uint32_t)db_i64(s, 2),
+        .origin = (uint8_t)db_i64(s, 3),
+        .helo = keep(a, s, 4),
+        .remote = keep(a, s, 5),
+        .received = db_i64(s, 6),
+        .size = (uint64_t)db_i64(s, 7),
+        .header_bytes = (uint32_t)db_i64(s, 8),
+        .message_id = keep(a, s, 9),
+        .envid = keep(a, s, 10),
+        .ret = (uint8_t)db_i64(s, 11),
+        .body_8bit = (uint8_t)db_i64(s, 12),
+        .smtputf8 = (uint8_t)db_i64(s, 13),
+        .spooled = db_i64(s, 14) != 0,
+    };
+}
+
+#define RECIPIENT_COLUMNS                                                         \
+    "r.id, r.parent, r.depth, r.notify, r.state, r.attempts, r.next, r.address, " \
+    "r.original, r.orcpt, r.sender, r.last, r.kind, r.code, r.subject, r.detail, r.why, r.host, r.passed"
+
+static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queue_recipient *r)
+{
+    *r = (struct queue_recipient){
+        .id = (uint64_t)db_i64(s, c),
+        .parent = (uint64_t)db_i64(s, c + 1),
+        .depth = (uint8_t)db_i64(s, c + 2),
+        .notify = (uint8_t)db_i64(s, c + 3),
+        .state = (uint8_t)db_i64(s, c + 4),
+        .attempts = (uint32_t)db_i64(s, c + 5),
+        .next = db_i64(s, c + 6),
+        .address = keep(a, s, c + 7),
+        .original = keep(a, s, c + 8),
+        .orcpt = keep(a, s, c + 9),
+        .sender = keep(a, s, c + 10),
+        .last = db_i64(s, c + 11),
+        .kind = (uint8_t)db_i64(s, c + 12),
+        .code = (uint16_t)db_i64(s, c + 13),
+        .subject = (uint16_t)db_i64(s, c + 14),
+        .detail = (uint16_t)db_i64(s, c + 15),
+        .why = keep(a, s, c + 16),
+        .host = keep(a, s, c + 17),
+        .passed = db_i64(s, c + 18) != 0,
+    };
+}
+
+int queue_read_message(struct queue_reader *r, uint64_t id, bool content, struct arena *a, struct queue_message *out,
+                       struct err *err)
+{
+    struct db_stmt *s = content
+                            ? db_stmt(r->db, "SELECT " MESSAGE_COLUMNS ", m.prefix, m.body FROM message m WHERE id = ?")
+                            : db_stmt(r->db, "SELECT " MESSAGE_COLUMNS " FROM message m WHERE id = ?");
+    db_bind_i64(s, 1, (int64_t)id);
+    int got = db_step(s, err);
+    if (got <= 0)
+        return got < 0 ? -1 : 1;
+    get_message(s, a, out);
+    if (content && !out->spooled) {
+        struct span prefix = db_blob(s, MESSAGE_WIDTH), body = db_blob(s, MESSAGE_WIDTH + 1);
+        out->prefix = arena_dup(a, text_or_empty(prefix));
+        out->body = arena_dup(a, text_or_empty(body));
+    }
+    db_reset(s);
+    return 0;
+}
+
+int queue_read_recipient(struct queue_reader *r, uint64_t message, uint64_t id, struct arena *a,
+                         struct queue_recipient *out, struct err *err)
+{
+    struct db_stmt *s = db_stmt(r->db, "SELECT " RECIPIENT_COLUMNS " FROM recipient r WHERE message = ? AND id = ?");
+    db_bind_i64(s, 1, (int64_t)message);
+    db_bind_i64(s, 2, (int64_t)id);
+    int got = db_step(s, err);
+    if (got <= 0)
+        return got < 0 ? -1 : 1;
+    get_recipient(s, 0, a, out);
+    db_reset(s);
+    return 0;
+}
+
+int queue_read_recipients(struct queue_reader *r, uint64_t message, uint64_t after, struct queue_recipient *out,
+                          size_t max, size_t *count, struct arena *a, struct err *err)
+{
+    struct db_stmt *s = db_stmt(r->db, "SELECT " RECIPIENT_COLUMNS
+                                       " FROM recipient r WHERE message = ? AND id > ? ORDER BY id LIMIT ?");
+    int got;
+    *count = 0;
+    db_bind_i64(s, 1, (int64_t)message);
+    db_bind_i64(s, 2, (int64_t)after);
+    db_bind_i64(s, 3, (int64_t)max);
+    while ((got = db_step(s, err)) > 0)
+        get_recipient(s, 0, a, &out[(*count)++]);
+    return got;
+}
+
+static bool matches(const struct queue_filter *f, struct db_stmt *s)
+{
+    struct span sender = db_text(s, 1), address = db_text(s, MESSAGE_WIDTH + 7),
+                original = db_text(s, MESSAGE_WIDTH + 8);
+    struct span domain = span_from(address, (size_t)(span_rfind(address, '@') + 1));
+    bool rcpt = span_ieq(address, f->recipient) || span_ieq(original, f->recipient);
+    bool either = span_ieq(sender, f->either) || span_ieq(address, f->either) || span_ieq(original, f->either);
+    return (!f->sender.n || span_ieq(sender, f->sender)) && (!f->either.n || either) &&
+           (!f->domain.n || span_ieq(domain, f->domain)) && (!f->recipient.n || rcpt) &&
+           (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state);
+}
+
+int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64_t *message, uint64_t *recipient,
+                    size_t look, struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a,
+                    struct err *err)
+{
+    struct db_stmt *s = db_stmt(
+        r->db,
+        "SELECT " MESSAGE_COLUMNS ", " RECIPIENT_COLUMNS " FROM recipient r JOIN message m ON m.id = r.message "
+        "WHERE (r.message, r.id) > (?1, ?2) AND r.message >= ?1 AND r.message <= ?3 ORDER BY r.message, r.id LIMIT ?4");
+    size_t looked = 0;
+    int got = 0;
+    *count = 0;
+    if (f->message && *message < f->message)
+        *message = f->message, *recipient = 0;
+    db_bind_i64(s, 1, (int64_t)*message);
+    db_bind_i64(s, 2, (int64_t)*recipient);
+    db_bind_i64(s, 3, f->message ? (int64_t)f->message : INT64_MAX);
+    db_bind_i64(s, 4, (int64_t)look);
+    while (*count < max && (got = db_step(s, err)) > 0) {
+        looked++;
+        *message = (uint64_t)db_i64(s, 0);
+        *recipient = (uint64_t)db_i64(s, MESSAGE_WIDTH);
+        if (!matches(f, s))
+            continue;
+        struct queue_item *i = &out[(*count)++];
+        get_message(s, a, &i->message);
+        get_recipient(s, MESSAGE_WIDTH, a, &i->recipient);
+    }
+    if (got > 0)
+        db_reset(s);
+    *end = got == 0 && looked < look;
+    return got < 0 ? -1 : 0;
+}

@@ -1,0 +1,33 @@
+/* Inside of src/queue: what the writer runs. Each function is the rows of one request, inside a transaction that the
+ * writer began. */
+#ifndef QUEUE_SQL_H
+#define QUEUE_SQL_H
+
+#include "db/db.h"
+#include "queue/queue.h"
+
+/* The writer's connection and what it has to remember. */
+struct sql {
+    struct db *db;
+    uint64_t mark;   /* as on disk: above every committed id */
+    unsigned tokens; /* 0 or 1: the table that new tokens go into */
+    int64_t tokens_since_us;
+};
+
+#define SQL_MARK_AHEAD UINT64_C(600000000) /* ids that the mark is ahead by, when it is moved */
+#define SQL_TOKEN_LIFE_US INT64_C(60000000)
+
+int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err);
+void sql_close(struct sql *q);
+
+int sql_accept(struct sql *q, struct queue_accept *a, struct err *err);
+int sql_settle(struct sql *q, struct queue_settle *s, struct err *err);
+int sql_token(struct sql *q, const char *token, uint64_t *message, struct err *err);
+/* At the end of a batch: moves the mark and lets old tokens go when it is time. */
+int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err);
+/* *there: a message with that id. */
+int sql_has_message(struct sql *q, uint64_t id, bool *there, struct err *err);
+/* Calls fn for each message whose content is a file. */
+int sql_each_spooled(struct sql *q, void (*fn)(void *ctx, uint64_t id), void *ctx, struct err *err);
+
+#endif

@@ -1,0 +1,286 @@
+/* One attempt: a message, one destination, some of its recipients. It finds a connection (kept, or made to one host after another), gives
+ * the message, and reports each recipient and then itself.
+ *
+ * What ends a host and what ends the attempt: no connection, no greeting, no EHLO, a session that breaks before the final dot: the next
+ * address. An answer to MAIL, RCPT, DATA or to the content: final for this attempt, also a temporary one. A connection lost behind the
+ * final dot: final, too, as the message may have been taken. */
+#include "relay/attempt.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sm.h"
+#include "net/dial.h"
+#include "relay/wire.h"
+
+static const struct sm_state states[] = {
+    [ATTEMPT_COLLECT] = {"collecting", SM_TO(ATTEMPT_WAIT) | SM_TO(ATTEMPT_END)},
+    [ATTEMPT_WAIT] = {"waiting", SM_TO(ATTEMPT_ROUTE) | SM_TO(ATTEMPT_SESSION) | SM_TO(ATTEMPT_END)},
+    [ATTEMPT_ROUTE] = {"routing", SM_TO(ATTEMPT_DIAL) | SM_TO(ATTEMPT_END)},
+    [ATTEMPT_DIAL] = {"connecting", SM_TO(ATTEMPT_ROUTE) | SM_TO(ATTEMPT_SESSION) | SM_TO(ATTEMPT_END)},
+    [ATTEMPT_SESSION] = {"talking", SM_TO(ATTEMPT_ROUTE) | SM_TO(ATTEMPT_DIAL) | SM_TO(ATTEMPT_END)},
+    [ATTEMPT_END] = {"ended", 0},
+};
+
+void attempt_move(struct attempt *a, enum attempt_state next)
+{
+    sm_move(states, COUNT_OF(states), &a->state, next);
+}
+
+/* ---- reports ---- */
+
+static void say(struct attempt *a, const struct msg *m)
+{
+    if (!a->stale)
+        chan_say(service_chan(a->relay->service, ROLE_QMGR, 0), m, -1);
+}
+
+static void report(struct attempt *a, size_t i, const struct outcome *o)
+{
+    struct rcpt *r = &a->rcpts[i];
+    if (r->state == RCPT_REPORTED)
+        return;
+    r->state = RCPT_REPORTED;
+    *(o->kind == OUTCOME_DONE ? &a->taken : o->kind == OUTCOME_FAILED ? &a->refused : &a->later) += 1;
+    struct msg m = {.type = MSG_rcpt_report,
+                    .rcpt_report = {.lease = a->lease,
+                                    .rcpt = r->id,
+                                    .kind = o->kind,
+                                    .code = (uint16_t)MIN_OF(o->code, 599),
+                                    .subject = o->subject,
+                                    .detail = o->detail,
+                                    .why = span_of(o->text),
+                                    .remote = span_of(a->remote),
+                                    .tls = span_of(a->tls_text),
+                                    .tells = o->kind == OUTCOME_DONE && a->tells}};
+    say(a, &m);
+}
+
+static void report_open(struct attempt *a, const struct outcome *o)
+{
+    for (size_t i = 0; i < a->rcpt_count; i++)
+        report(a, i, o);
+}
+
+static void report_end(struct attempt *a)
+{
+    int64_t took = a->began ? loop_now(a->relay->loop) - a->began : 0;
+    struct msg m = {.type = MSG_attempt_report,
+                    .attempt_report = {.lease = a->lease, .unreached = !a->spoke, .remote = span_of(a->remote), .tls = span_of(a->tls_text),
+                                       .took = (uint32_t)MIN_OF(took, (int64_t)UINT32_MAX)}};
+    say(a, &m);
+    LOGD("attempt_end", KVS("qid", a->qid), KVS("domain", a->domain), KVT("remote", a->remote), KVT("tls", a->tls_text), KVU("took", took),
+         KVU("taken", a->taken), KVU("later", a->later), KVU("refused", a->refused));
+}
+
+/* ---- life ---- */
+
+void attempt_free(struct attempt *a)
+{
+    struct relay *r = a->relay;
+    if (a->state == ATTEMPT_ROUTE || a->state == ATTEMPT_DIAL || a->state == ATTEMPT_SESSION)
+        r->running_count--;
+    r->held--;
+    attempt_move(a, ATTEMPT_END);
+    if (!a->stale)
+        idmap_del(&r->attempts, a->lease);
+    list_del(&a->in_list);
+    timer_free(&a->deadline);
+    route_free(&a->route);
+    dial_cancel(&a->dial);
+    session_free(&a->session);
+    content_close(&a->content);
+    conf_unref(&a->conf);
+    mem_free(&a->rcpts);
+    mem_free(&a->order);
+    arena_free(&a->arena);
+    mem_free(&a);
+    loop_defer(r->loop, &r->run);
+}
+
+void attempt_finish(struct attempt *a, const struct outcome *rest)
+{
+    struct relay *r = a->relay;
+    if (rest)
+        report_open(a, rest);
+    report_end(a);
+    if (a->session && !rest) {
+        bool worn = session_messages(a->session) >= a->conf->relay.reuse_messages || r->draining;
+        pool_put(&r->pool, a->session, a->key, worn ? 0 : a->conf->relay.reuse_time);
+        a->session = NULL;
+    }
+    attempt_free(a);
+}
+
+static void drop_session(struct attempt *a)
+{
+    session_free(&a->session);
+    a->kept = false;
+}
+
+void attempt_note_host(struct attempt *a, const struct outcome *why)
+{
+    struct outcome o = *why;
+    if (a->smarthost) /* our own setting: nothing fails for good because of the host as such */
+        o.kind = OUTCOME_RETRY;
+    if (a->why.kind != OUTCOME_RETRY || o.kind == OUTCOME_RETRY)
+        a->why = o;
+    LOGI("host_failed", KVS("qid", a->qid), KVT("remote", a->remote), KVT("why", o.text));
+}
+
+/* ---- the transaction ---- */
+
+/* Whether the peer can take it as it is. Not: everybody has failed. */
+static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8)
+{
+    struct smtp_client *c = session_client(a->session);
+    struct err err;
+    uint64_t limit = smtp_client_size_limit(c);
+    struct outcome o = {0};
+    int found = 0;
+    *say_8bit = a->body_8bit && smtp_client_can(c, SMTP_CAP_8BITMIME);
+    *say_utf8 = a->smtputf8 && smtp_client_can(c, SMTP_CAP_SMTPUTF8);
+    if (limit && a->content.size > limit) /* RFC1870:6.1 */
+        o = outcome_make(OUTCOME_FAILED, 0, 3, 4, "%s takes messages of %llu bytes at most", a->remote, (unsigned long long)limit);
+    else if (a->smtputf8 && !*say_utf8 && (found = content_has_8bit(&a->content, a->header_bytes, a->relay->room, &err)) > 0)
+        o = outcome_make(OUTCOME_FAILED, 0, 6, 7, "%s does not take internationalized headers (SMTPUTF8)", a->remote); /* RFC6531:3.5 */
+    else if (found == 0 && a->body_8bit && !*say_8bit && (found = content_has_8bit(&a->content, UINT64_MAX, a->relay->room, &err)) > 0)
+        o = outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s does not take 8-bit content (8BITMIME)", a->remote); /* RFC6152:3 */
+    if (found < 0)
+        o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "%s", err.text);
+    if (o.kind)
+        report_open(a, &o);
+    return o.kind == 0;
+}
+
+static struct span spell(struct attempt *a, struct span address, bool utf8)
+{
+    return utf8 ? address : wire_address(&a->arena, address);
+}
+
+void attempt_mail(struct attempt *a)
+{
+    struct smtp_client_mail m = {.size = a->content.size};
+    if (!fits(a, &m.body_8bit, &m.smtputf8)) {
+        attempt_finish(a, NULL);
+        return;
+    }
+    struct span *spans = arena_alloc(&a->arena, a->rcpt_count * sizeof *spans);
+    struct smtp_client_notify *notify = arena_alloc(&a->arena, a->rcpt_count * sizeof *notify);
+    a->order_count = a->taken_now = 0;
+    for (size_t i = 0; i < a->rcpt_count; i++) {
+        if (a->rcpts[i].state == RCPT_REPORTED)
+            continue;
+        a->rcpts[i].state = RCPT_OPEN;
+        notify[a->order_count] = a->rcpts[i].notify;
+        spans[a->order_count] = spell(a, a->rcpts[i].address, m.smtputf8);
+        a->order[a->order_count++] = i;
+    }
+    m.sender = spell(a, a->sender, m.smtputf8);
+    m.rcpts = spans;
+    m.notify = notify;
+    m.envid = a->envid;
+    m.ret = a->ret;
+    a->tells = smtp_client_can(session_client(a->session), SMTP_CAP_DSN);
+    m.rcpt_count = a->order_count;
+    content_rewind(&a->content);
+    session_mail(a->session, &m);
+}
+
+/* A name that is ours: whatever we give it comes back to us. */
+static bool is_ourselves(const struct attempt *a)
+{
+    return !a->smarthost && span_ieqs(smtp_client_peer_name(session_client(a->session)), a->relay->own);
+}
+
+static void on_ready(void *ctx)
+{
+    struct attempt *a = ctx;
+    if (is_ourselves(a)) {
+        struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 6, "%s gives itself our own name: mail would loop", a->remote);
+        attempt_note_host(a, &o);
+        drop_session(a);
+        a->address++;
+        reach_next_address(a);
+        return;
+    }
+    a->spoke = true;
+    snprintf(a->tls_text, sizeof a->tls_text, "%s", session_tls_text(a->session));
+    attempt_mail(a);
+}
+
+/* RFC5321:4.5.3.1.10: too many recipients at a time; the rest goes right after those that were taken. */
+static void on_rcpt(void *ctx, size_t index, const struct outcome *o)
+{
+    struct attempt *a = ctx;
+    size_t i = a->order[index];
+    if (o->kind == OUTCOME_RETRY && (o->code == 452 || o->code == 552) && (o->subject == 0 || (o->subject == 5 && o->detail == 3))) {
+        a->rcpts[i].state = RCPT_AGAIN;
+        a->again = *o;
+        return;
+    }
+    if (o->kind == OUTCOME_DONE)
+        a->taken_now++;
+    report(a, i, o);
+}
+
+static void on_done(void *ctx)
+{
+    struct attempt *a = ctx;
+    bool more = false;
+    for (size_t i = 0; i < a->rcpt_count; i++)
+        more |= a->rcpts[i].state == RCPT_AGAIN;
+    if (more && a->taken_now)
+        return; /* on_ready comes */
+    if (more)
+        report_open(a, &a->again);
+    attempt_finish(a, NULL);
+}
+
+static void on_content(void *ctx)
+{
+    struct attempt *a = ctx;
+    struct relay *r = a->relay;
+    struct span piece;
+    struct err err;
+    bool room = true, last = false;
+    while (room && !last) {
+        if (content_next(&a->content, r->room, &piece, &err) < 0) {
+            struct outcome o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "%s", err.text);
+            attempt_finish(a, &o); /* closes in the middle: the host throws away what it has */
+            return;
+        }
+        last = content_at_end(&a->content);
+        room = session_content(a->session, piece, last);
+    }
+}
+
+static void on_over(void *ctx, enum smtp_client_stage at, const struct outcome *why, bool tls_failed)
+{
+    struct attempt *a = ctx;
+    struct outcome copy = *why;
+    bool kept = a->kept, may_clear = tls_failed && !a->clear && !a->smarthost && a->conf->relay.tls == CONF_RELAY_TLS_MAY;
+    drop_session(a);
+    if (at == SMTP_STAGE_DOT || (at == SMTP_STAGE_CONTENT && copy.code)) {
+        attempt_finish(a, &copy);
+        return;
+    }
+    a->tls_text[0] = '\0';
+    if (kept && (at == SMTP_STAGE_IDLE || at == SMTP_STAGE_MAIL)) { /* closed meanwhile: nobody's fault */
+        a->spoke = false;
+        reach_next_host(a);
+        return;
+    }
+    attempt_note_host(a, &copy);
+    if (may_clear) { /* opportunistic TLS: better in clear than not at all */
+        a->clear = true;
+        reach_next_address(a);
+        return;
+    }
+    a->address++;
+    a->clear = false;
+    reach_next_address(a);
+}
+
+const struct session_ops attempt_session_ops = {on_ready, on_rcpt, on_content, on_done, on_over};

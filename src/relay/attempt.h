@@ -1,0 +1,66 @@
+/* What the three parts of an attempt share: attempt.c (reports, the transaction), reach.c (the way to a host), intake.c (qmgr's side). */
+#ifndef RELAY_ATTEMPT_H
+#define RELAY_ATTEMPT_H
+
+#include "relay/relay.h"
+#include "relay/route.h"
+
+enum attempt_state { ATTEMPT_COLLECT, ATTEMPT_WAIT, ATTEMPT_ROUTE, ATTEMPT_DIAL, ATTEMPT_SESSION, ATTEMPT_END };
+
+enum rcpt_state { RCPT_OPEN, RCPT_AGAIN /* the host takes it after the others */, RCPT_REPORTED };
+
+struct rcpt {
+    uint64_t id;
+    struct span address;
+    struct smtp_client_notify notify;
+    enum rcpt_state state;
+};
+
+struct attempt {
+    struct relay *relay;
+    struct link in_list;
+    int state;
+    uint64_t lease;
+    bool stale; /* its qmgr is gone */
+    struct arena arena;
+    struct span qid, domain, sender, key, envid;
+    uint8_t ret;
+    bool smarthost, body_8bit, smtputf8;
+    uint32_t header_bytes;
+    struct rcpt *rcpts;
+    size_t rcpt_count, rcpt_cap;
+    struct content content;
+
+    const struct conf *conf; /* of its whole life */
+    int64_t began;
+    struct timer *deadline;
+    struct route *route;
+    struct dial *dial;
+    const struct route_host *host; /* NULL on a kept connection */
+    size_t address;                /* of the host, being tried */
+    unsigned tries;
+    struct session *session;
+    bool kept;  /* the session was in the pool */
+    bool clear; /* no TLS any more at this address: its handshake failed */
+    bool spoke; /* a session became ready */
+    bool tells; /* the host offers DSN: what happens behind it, it tells the sender itself */
+    struct outcome why; /* of the hosts so far: what may work later outweighs; kind 0: none */
+    struct outcome again; /* what the host said to RCPT_AGAIN ones */
+    size_t *order;        /* the recipients of the transaction */
+    size_t order_count, taken, refused, later, taken_now;
+    char remote[SESSION_REMOTE_MAX], tls_text[101];
+};
+
+void attempt_move(struct attempt *a, enum attempt_state next);
+void attempt_free(struct attempt *a);
+/* Everybody has an outcome (or gets `rest`): the reports, and the connection to the pool when it is fit for more. The attempt is gone. */
+void attempt_finish(struct attempt *a, const struct outcome *rest);
+void attempt_note_host(struct attempt *a, const struct outcome *why); /* this host would not */
+void attempt_mail(struct attempt *a);                                 /* on a session that is ready */
+extern const struct session_ops attempt_session_ops;
+
+/* The address a->address of this host and those behind it, else the next host; which begins with the route itself. */
+void reach_next_address(struct attempt *a);
+void reach_next_host(struct attempt *a);
+
+#endif

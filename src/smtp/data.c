@@ -1,0 +1,271 @@
+/* The reader of what follows DATA or BDAT. Standards: RFC 5321 §4.1.1.4 and §4.5.2 (the end, transparency), RFC 1870
+ * (what counts as size), RFC 3030 §2 (chunks). Trusts nothing. A line is begun by CRLF and by nothing else, so CR or LF
+ * alone can never make an end (HAZARDS 1). */
+#include "smtp/data.h"
+
+enum { LINE_START, DOT, DOT_CR, IN_LINE, AFTER_CR };
+
+void smtp_data_begin(struct smtp_data *d, const struct smtp_data_limits *limits)
+{
+    memset(d, 0, offsetof(struct smtp_data, id));
+    d->limits = *limits;
+    d->state = LINE_START; /* the CRLF of the DATA command began it (RFC5321:4.1.1.4) */
+    d->in_header = true;
+}
+
+struct span smtp_data_message_id(const struct smtp_data *d)
+{
+    return span_trim(span_make(d->id, d->id_n));
+}
+
+static void give(struct smtp_data *d, struct span s, struct buf *out)
+{
+    buf_add(out, s);
+    d->given += s.n;
+}
+
+/* ---- the header section: which field is this, and what of it is wanted ---- */
+
+static bool name_is(struct span name, const char *what)
+{
+    return span_ieqs(name, what);
+}
+
+static void note_field(struct smtp_data *d, struct span name)
+{
+    if (name_is(name, "received"))
+        d->received++;
+    else if (name_is(name, "date"))
+        d->has_date = true;
+    else if (name_is(name, "from"))
+        d->has_from = true;
+    else if (name_is(name, "message-id")) {
+        d->take_id = !d->has_message_id;
+        d->has_message_id = true;
+    } else if (d->limits.strip_bcc && (name_is(name, "bcc") || name_is(name, "resent-bcc")))
+        d->drop = true;
+}
+
+/* A header line's fate is decided by its first octets; a continuation line shares that of its field (RFC5322:2.2.3). */
+static void decide(struct smtp_data *d, struct span line)
+{
+    d->decided = true;
+    if (line.n && (line.p[0] == ' ' || line.p[0] == '\t'))
+        return;
+    d->drop = d->take_id = false;
+    ptrdiff_t colon = span_find(line, ':');
+    if (colon > 0)
+        note_field(d, span_trim(span_sub(line, 0, (size_t)colon)));
+}
+
+static void keep_id(struct smtp_data *d, struct span s)
+{
+    for (size_t i = 0; i < s.n && d->id_n < sizeof d->id; i++)
+        if (s.p[i] != '\r' && s.p[i] != '\n' && (d->id_n || (s.p[i] != ' ' && s.p[i] != '\t')))
+            d->id[d->id_n++] = s.p[i];
+}
+
+static void header_out(struct smtp_data *d, struct span s, struct buf *out)
+{
+    if (d->take_id)
+        keep_id(d, s);
+    if (!d->drop)
+        give(d, s, out);
+}
+
+/* The front of a line, enough to decide. */
+static void header_front(struct smtp_data *d, struct span front, struct buf *out)
+{
+    bool folded = front.p[0] == ' ' || front.p[0] == '\t';
+    decide(d, front);
+    if (d->take_id && !folded) {
+        keep_id(d, span_from(front, (size_t)span_find(front, ':') + 1));
+        give(d, front, out);
+    } else {
+        header_out(d, front, out);
+    }
+}
+
+/* Part of a header line: complete says that its CRLF is in it. */
+static void header_part(struct smtp_data *d, struct span s, bool complete, struct buf *out)
+{
+    if (d->decided) {
+        header_out(d, s, out);
+        return;
+    }
+    if (d->head_n == 0 && (complete || s.n >= sizeof d->head || span_find(s, ':') >= 0)) {
+        header_front(d, s, out);
+        return;
+    }
+    size_t n = MIN_OF(s.n, sizeof d->head - d->head_n);
+    memcpy(d->head + d->head_n, s.p, n);
+    d->head_n = (uint8_t)(d->head_n + n);
+    struct span head = span_make(d->head, d->head_n);
+    if (complete || d->head_n == sizeof d->head || span_find(head, ':') >= 0) {
+        header_front(d, head, out);
+        if (n < s.n)
+            header_out(d, span_from(s, n), out);
+    }
+}
+
+/* ---- content ---- */
+
+static bool has_eight_bit(struct span s)
+{
+    uint64_t any = 0, w;
+    size_t i = 0;
+    for (; i + 8 <= s.n; i += 8) {
+        memcpy(&w, s.p + i, 8);
+        any |= w;
+    }
+    for (; i < s.n; i++)
+        any |= (unsigned char)s.p[i];
+    return any & UINT64_C(0x8080808080808080);
+}
+
+static void check_limits(struct smtp_data *d, struct span s)
+{
+    if (memchr(s.p, 0, s.n))
+        d->flaws |= SMTP_FLAW_NUL;
+    if (d->line > d->limits.line)
+        d->flaws |= SMTP_FLAW_LINE;
+    if (d->size > d->limits.size)
+        d->flaws |= SMTP_FLAW_SIZE;
+    if (d->in_header && d->size > d->limits.header)
+        d->flaws |= SMTP_FLAW_HEADER;
+}
+
+/* Octets of one line, its CRLF at the end when complete. */
+static void content(struct smtp_data *d, struct span s, bool complete, struct buf *out)
+{
+    d->size += s.n;
+    d->line = d->line > UINT32_MAX / 2 ? d->line : (uint32_t)(d->line + MIN_OF(s.n, UINT32_MAX / 4));
+    /* The empty line belongs to no field; it ends the section before it could be over the section's limit. */
+    if (complete && d->in_header && d->line == 2) {
+        d->in_header = false;
+        d->header_bytes = (uint32_t)d->given;
+        d->drop = false;
+    }
+    check_limits(d, s);
+    if (d->flaws)
+        return;
+    if (!d->eight_bit)
+        d->eight_bit = has_eight_bit(s);
+    if (d->in_header)
+        header_part(d, s, complete, out);
+    else
+        give(d, s, out);
+}
+
+static void line_begins(struct smtp_data *d)
+{
+    d->line = 0;
+    d->head_n = 0;
+    d->decided = d->after_two_crs = false;
+    d->state = IN_LINE;
+}
+
+/* Reads within a line from p; returns where it stopped. */
+static const char *within_line(struct smtp_data *d, const char *p, const char *end, struct buf *out)
+{
+    const char *lf = memchr(p, '\n', (size_t)(end - p));
+    const char *stop = lf ? lf : end;
+    const char *cr = memchr(p, '\r', (size_t)(stop - p));
+    if (cr && cr + 1 == lf) {
+        content(d, span_make(p, (size_t)(lf + 1 - p)), true, out);
+        d->doubtful_end = false;
+        d->state = LINE_START;
+        return lf + 1;
+    }
+    if (cr)
+        stop = cr;
+    if (stop > p)
+        content(d, span_make(p, (size_t)(stop - p)), false, out);
+    if (cr) {
+        d->state = AFTER_CR;
+        return cr + 1;
+    }
+    if (lf) {
+        d->flaws |= SMTP_FLAW_BARE_LF;
+        return lf + 1;
+    }
+    return end;
+}
+
+/* One octet in one of the states between lines; false: it was not used, the state has changed. */
+static bool between(struct smtp_data *d, char c, struct buf *out, bool *over)
+{
+    switch (d->state) {
+    case LINE_START:
+        if (c == '.' && !d->limits.chunked) {
+            d->state = DOT;
+            return true;
+        }
+        line_begins(d);
+        return false;
+    case DOT:
+        if (c == '\r') {
+            d->state = DOT_CR;
+            return true;
+        }
+        line_begins(d); /* RFC5321:4.5.2: the dot goes */
+        return false;
+    case DOT_CR:
+        if (c == '\n') {
+            *over = true;
+            return true;
+        }
+        d->flaws |= SMTP_FLAW_BARE_CR;
+        line_begins(d);
+        d->state = AFTER_CR;
+        return false;
+    default: /* AFTER_CR */
+        if (c == '\n') {
+            content(d, SPAN("\r\n"), true, out);
+            d->doubtful_end = d->after_two_crs;
+            d->state = LINE_START;
+            return true;
+        }
+        d->flaws |= SMTP_FLAW_BARE_CR;
+        d->after_two_crs = c == '\r';
+        if (c == '\r')
+            return true;
+        d->state = IN_LINE;
+        return false;
+    }
+}
+
+/* The end of content that has no body. */
+static void header_closes(struct smtp_data *d)
+{
+    if (!d->in_header)
+        return;
+    d->in_header = false;
+    d->header_bytes = (uint32_t)d->given;
+}
+
+bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct buf *out)
+{
+    const char *p = in.p, *end = in.p + in.n;
+    bool over = false;
+    while (p < end && !over) {
+        if (d->state == IN_LINE)
+            p = within_line(d, p, end, out);
+        else if (between(d, *p, out, &over))
+            p++;
+    }
+    if (over)
+        header_closes(d);
+    *used = (size_t)(p - in.p);
+    return over;
+}
+
+void smtp_data_end(struct smtp_data *d, struct buf *out)
+{
+    if (d->state == AFTER_CR)
+        d->flaws |= SMTP_FLAW_BARE_CR;
+    else if (d->state == IN_LINE && d->line)
+        content(d, SPAN("\r\n"), true, out);
+    d->state = LINE_START;
+    header_closes(d);
+}

@@ -1,0 +1,60 @@
+/* The reader of what follows DATA or BDAT: finds the end of DATA, takes its transparency dots away, and learns on the
+ * way what the queue must know. In the chunks of BDAT dots mean nothing, and the end is told by smtp_data_end(). There
+ * is one reading of the end of DATA: CRLF "." CRLF (RFC5321:4.1.1.4). A bare CR or LF, a NUL, a line or content over
+ * its limit are flaws: the reader goes on to the real end and gives nothing more out, the message is then refused as a
+ * whole. Pure. */
+#ifndef SMTP_DATA_H
+#define SMTP_DATA_H
+
+#include "base/buf.h"
+
+#define SMTP_MESSAGE_ID_MAX 998 /* RFC5322:2.1.1 */
+
+enum smtp_data_flaw {
+    SMTP_FLAW_BARE_CR = 1,
+    SMTP_FLAW_BARE_LF = 2,
+    SMTP_FLAW_NUL = 4,
+    SMTP_FLAW_LINE = 8,    /* a line over its limit */
+    SMTP_FLAW_SIZE = 16,   /* the content over its limit */
+    SMTP_FLAW_HEADER = 32, /* the header section over its limit */
+};
+
+struct smtp_data_limits {
+    uint64_t size;   /* octets of content */
+    uint32_t line;   /* octets of a line, CRLF included */
+    uint32_t header; /* octets of the header section */
+    bool strip_bcc;  /* leave Bcc and Resent-Bcc fields out (RFC6409:8) */
+    bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
+};
+
+struct smtp_data {
+    struct smtp_data_limits limits;
+    int state;
+    unsigned flaws; /* enum smtp_data_flaw bits */
+    uint64_t size;  /* octets received: without transparency dots and without the end; what SIZE of RFC 1870 counts */
+    uint64_t given; /* octets given out */
+    uint32_t header_bytes; /* of what was given out: the header section, its last CRLF included, the empty line not;
+                              known when !in_header */
+    uint32_t line;         /* octets of this line so far */
+    unsigned received;     /* Received fields */
+    bool in_header, eight_bit;
+    bool has_date, has_message_id, has_from;
+    bool doubtful_end; /* the line before the end ended with CR CR LF: other servers read that differently */
+    bool after_two_crs;
+    /* the header field being read */
+    uint8_t head_n;
+    bool decided, drop, take_id;
+    char head[64];
+    uint16_t id_n;
+    char id[SMTP_MESSAGE_ID_MAX]; /* the first Message-ID, unfolded and trimmed at the end; smtp_data_message_id() */
+};
+
+void smtp_data_begin(struct smtp_data *d, const struct smtp_data_limits *limits);
+/* Reads from `in`, appends content to `out`. True at the end of data; *used then ends just behind it. Otherwise all of
+ * `in` was used. */
+bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct buf *out);
+/* chunked: the last chunk was read. A last line without its CRLF gets one; a CR alone at the end is a flaw. */
+void smtp_data_end(struct smtp_data *d, struct buf *out);
+struct span smtp_data_message_id(const struct smtp_data *d); /* empty when there was none */
+
+#endif

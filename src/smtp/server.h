@@ -1,0 +1,134 @@
+/* The receiving side of one SMTP session: bytes and answers in, replies and requests out. No socket, clock or database.
+ *
+ * The owner feeds what it has received to smtp_server_run() and carries out what that asks for, until it asks for
+ * nothing; then it sends smtp_server_output(). Requests marked (answer) are answered by the function named beside them,
+ * at once or later, and the owner runs the session again. RCPT requests may be answered in any order: replies leave in
+ * the order of the commands (RFC2920:3.1).
+ *
+ * Standards: RFC 5321, 1870 (SIZE), 2034 + 3463 (enhanced codes), 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS),
+ * 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS). */
+#ifndef SMTP_SERVER_H
+#define SMTP_SERVER_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/outcome.h"
+#include "smtp/data.h"
+#include "smtp/dsn.h"
+#include "smtp/path.h"
+
+/* What sessions share; outlives them. */
+struct smtp_server_config {
+    struct span hostname;
+    bool submission;        /* RFC 6409: AUTH before MAIL, Bcc leaves */
+    bool starttls;          /* offered while there is no TLS */
+    bool auth_in_clear;     /* AUTH without TLS (loopback, by configuration) */
+    struct span mechanisms; /* "PLAIN LOGIN": what AUTH announces and accepts */
+    struct span mechanisms_tls; /* the same where there is TLS; empty: the same list */
+    uint64_t max_size;
+    uint32_t max_command_line, max_text_line, max_header;
+    unsigned max_recipients, max_refused; /* of one transaction; refused recipients of one session */
+    unsigned max_errors, max_login_failures, max_transactions;
+    size_t content_high; /* content waiting above this asks for room */
+};
+
+/* What the program knows right now, read by every session. */
+struct smtp_server_door {
+    bool queue_closed; /* MAIL is answered 452 */
+    bool draining;     /* a session ends after its transaction */
+};
+
+struct smtp_server;
+
+/* In the order in which they are asked for when there are several. */
+enum smtp_want {
+    SMTP_WANT_INPUT,        /* nothing: more input or an answer has to come */
+    SMTP_WANT_ABORT,        /* what was taken for WANT_ROOM is not wanted: the transaction ended without a commit */
+    SMTP_WANT_LOGIN_FORGET, /* that exchange, or that login, is over */
+    SMTP_WANT_NOTE,   /* nothing to do: a command was refused, for the log: `address` is the verb, `data` the reply */
+    SMTP_WANT_SENDER, /* may this login use `address`? (answer: smtp_server_sender) */
+    SMTP_WANT_RCPT,   /* is `address` welcome? (answer: smtp_server_rcpt with `index`) */
+    SMTP_WANT_LOGIN,  /* begin `mechanism` (answer: smtp_server_challenge or smtp_server_login) */
+    SMTP_WANT_LOGIN_STEP, /* go on with `data` (answer: the same) */
+    SMTP_WANT_TLS,        /* send the output, then begin TLS (answer: smtp_server_tls_up) */
+    SMTP_WANT_ROOM,   /* much content: take it (smtp_server_take) or refuse it (smtp_server_no_room); nothing is read
+                         until then */
+    SMTP_WANT_COMMIT, /* the content is whole: store it (answer: smtp_server_committed) */
+    SMTP_WANT_CLOSE,  /* send the output, then close; input is ignored from here on */
+};
+
+/* Spans live until the next call of any function here. */
+struct smtp_request {
+    unsigned index;
+    struct span address, sender;
+    uint64_t size; /* declared, 0 when not */
+    struct span mechanism;
+    bool has_data;
+    struct span data;
+    struct span about; /* a note's: the recipient that was refused, or empty */
+};
+
+struct smtp_rcpt {
+    struct span address;
+    uint8_t state;     /* enum smtp_rcpt_state */
+    uint8_t notify;    /* enum smtp_notify bits */
+    struct span orcpt; /* as given: type;xtext, or empty */
+    struct span reply; /* when another one has to be answered first */
+};
+enum smtp_rcpt_state { SMTP_RCPT_WAITING, SMTP_RCPT_WELCOME, SMTP_RCPT_REFUSED };
+
+struct smtp_transaction {
+    struct span sender;
+    bool body_8bit; /* declared BODY=8BITMIME */
+    bool smtputf8;  /* RFC 6531 */
+    uint8_t ret;    /* enum smtp_ret */
+    struct span envid; /* as given: xtext, or empty */
+    uint64_t declared;
+    struct smtp_rcpt *rcpts;
+    unsigned rcpt_count, welcome;
+    struct smtp_data data;
+};
+
+struct smtp_server *smtp_server_new(void);
+/* Begins a session, keeping the memory of the last one. tls: it is active already (implicit TLS, greet when its
+ * handshake is done). */
+void smtp_server_open(struct smtp_server *s, const struct smtp_server_config *config,
+                      const struct smtp_server_door *door, bool tls);
+void smtp_server_free(struct smtp_server **s);
+
+/* Says the greeting. Input that comes before is answered 554 and the end (HAZARDS 5). */
+void smtp_server_greet(struct smtp_server *s);
+/* Uses as much of `in` as it can now; *used says how much (also when something is asked for). Call again with the rest
+ * until it returns SMTP_WANT_INPUT. */
+enum smtp_want smtp_server_run(struct smtp_server *s, struct span in, size_t *used, struct smtp_request *request);
+/* Replies to be sent; the owner sends and clears them. */
+struct buf *smtp_server_output(struct smtp_server *s);
+
+void smtp_server_sender(struct smtp_server *s, const struct outcome *o);
+/* relayed: the address is not ours; welcome only from a login. */
+void smtp_server_rcpt(struct smtp_server *s, unsigned index, const struct outcome *o, bool relayed);
+void smtp_server_challenge(struct smtp_server *s, struct span challenge);
+void smtp_server_login(struct smtp_server *s, const struct outcome *o, struct span login);
+void smtp_server_tls_up(struct smtp_server *s);
+/* Swaps the content for an empty buffer of the owner's; reading goes on. */
+void smtp_server_take(struct smtp_server *s, struct buf *content);
+/* The rest of the content is read and dropped, then this is the reply. */
+void smtp_server_no_room(struct smtp_server *s, const struct outcome *o);
+void smtp_server_committed(struct smtp_server *s, const struct outcome *o);
+/* 421 and the end: nothing came for too long; for a reason of the owner's. */
+void smtp_server_timed_out(struct smtp_server *s);
+void smtp_server_shut(struct smtp_server *s, const char *status, const char *text);
+/* The program drains: ends the session now when nothing is under way, else when its transaction is over. */
+void smtp_server_drain(struct smtp_server *s);
+
+/* What is under way; NULL outside of a transaction. */
+const struct smtp_transaction *smtp_server_transaction(const struct smtp_server *s);
+const struct buf *smtp_server_content(const struct smtp_server *s);
+struct span smtp_server_helo(const struct smtp_server *s);
+bool smtp_server_is_esmtp(const struct smtp_server *s);
+struct span smtp_server_login_name(const struct smtp_server *s); /* empty: not logged in */
+bool smtp_server_blocked(const struct smtp_server *s);    /* waits for an answer and reads nothing until it came */
+bool smtp_server_in_content(const struct smtp_server *s); /* reads what follows DATA or BDAT */
+const char *smtp_server_state(const struct smtp_server *s);
+
+#endif

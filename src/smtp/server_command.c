@@ -1,0 +1,208 @@
+/* The commands of RFC 5321 §4.1.1 as a table, and those that are answered on the spot. */
+#include "smtp/server_impl.h"
+
+enum arg { ARG_NONE, ARG_MAY, ARG_MUST };
+
+#define IN(state) (1u << (state))
+#define ANY (IN(S_HELLO) | IN(S_READY) | IN(S_MAIL) | IN(S_CHUNKS))
+
+struct command {
+    const char *verb;
+    unsigned states; /* where it may come */
+    enum arg arg;
+    void (*act)(struct smtp_server *s, struct span arg);
+    const char *help; /* NULL: not served */
+};
+
+static void act_help(struct smtp_server *s, struct span arg);
+
+/* RFC5321:4.1.1.1: the argument is a domain or an address literal. What clients really send is often neither, so here
+ * only its size and octets are checked; it is used in the Received field alone. */
+static bool helo_valid(struct span arg)
+{
+    return arg.n <= SMTP_DOMAIN_MAX && span_is_ascii(arg) && span_find(arg, ' ') < 0;
+}
+
+static bool hello(struct smtp_server *s, struct span arg, bool esmtp)
+{
+    if (!helo_valid(arg)) {
+        smtp_server_refuse(s, 501, "5.5.4", "That is no host name");
+        return false;
+    }
+    smtp_server_forget(s); /* RFC5321:4.1.4: as RSET */
+    buf_clear(&s->helo);
+    buf_add(&s->helo, arg);
+    s->esmtp = esmtp;
+    smtp_server_move(s, S_READY);
+    return true;
+}
+
+static void act_helo(struct smtp_server *s, struct span arg)
+{
+    if (hello(s, arg, false))
+        smtp_reply_put(&s->out, 250, NULL, s->config->hostname);
+}
+
+/* RFC9422:4: what max-transactions and max-recipients allow; at most six digits. */
+static void put_limits(struct smtp_server *s)
+{
+    buf_add(&s->out, SPAN("250-LIMITS"));
+    if (s->config->max_transactions)
+        buf_printf(&s->out, " MAILMAX=%u", MIN_OF(s->config->max_transactions, 999999u));
+    buf_printf(&s->out, " RCPTMAX=%u\r\n", MIN_OF(s->config->max_recipients, 999999u));
+}
+
+/* RFC5321:4.1.1.1: only what is served to the end is announced. */
+static void act_ehlo(struct smtp_server *s, struct span arg)
+{
+    if (!hello(s, arg, true))
+        return;
+    struct buf *out = &s->out;
+    smtp_reply_line(out, 250, NULL, true, s->config->hostname);
+    buf_printf(out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
+               (unsigned long long)s->config->max_size);
+    put_limits(s);
+    if (s->config->starttls && !s->tls)
+        buf_add(out, SPAN("250-STARTTLS\r\n"));
+    if (smtp_server_offers_auth(s)) {
+        buf_add(out, SPAN("250-AUTH "));
+        buf_add(out, smtp_server_mechanisms(s));
+        buf_add(out, SPAN("\r\n"));
+    }
+    buf_add(out, SPAN("250 ENHANCEDSTATUSCODES\r\n"));
+}
+
+static void act_rset(struct smtp_server *s, struct span arg UNUSED)
+{
+    smtp_server_forget(s);
+    if (s->state == S_MAIL || s->state == S_CHUNKS)
+        smtp_server_move(s, S_READY);
+    smtp_server_say(s, 250, "2.0.0", "Ok");
+}
+
+static void act_noop(struct smtp_server *s, struct span arg UNUSED)
+{
+    smtp_server_say(s, 250, "2.0.0", "Ok");
+}
+
+static void act_quit(struct smtp_server *s, struct span arg UNUSED)
+{
+    smtp_server_say(s, 221, "2.0.0", "Goodbye");
+    smtp_server_move(s, S_CLOSED);
+    smtp_server_want(s, SMTP_WANT_CLOSE);
+}
+
+/* RFC5321:3.5.3: says neither yes nor no, so nobody learns who exists (RFC5321:7.3). */
+static void act_vrfy(struct smtp_server *s, struct span arg UNUSED)
+{
+    smtp_server_say(s, 252, "2.0.0", "Addresses are not verified here; send the message and see");
+}
+
+static void act_unserved(struct smtp_server *s, struct span arg UNUSED)
+{
+    smtp_server_refuse(s, 502, "5.5.1", "That command is not served here");
+}
+
+/* The first word of another protocol: whoever sends it speaks through somebody else's client. */
+static void act_foreign(struct smtp_server *s, struct span arg UNUSED)
+{
+    smtp_server_end(s, 421, "4.7.0", "This is SMTP");
+}
+
+#define MAIL_HELP \
+    "MAIL FROM:<address> [SIZE=octets] [BODY=7BIT|8BITMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=xtext] [AUTH=address]"
+#define RCPT_HELP "RCPT TO:<address> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;xtext]"
+
+static const struct command commands[] = {
+    {"EHLO", ANY, ARG_MUST, act_ehlo, "EHLO host: begins the session and lists the extensions"},
+    {"MAIL", IN(S_READY), ARG_MUST, smtp_server_act_mail, MAIL_HELP},
+    {"RCPT", IN(S_MAIL), ARG_MUST, smtp_server_act_rcpt, RCPT_HELP},
+    {"DATA", IN(S_MAIL) | IN(S_CHUNKS), ARG_NONE, smtp_server_act_data,
+     "DATA: the message follows, to a line with a dot alone"},
+    {"QUIT", ANY, ARG_NONE, act_quit, "QUIT: ends the session"},
+    {"RSET", ANY, ARG_NONE, act_rset, "RSET: forgets the transaction"},
+    {"NOOP", ANY, ARG_MAY, act_noop, "NOOP: does nothing"},
+    {"HELO", ANY, ARG_MUST, act_helo, "HELO host: begins the session without extensions"},
+    {"STARTTLS", IN(S_READY), ARG_NONE, smtp_server_act_starttls, "STARTTLS: begins TLS, where EHLO offers it"},
+    {"AUTH", IN(S_READY), ARG_MUST, smtp_server_act_auth, "AUTH mechanism [response]: logs in, where EHLO offers it"},
+    {"VRFY", ANY, ARG_MUST, act_vrfy, "VRFY address: says neither yes nor no"},
+    {"HELP", ANY, ARG_MAY, act_help, "HELP [command]: what you read"},
+    {"BDAT", ANY, ARG_MAY, smtp_server_act_bdat, "BDAT octets [LAST]: so many octets of the message follow"},
+    {"EXPN", ANY, ARG_MAY, act_unserved, NULL},
+    {"ETRN", ANY, ARG_MAY, act_unserved, NULL},
+    {"ATRN", ANY, ARG_MAY, act_unserved, NULL},
+    {"TURN", ANY, ARG_MAY, act_unserved, NULL},
+    {"SEND", ANY, ARG_MAY, act_unserved, NULL},
+    {"SOML", ANY, ARG_MAY, act_unserved, NULL},
+    {"SAML", ANY, ARG_MAY, act_unserved, NULL},
+    {"GET", ANY, ARG_MAY, act_foreign, NULL},
+    {"POST", ANY, ARG_MAY, act_foreign, NULL},
+    {"PUT", ANY, ARG_MAY, act_foreign, NULL},
+    {"HEAD", ANY, ARG_MAY, act_foreign, NULL},
+    {"OPTIONS", ANY, ARG_MAY, act_foreign, NULL},
+    {"CONNECT", ANY, ARG_MAY, act_foreign, NULL},
+};
+
+static const struct command *command_find(struct span verb)
+{
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (span_ieqs(verb, commands[i].verb))
+            return &commands[i];
+    return NULL;
+}
+
+/* RFC5321:4.1.1.8 */
+static void act_help(struct smtp_server *s, struct span arg)
+{
+    const struct command *c = arg.n ? command_find(arg) : NULL;
+    if (arg.n && (!c || !c->help)) {
+        smtp_server_refuse(s, 504, "5.5.4", "There is no help on that");
+    } else if (c) {
+        smtp_server_say(s, 214, "2.0.0", c->help);
+    } else {
+        struct buf all = {0};
+        for (size_t i = 0; i < COUNT_OF(commands); i++)
+            if (commands[i].help)
+                buf_printf(&all, "%s%s", all.n ? " " : "", commands[i].verb);
+        smtp_reply_line(&s->out, 214, "2.0.0", true, buf_span(&all));
+        smtp_reply_line(&s->out, 214, "2.0.0", false,
+                        SPAN("See RFC 5321; questions go to the postmaster of this host"));
+        buf_free(&all);
+    }
+}
+
+/* RFC5321:4.1.4: the order of commands. */
+static void out_of_order(struct smtp_server *s)
+{
+    static const char *const texts[S_COUNT] = {
+        [S_HELLO] = "Say EHLO first",
+        [S_READY] = "Say MAIL first",
+        [S_MAIL] = "A transaction is open, finish it or say RSET",
+        [S_CHUNKS] = "The content has begun, go on with BDAT or say RSET",
+    };
+    smtp_server_refuse(s, 503, "5.5.1", texts[s->state]);
+}
+
+void smtp_server_command(struct smtp_server *s, struct span line)
+{
+    struct span rest = line;
+    while (rest.n && rest.p[rest.n - 1] == ' ') /* RFC5321:4.1.1: blanks at the end are tolerated */
+        rest.n--;
+    s->verb = span_cut(&rest, ' ');
+    rest = span_trim(rest);
+    if (s->door->draining && s->state != S_MAIL && s->state != S_CHUNKS && !span_ieqs(s->verb, "QUIT")) {
+        smtp_server_end(s, 421, "4.3.2", "The service is going down, try again in a moment");
+        return;
+    }
+    const struct command *c = command_find(s->verb);
+    if (!c)
+        smtp_server_refuse(s, 500, "5.5.1", "No such command");
+    else if (!(c->states & IN(s->state)))
+        out_of_order(s);
+    else if (c->arg == ARG_MUST && rest.n == 0)
+        smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
+    else if (c->arg == ARG_NONE && rest.n)
+        smtp_server_refuse(s, 501, "5.5.4", "That command has no argument");
+    else
+        c->act(s, rest);
+}

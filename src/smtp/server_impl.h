@@ -1,0 +1,101 @@
+/* The inside of a server session, for the files smtp/server*.c alone. */
+#ifndef SMTP_SERVER_IMPL_H
+#define SMTP_SERVER_IMPL_H
+
+#include "base/sm.h"
+#include "smtp/reply.h"
+#include "smtp/server.h"
+
+/* What a session waits for: one thing at a time. Recipients are the exception: in S_MAIL, `waiting` of them are being
+ * asked about. */
+enum smtp_state {
+    S_CONNECT,    /* nobody spoke yet */
+    S_HELLO,      /* greeted; EHLO has to come */
+    S_READY,      /* between transactions */
+    S_SENDER,     /* the owner says whether the login may use that reverse-path */
+    S_MAIL,       /* a transaction is open */
+    S_LOGIN,      /* the owner has a login exchange to continue */
+    S_LOGIN_LINE, /* the client has */
+    S_TLS,        /* the handshake */
+    S_DATA,       /* content */
+    S_CHUNK,      /* the octets of a BDAT */
+    S_CHUNKS,     /* a transaction whose content has begun with BDAT; the next chunk has to come */
+    S_ROOM,       /* the owner takes content away */
+    S_COMMIT,     /* the owner stores the message */
+    S_CLOSED,
+    S_COUNT
+};
+
+/* The BDAT being read. */
+struct smtp_chunk {
+    uint64_t size, left;
+    bool last;
+    unsigned code; /* not 0: it was refused with this; its octets are dropped, then the session is in state `back` */
+    const char *status, *text;
+    int back;
+};
+
+struct smtp_server {
+    const struct smtp_server_config *config;
+    const struct smtp_server_door *door;
+    int state;
+    uint32_t todo; /* bits 1 << enum smtp_want, what to ask the owner for */
+    struct smtp_request ask;
+    struct buf out;
+    struct buf content;
+    struct buf helo, login, scratch;
+    char note_verb[16];
+    struct buf note;
+    struct span note_about;
+    struct arena arena; /* one transaction */
+    struct smtp_transaction txn;
+    unsigned rcpt_cap, waiting, next_reply;
+    unsigned errors, refused, login_failures, transactions;
+    bool tls, esmtp, skipping, spooling, turned_away;
+    struct outcome why_not; /* with turned_away: the reply at the end of the content */
+    struct span verb;       /* of the command being carried out */
+    bool more_behind;       /* input had come behind it */
+    struct smtp_chunk chunk;
+};
+
+void smtp_server_move(struct smtp_server *s, enum smtp_state next);
+void smtp_server_want(struct smtp_server *s, enum smtp_want want);
+/* A positive or intermediate reply. */
+void smtp_server_say(struct smtp_server *s, unsigned code, const char *status, const char *text);
+/* A refusal: noted for the log and counted; over the limit the session ends with 421 instead. */
+void smtp_server_refuse(struct smtp_server *s, unsigned code, const char *status, const char *text);
+/* 421 (or what is given) and the end. */
+void smtp_server_end(struct smtp_server *s, unsigned code, const char *status, const char *text);
+void smtp_server_note(struct smtp_server *s, struct span reply);
+/* Forgets the transaction; a taken content is aborted. */
+void smtp_server_forget(struct smtp_server *s);
+void smtp_server_forget_login(struct smtp_server *s);
+
+/* server_command.c: one line without its CRLF, checked for octets that no command has. */
+void smtp_server_command(struct smtp_server *s, struct span line);
+/* server_auth.c */
+struct span smtp_server_mechanisms(const struct smtp_server *s); /* what AUTH announces and accepts now */
+void smtp_server_act_starttls(struct smtp_server *s, struct span arg);
+void smtp_server_act_auth(struct smtp_server *s, struct span arg);
+void smtp_server_login_line(struct smtp_server *s, struct span line);
+bool smtp_server_offers_auth(const struct smtp_server *s);
+/* server_mail.c */
+void smtp_server_act_mail(struct smtp_server *s, struct span arg);
+void smtp_server_act_rcpt(struct smtp_server *s, struct span arg);
+void smtp_server_act_data(struct smtp_server *s, struct span arg);
+bool smtp_server_read_content(struct smtp_server *s, struct span in, size_t *used);
+/* Content begins: DATA or the first BDAT. */
+void smtp_server_content_begin(struct smtp_server *s, bool chunked);
+/* Content for the transaction, of which *used is taken; true: the end of DATA. */
+bool smtp_server_content_take(struct smtp_server *s, struct span in, size_t *used);
+/* The owner has to take what is there before more is read. */
+bool smtp_server_content_full(struct smtp_server *s);
+/* The content is whole, or has a flaw that ends the transaction. */
+void smtp_server_content_over(struct smtp_server *s);
+/* More than a sender that was told the limit would send: the session ends. */
+bool smtp_server_content_endless(struct smtp_server *s);
+/* server_chunk.c */
+void smtp_server_act_bdat(struct smtp_server *s, struct span arg);
+bool smtp_server_read_chunk(struct smtp_server *s, struct span in, size_t *used);
+
+#endif

@@ -1,0 +1,300 @@
+/* A message's way into the queue: msg_begin, msg_rcpt for each recipient, msg_commit with a random token. When qmgr
+ * dies over it, the token is asked for before the client is answered, so that a message is neither lost nor taken
+ * twice. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "mail/date.h"
+#include "smtp/trace.h"
+#include "smtpd/smtpd.h"
+
+#define COMMIT_TRIES 3
+#define STALL_MS 30000 /* how long a message waits for qmgr to come back */
+#define STALL_TICK_MS 1000
+#define ZONE_MS 60000
+
+/* Random bytes are asked of the kernel for many tokens at once. */
+static void random_token(char token[16])
+{
+    static char pool[4096];
+    static size_t left;
+    if (left == 0) {
+        size_t n = 0;
+        while (n < sizeof pool) {
+            ssize_t r = getrandom(pool + n, MIN_OF(sizeof pool - n, (size_t)256), 0);
+            if (r < 0 && errno != EINTR)
+                abort();
+            n += r > 0 ? (size_t)r : 0;
+        }
+        left = sizeof pool;
+    }
+    left -= 16;
+    memcpy(token, pool + left, 16);
+    memset(pool + left, 0, 16);
+}
+
+static int zone_now(struct smtpd *d, int64_t seconds)
+{
+    int64_t now = loop_now(d->loop);
+    if (d->zone_checked == 0 || now - d->zone_checked > ZONE_MS) {
+        d->zone = date_zone(seconds);
+        d->zone_checked = now;
+    }
+    return d->zone;
+}
+
+static struct span only_recipient(const struct smtp_transaction *t)
+{
+    for (unsigned i = 0; t->welcome == 1 && i < t->rcpt_count; i++)
+        if (t->rcpts[i].state == SMTP_RCPT_WELCOME)
+            return t->rcpts[i].address;
+    return SPAN("");
+}
+
+/* RFC5321:4.4; on submission also what is missing (RFC6409:8.2, RFC6409:8.3). */
+void commit_prefix(struct session *s)
+{
+    const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    int64_t now = loop_wall(s->d->loop) / 1000;
+    int zone = zone_now(s->d, now);
+    random_token(s->token);
+    buf_clear(&s->prefix);
+    const struct smtp_trace trace = {.helo = smtp_server_helo(s->smtp),
+                                     .remote = span_of(s->remote),
+                                     .by = s->house->smtp.hostname,
+                                     .tls = span_of(stream_tls_text(s->stream)),
+                                     .for_ = only_recipient(t),
+                                     .esmtp = smtp_server_is_esmtp(s->smtp),
+                                     .smtputf8 = t->smtputf8,
+                                     .authenticated = smtp_server_login_name(s->smtp).n > 0,
+                                     .seconds = now,
+                                     .zone = zone};
+    smtp_trace_received(&s->prefix, &trace);
+    if (s->d->submission && !t->data.has_date)
+        smtp_trace_date(&s->prefix, now, zone);
+    if (s->d->submission && !t->data.has_message_id)
+        smtp_trace_message_id(&s->prefix, span_make(s->token, sizeof s->token), s->house->smtp.hostname);
+}
+
+void commit_announce(struct session *s)
+{
+    const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    struct msg m = {.type = MSG_msg_begin};
+    s->txn = smtpd_id(s->d);
+    m.msg_begin = (struct msg_msg_begin){.txn = s->txn,
+                                         .session = s->login_begun ? s->id : 0,
+                                         .sender = t->sender,
+                                         .helo = smtp_server_helo(s->smtp),
+                                         .remote = span_of(s->remote),
+                                         .body_8bit = t->body_8bit || t->data.eight_bit,
+                                         .smtputf8 = t->smtputf8,
+                                         .envid = t->envid,
+                                         .ret = t->ret};
+    chan_say(s->d->qmgr, &m, -1);
+    m.type = MSG_msg_rcpt;
+    for (unsigned i = 0; i < t->rcpt_count; i++)
+        if (t->rcpts[i].state == SMTP_RCPT_WELCOME) {
+            m.msg_rcpt = (struct msg_msg_rcpt){.txn = s->txn,
+                                               .address = t->rcpts[i].address,
+                                               .notify = t->rcpts[i].notify,
+                                               .orcpt = t->rcpts[i].orcpt};
+            chan_say(s->d->qmgr, &m, -1);
+        }
+}
+
+bool commit_pending(const struct session *s)
+{
+    return s->commit_id || list_linked(&s->stall) || spool_busy(s);
+}
+
+void commit_abort(struct session *s)
+{
+    if (s->commit_id)
+        chan_forget(s->d->qmgr, s->commit_id);
+    s->commit_id = 0;
+    list_del(&s->stall);
+    spool_drop(s);
+}
+
+/* ---- the end ---- */
+
+static struct span shown(struct span s)
+{
+    return s.p ? s : SPAN("");
+}
+
+static void log_accepted(const struct session *s, struct span qid)
+{
+    const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    LOGI("accepted", KVS("qid", qid), KVS("from", t->sender), KVS("to", only_recipient(t)),
+         KVU("recipients", t->welcome), KVU("size", s->prefix.n + t->data.given), KVT("client", s->remote),
+         KVS("helo", shown(smtp_server_helo(s->smtp))), KVT("tls", s->stream ? stream_tls_text(s->stream) : ""),
+         KVS("login", shown(smtp_server_login_name(s->smtp))), KVS("message_id", smtp_data_message_id(&t->data)));
+}
+
+void commit_done(struct session *s, const struct outcome *o, struct span qid)
+{
+    s->commit_id = 0;
+    s->commit_tries = 0;
+    if (qid.n)
+        log_accepted(s, qid);
+    spool_drop(s);
+    smtp_server_committed(s->smtp, o);
+    session_settled(s);
+}
+
+static void not_stored(struct session *s)
+{
+    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The queue does not answer just now, try again later");
+    commit_done(s, &o, SPAN(""));
+}
+
+static void stored(struct session *s, struct span qid)
+{
+    struct outcome o = outcome_make(OUTCOME_DONE, 250, 0, 0, "Ok: queued as %.*s", SPANV(qid));
+    commit_done(s, &o, qid);
+}
+
+static void refused(struct session *s, const struct msg_not_queued *n)
+{
+    if (n->kind != OUTCOME_RETRY && n->kind != OUTCOME_FAILED) {
+        not_stored(s);
+        return;
+    }
+    struct outcome o = outcome_make(n->kind, n->code, n->subject, n->detail, "%.*s", SPANV(n->why));
+    commit_done(s, &o, SPAN(""));
+}
+
+/* ---- asking ---- */
+
+static void ask_token(struct session *s);
+
+static void on_token(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    (void)c;
+    struct session *s = ctx;
+    s->commit_id = 0;
+    if (fd >= 0)
+        close(fd);
+    if (why == CHAN_ANSWERED && m->type == MSG_queued)
+        stored(s, m->queued.qid);
+    else if (why == CHAN_GONE && ++s->commit_tries < COMMIT_TRIES)
+        ask_token(s);
+    else if (why == CHAN_ANSWERED && !s->spool && ++s->commit_tries < COMMIT_TRIES)
+        commit_send(s, false); /* it was not made: once more, with the same token */
+    else
+        not_stored(s);
+}
+
+static void ask_token(struct session *s)
+{
+    struct msg m = {.type = MSG_token_ask};
+    m.token_ask.token = span_make(s->token, sizeof s->token);
+    s->commit_id = chan_ask(s->d->qmgr, &m, -1, on_token, s);
+    if (!s->commit_id)
+        not_stored(s);
+}
+
+static void on_commit(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    (void)c;
+    struct session *s = ctx;
+    s->commit_id = 0;
+    if (fd >= 0)
+        close(fd);
+    if (why == CHAN_ANSWERED && m->type == MSG_queued)
+        stored(s, m->queued.qid);
+    else if (why == CHAN_ANSWERED && m->type == MSG_not_queued)
+        refused(s, &m->not_queued);
+    else
+        ask_token(s); /* REASK of ipc/messages.h */
+}
+
+static void on_stall_tick(void *ctx)
+{
+    struct smtpd *d = ctx;
+    int64_t now = loop_now(d->loop);
+    LIST_EACH(&d->stalled, l)
+    {
+        struct session *s = container_of(l, struct session, stall);
+        if (now - s->stalled_at > STALL_MS) {
+            list_del(&s->stall);
+            not_stored(s);
+        }
+    }
+    if (!list_empty(&d->stalled))
+        timer_start(d->stall_timer, STALL_TICK_MS);
+}
+
+/* qmgr is away (or can't keep up): the message waits a while. */
+static void stall(struct session *s)
+{
+    struct smtpd *d = s->d;
+    if (!d->stall_timer)
+        d->stall_timer = timer_new(d->loop, on_stall_tick, d);
+    if (list_empty(&d->stalled))
+        timer_start(d->stall_timer, STALL_TICK_MS);
+    s->stalled_at = loop_now(d->loop);
+    list_add_tail(&d->stalled, &s->stall);
+}
+
+void stalled_go(struct smtpd *d)
+{
+    struct link all = LIST_INIT(all);
+    while (!list_empty(&d->stalled)) {
+        struct link *l = d->stalled.next;
+        list_del(l);
+        list_add_tail(&all, l);
+    }
+    LIST_EACH(&all, l)
+    {
+        struct session *s = container_of(l, struct session, stall);
+        list_del(l);
+        commit_send(s, false);
+    }
+}
+
+/* With spooled the announcement was made before, and the content lies in its file. */
+void commit_send(struct session *s, bool spooled)
+{
+    struct smtpd *d = s->d;
+    if (!spooled && (!chan_is_up(d->qmgr) || chan_full(d->qmgr))) {
+        stall(s);
+        return;
+    }
+    const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    struct msg m = {.type = MSG_msg_commit};
+    if (!spooled)
+        commit_announce(s);
+    m.msg_commit = (struct msg_msg_commit){.txn = s->txn,
+                                           .sessions = (uint32_t)d->session_count,
+                                           .token = span_make(s->token, sizeof s->token),
+                                           .size = s->prefix.n + t->data.given,
+                                           .header_bytes = (uint32_t)(s->prefix.n + t->data.header_bytes),
+                                           .message_id = smtp_data_message_id(&t->data),
+                                           .spooled = spooled};
+    if (!spooled) {
+        m.msg_commit.prefix = buf_span(&s->prefix);
+        m.msg_commit.body = buf_span(smtp_server_content(s->smtp));
+    }
+    s->commit_id = chan_ask(d->qmgr, &m, -1, on_commit, s);
+    if (!s->commit_id)
+        not_stored(s);
+}
+
+void commit(struct session *s)
+{
+    if (s->spool) {
+        spool_commit(s);
+        return;
+    }
+    commit_prefix(s);
+    if (s->prefix.n + smtp_server_content(s->smtp)->n > IPC_INLINE_MAX)
+        spool_commit(s);
+    else
+        commit_send(s, false);
+}

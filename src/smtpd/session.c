@@ -1,0 +1,364 @@
+/* One client's connection: moves bytes between its stream and its engine, and carries out what the engine asks for.
+ * Trusts nothing that comes from the client. Sessions are used again, so that a connection costs no allocation. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "smtpd/smtpd.h"
+
+#define SPARE_MAX 256
+#define CLOSE_MS 30000 /* for the last reply to leave */
+#define HANDSHAKE_MS 60000
+
+static size_t on_data(void *ctx, struct span in);
+static void on_event(void *ctx, enum stream_event e);
+static const struct stream_ops stream_ops = {.on_data = on_data, .on_event = on_event};
+
+uint64_t smtpd_id(struct smtpd *d)
+{
+    return ++d->next_id;
+}
+
+/* ---- life ---- */
+
+static struct session *session_take(struct smtpd *d)
+{
+    if (d->spare_count == 0) {
+        struct session *s = mem_alloc(sizeof *s);
+        s->smtp = smtp_server_new();
+        return s;
+    }
+    struct session *s = container_of(d->spare.next, struct session, link);
+    list_del(&s->link);
+    d->spare_count--;
+    return s;
+}
+
+static void session_delete(struct session *s)
+{
+    smtp_server_free(&s->smtp);
+    buf_free(&s->prefix);
+    mem_free(&s);
+}
+
+/* The last of it: nobody waits for anything any more. */
+static void session_release(struct session *s)
+{
+    struct smtpd *d = s->d;
+    list_del(&s->link);
+    house_unref(&s->house);
+    d->session_count--;
+    if (d->spare_count < SPARE_MAX) {
+        d->spare_count++;
+        list_add_head(&d->spare, &s->link);
+    } else {
+        session_delete(s);
+    }
+    if (d->door.draining && d->session_count == 0)
+        service_done(d->service);
+}
+
+/* The client is gone, or is sent away. A commit under way is waited for, so that its message is logged. */
+static void session_end(struct session *s)
+{
+    stream_free(&s->stream);
+    gate_leave(&s->d->gate, &s->peer);
+    questions_forget(s);
+    if (s->login_begun)
+        ask_login_forget(s);
+    if (commit_pending(s))
+        return;
+    spool_drop(s);
+    session_release(s);
+}
+
+void session_settled(struct session *s)
+{
+    if (!s->stream)
+        session_release(s);
+    else
+        session_poke(s);
+}
+
+void sessions_free(struct smtpd *d)
+{
+    LIST_EACH(&d->sessions, l)
+    {
+        struct session *s = container_of(l, struct session, link);
+        stream_free(&s->stream);
+        questions_forget(s);
+        commit_abort(s);
+        house_unref(&s->house);
+        list_del(l);
+        session_delete(s);
+    }
+    LIST_EACH(&d->spare, l)
+    {
+        list_del(l);
+        session_delete(container_of(l, struct session, link));
+    }
+}
+
+/* ---- who comes in ---- */
+
+static void remote_text(const struct sockaddr_storage *peer, char *text, size_t n)
+{
+    const void *addr = peer->ss_family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)peer)->sin6_addr
+                                                   : (const void *)&((const struct sockaddr_in *)peer)->sin_addr;
+    if (!inet_ntop(peer->ss_family, addr, text, (socklen_t)n))
+        text[0] = '\0';
+}
+
+/* RFC5321:3.1: too many are there already. With implicit TLS nothing can be said. */
+static void turn_away(const struct port *p, int fd, const struct sockaddr_storage *peer, enum gate_answer why)
+{
+    static const char all[] = "421 4.3.2 Too many connections, try again later\r\n";
+    static const char each[] = "421 4.7.0 Too many connections from your address\r\n";
+    const char *text = why == GATE_FULL ? all : each;
+    char remote[64];
+    remote_text(peer, remote, sizeof remote);
+    LOGI("turned-away", KVT("client", remote), KVT("why", why == GATE_FULL ? "all" : "client"));
+    if (!p->house->implicit && send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        LOGD("turned-away-unheard", KVT("client", remote));
+    close(fd);
+}
+
+/* HAZARDS 5: another server waits for the greeting; who has spoken before it is none. */
+static bool spoke_early(const struct session *s, int fd)
+{
+    char c;
+    return !s->d->submission && !s->house->implicit && recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+static void set_timeout(struct session *s, int64_t ms)
+{
+    if (s->timeout == ms)
+        return;
+    s->timeout = ms;
+    stream_timeout(s->stream, ms);
+}
+
+static struct session *session_make(struct port *p, const struct sockaddr_storage *peer)
+{
+    struct smtpd *d = p->d;
+    struct session *s = session_take(d);
+    struct session fresh = {
+        .d = d, .house = p->house, .smtp = s->smtp, .peer = *peer, .id = smtpd_id(d), .prefix = s->prefix};
+    *s = fresh;
+    s->house->refs++;
+    list_init(&s->questions);
+    remote_text(peer, s->remote, sizeof s->remote);
+    list_add_tail(&d->sessions, &s->link);
+    d->session_count++;
+    smtp_server_open(s->smtp, &s->house->smtp, &d->door, s->house->implicit);
+    return s;
+}
+
+void session_open(struct port *p, int fd, const struct sockaddr_storage *peer)
+{
+    enum gate_answer a = gate_enter(&p->d->gate, peer);
+    if (a != GATE_IN) {
+        turn_away(p, fd, peer, a);
+        return;
+    }
+    struct session *s = session_make(p, peer);
+    bool early = spoke_early(s, fd);
+    s->stream = stream_new(p->d->loop, fd, &stream_ops, s);
+    if (s->house->implicit) {
+        stream_tls_server(s->stream, s->house->tls);
+        s->shaking = true;
+        set_timeout(s, HANDSHAKE_MS);
+        return;
+    }
+    if (!early) {
+        smtp_server_greet(s->smtp);
+        s->greeted = true;
+        session_poke(s);
+    }
+}
+
+/* ---- what the engine asks for ---- */
+
+static void start_tls(struct session *s)
+{
+    struct buf *out = smtp_server_output(s->smtp);
+    stream_write(s->stream, buf_span(out));
+    buf_clear(out);
+    stream_flush(s->stream);
+    stream_tls_server(s->stream, s->house->tls); /* drops, and logs, what came behind the command (HAZARDS 3) */
+    s->shaking = true;
+    set_timeout(s, HANDSHAKE_MS);
+}
+
+static struct span shown(struct span s)
+{
+    return s.p ? s : SPAN("");
+}
+
+static void note(const struct session *s, const struct smtp_request *r)
+{
+    const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    LOGI("refused", KVT("client", s->remote), KVS("helo", shown(smtp_server_helo(s->smtp))), KVS("command", r->address),
+         KVS("reply", r->data), KVS("to", shown(r->about)), KVS("from", t ? shown(t->sender) : SPAN("")),
+         KVS("login", shown(smtp_server_login_name(s->smtp))));
+}
+
+static void carry_out(struct session *s, enum smtp_want want, const struct smtp_request *r)
+{
+    switch (want) {
+    case SMTP_WANT_INPUT: break;
+    case SMTP_WANT_ABORT: spool_drop(s); break;
+    case SMTP_WANT_LOGIN_FORGET: ask_login_forget(s); break;
+    case SMTP_WANT_NOTE: note(s, r); break;
+    case SMTP_WANT_SENDER: ask_sender(s, r); break;
+    case SMTP_WANT_RCPT: ask_rcpt(s, r); break;
+    case SMTP_WANT_LOGIN: ask_login(s, r); break;
+    case SMTP_WANT_LOGIN_STEP: ask_login_step(s, r); break;
+    case SMTP_WANT_TLS: start_tls(s); break;
+    case SMTP_WANT_ROOM: spool_room(s); break;
+    case SMTP_WANT_COMMIT: commit(s); break;
+    case SMTP_WANT_CLOSE: s->closing = true; break;
+    }
+}
+
+/* ---- the turn of a session ---- */
+
+static void pause_reading(struct session *s)
+{
+    if (!s->paused)
+        stream_pause(s->stream);
+    s->paused = true;
+}
+
+static void send_replies(struct session *s)
+{
+    struct buf *out = smtp_server_output(s->smtp);
+    if (out->n == 0)
+        return;
+    s->choked = !stream_write(s->stream, buf_span(out));
+    buf_clear(out);
+    if (s->choked)
+        pause_reading(s); /* it asks and does not listen */
+}
+
+static void after_turn(struct session *s)
+{
+    const struct conf *c = s->house->conf;
+    send_replies(s);
+    if (s->closing) {
+        set_timeout(s, CLOSE_MS);
+        stream_finish(s->stream);
+    } else if (!s->shaking) {
+        set_timeout(s, smtp_server_in_content(s->smtp) ? c->smtp.data_timeout : c->smtp.command_timeout);
+    }
+}
+
+/* Runs the engine over `in`; returns how much of it was used. */
+static size_t session_turn(struct session *s, struct span in)
+{
+    size_t total = 0;
+    while (!s->closing) {
+        size_t used;
+        struct smtp_request r;
+        enum smtp_want want = smtp_server_run(s->smtp, span_from(in, total), &used, &r);
+        total += used;
+        if (want == SMTP_WANT_INPUT)
+            break;
+        carry_out(s, want, &r);
+        if (want == SMTP_WANT_TLS)
+            return total;
+    }
+    after_turn(s);
+    return s->closing ? in.n : total;
+}
+
+static size_t on_data(void *ctx, struct span in)
+{
+    struct session *s = ctx;
+    size_t used = session_turn(s, in);
+    if (!s->closing && used < in.n && smtp_server_blocked(s->smtp))
+        pause_reading(s);
+    return used;
+}
+
+/* The client will say no more: once nothing is awaited any more, what we had to say is sent and it is over. */
+static void finish_after_eof(struct session *s)
+{
+    if (!s->eof || s->closing || smtp_server_blocked(s->smtp))
+        return;
+    LOGD("client-gone", KVT("client", s->remote), KVT("state", smtp_server_state(s->smtp)));
+    s->closing = true;
+    after_turn(s);
+}
+
+void session_poke(struct session *s)
+{
+    if (s->closing)
+        return;
+    session_turn(s, SPAN(""));
+    finish_after_eof(s);
+    if (s->paused && !s->closing && !s->choked && !smtp_server_blocked(s->smtp)) {
+        s->paused = false;
+        stream_resume(s->stream);
+    }
+}
+
+void session_drain(struct session *s)
+{
+    if (!s->stream || s->closing)
+        return;
+    if (s->shaking) { /* its handshake is not done: nothing was promised */
+        session_end(s);
+        return;
+    }
+    smtp_server_drain(s->smtp);
+    session_poke(s);
+}
+
+static void timed_out(struct session *s)
+{
+    if (s->closing || s->shaking) {
+        session_end(s);
+    } else if (smtp_server_blocked(s->smtp)) {
+        stream_timeout(s->stream, s->timeout); /* the client waits for us */
+    } else {
+        smtp_server_timed_out(s->smtp);
+        session_poke(s);
+    }
+}
+
+static void tls_up(struct session *s)
+{
+    s->shaking = false;
+    if (s->greeted)
+        smtp_server_tls_up(s->smtp);
+    else
+        smtp_server_greet(s->smtp);
+    s->greeted = true;
+    session_poke(s);
+}
+
+static void on_event(void *ctx, enum stream_event e)
+{
+    struct session *s = ctx;
+    switch (e) {
+    case STREAM_TLS_UP: tls_up(s); break;
+    case STREAM_EOF:
+        s->eof = true;
+        finish_after_eof(s);
+        break;
+    case STREAM_ERROR:
+        LOGI("connection-lost", KVT("client", s->remote), KVT("state", smtp_server_state(s->smtp)),
+             KVT("why", stream_error(s->stream)));
+        session_end(s);
+        break;
+    case STREAM_DRAINED:
+        s->choked = false;
+        session_poke(s);
+        break;
+    case STREAM_TIMEOUT: timed_out(s); break;
+    case STREAM_FLUSHED: session_end(s); break;
+    }
+}

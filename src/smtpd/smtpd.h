@@ -1,0 +1,128 @@
+/* smtpd: receives mail, in two roles of one program: `smtpd-mx` (from other servers) and `smtpd-submission` (from our
+ * users). It holds connections and nothing else: who is welcome is asked of authd, what was accepted belongs to qmgr.
+ * See doc/architecture.md. */
+#ifndef SMTPD_SMTPD_H
+#define SMTPD_SMTPD_H
+
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "net/listener.h"
+#include "net/stream.h"
+#include "net/tls.h"
+#include "service/service.h"
+#include "smtp/server.h"
+
+/* The settings that a session began with, and keeps. */
+struct house {
+    unsigned refs;
+    const struct conf *conf;
+    struct smtp_server_config smtp;
+    struct tls_ctx *tls; /* NULL: no TLS here */
+    bool implicit;
+};
+
+struct port {
+    struct smtpd *d;
+    struct listener *listener;
+    struct house *house;
+    uint16_t index; /* of its `listen` section */
+};
+
+struct smtpd {
+    struct service *service;
+    struct loop *loop;
+    bool submission;
+    struct chan *authd, *qmgr;
+    struct smtp_server_door door;
+    struct port *ports;
+    size_t port_count;
+    struct gate gate;
+    struct link sessions;
+    size_t session_count;
+    struct link spare; /* sessions to use again */
+    unsigned spare_count;
+    uint64_t next_id;
+    struct link stalled; /* sessions whose message waits for qmgr to be there */
+    struct timer *stall_timer;
+    char hostname[256];
+    int64_t zone_checked;
+    int zone;
+};
+
+/* A request to authd on behalf of a session. */
+struct question {
+    struct link link;
+    struct session *s;
+    unsigned index; /* of the recipient */
+    unsigned tries;
+    uint64_t id; /* 0: not asked */
+};
+
+struct spool;
+
+struct session {
+    struct link link;
+    struct smtpd *d;
+    struct stream *stream; /* NULL: the client is gone, an answer of qmgr is awaited */
+    struct house *house;
+    struct smtp_server *smtp;
+    struct sockaddr_storage peer;
+    char remote[64];
+    uint64_t id; /* names the login session and the transaction to authd and qmgr */
+    int64_t timeout;
+    bool login_begun, paused, choked, closing, greeted, shaking, eof;
+    struct question login; /* login or sender */
+    struct question first; /* the first recipient in flight; further ones are allocated */
+    struct link questions; /* those */
+    /* the message on its way to qmgr */
+    struct link stall;
+    int64_t stalled_at;
+    uint64_t txn, commit_id;
+    unsigned commit_tries;
+    char token[16];
+    struct buf prefix;
+    struct spool *spool;
+};
+
+/* session.c */
+void session_open(struct port *p, int fd, const struct sockaddr_storage *peer);
+void session_poke(struct session *s); /* after an answer: goes on */
+void session_drain(struct session *s);
+/* The answer that a gone client's session waited for has come. */
+void session_settled(struct session *s);
+void sessions_free(struct smtpd *d);
+uint64_t smtpd_id(struct smtpd *d); /* a number that this process uses once */
+
+/* verdict.c: authd */
+void ask_rcpt(struct session *s, const struct smtp_request *r);
+void ask_sender(struct session *s, const struct smtp_request *r);
+void ask_login(struct session *s, const struct smtp_request *r);
+void ask_login_step(struct session *s, const struct smtp_request *r);
+void ask_login_forget(struct session *s);
+void questions_forget(struct session *s);
+
+/* commit.c: qmgr */
+void commit(struct session *s);
+void commit_send(struct session *s, bool spooled);
+void commit_announce(struct session *s); /* msg_begin and msg_rcpt */
+void commit_done(struct session *s, const struct outcome *o, struct span qid);
+void commit_prefix(struct session *s);
+void commit_abort(struct session *s);
+bool commit_pending(const struct session *s);
+void stalled_go(struct smtpd *d);
+
+/* spool.c: large content */
+void spool_room(struct session *s);       /* the engine wants room */
+void spool_commit(struct session *s);     /* the content is whole */
+void spool_drop(struct session *s);       /* not wanted any more */
+bool spool_busy(const struct session *s); /* a whole message is being written */
+
+/* port.c */
+int ports_open(struct smtpd *d, struct err *err);
+void ports_close(struct smtpd *d);
+int ports_try(struct smtpd *d, const struct conf *next, struct err *err); /* would they open? */
+int ports_certs(struct smtpd *d, struct err *err);
+void house_unref(struct house **h);
+
+#endif

@@ -1,0 +1,99 @@
+/* Deliveries: everything that waits in one transaction, each under its own key, so that a repeated lease delivers once
+ * (HAZARDS 11). */
+#include <stdlib.h>
+
+#include "store/internal.h"
+
+int store_deliver_begin(struct store *st, struct err *err)
+{
+    int code = store_begin(st, err);
+    if (code)
+        return code;
+    st->batch = true;
+    st->batch_broken = false;
+    return STORE_OK;
+}
+
+static int take_key(struct store *st, struct span qid, uint64_t rcpt, bool *already, struct err *err)
+{
+    struct db_stmt *s = db_stmt(st->db, "INSERT OR IGNORE INTO delivery(qid, rcpt, content, at) VALUES (?, ?, 0, ?)");
+    db_bind_text(s, 1, qid);
+    db_bind_i64(s, 2, (int64_t)rcpt);
+    db_bind_i64(s, 3, st->now_ms);
+    if (db_run(s, err))
+        return store_failed(st);
+    *already = db_changes(st->db) == 0;
+    return STORE_OK;
+}
+
+/* Only a large content can be lost without its row: settling looks for its key. */
+static int name_content(struct store *st, struct span qid, uint64_t rcpt, uint64_t content, struct err *err)
+{
+    struct db_stmt *s = db_stmt(st->db, "UPDATE delivery SET content = ? WHERE qid = ? AND rcpt = ?");
+    db_bind_i64(s, 1, (int64_t)content);
+    db_bind_text(s, 2, qid);
+    db_bind_i64(s, 3, (int64_t)rcpt);
+    return db_run(s, err) ? store_failed(st) : STORE_OK;
+}
+
+static int add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbox, struct store_stage *g,
+               const struct store_new *m, bool *already, struct err *err)
+{
+    struct store_row row = {
+        .flags = m->flags, .keywords = m->keywords, .internaldate = m->internaldate, .size = g->size};
+    uint32_t uid, validity;
+    int code = take_key(st, qid, rcpt, already, err);
+    if (code || *already)
+        return code;
+    code = store_content_insert(st, g, m, &row.content, err);
+    if (!code && g->fd >= 0)
+        code = name_content(st, qid, rcpt, row.content, err);
+    if (!code)
+        code = store_insert(st, mailbox, &row, &uid, &validity, err);
+    if (!code)
+        store_note_uids(st, STORE_CHANGE_NEW, mailbox, &uid, 1);
+    return code;
+}
+
+int store_deliver_add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbox, struct store_stage **g,
+                      const struct store_new *m, bool *already, struct err *err)
+{
+    if (!st->batch)
+        abort();
+    *already = false;
+    /* What can be refused is refused before the first row, so that one refusal costs the others nothing. */
+    int code = store_takes_messages(st, mailbox, err);
+    if (!code && (code = add(st, qid, rcpt, mailbox, *g, m, already, err)))
+        st->batch_broken = true;
+    if (code || *already) {
+        store_stage_free(g);
+        return code;
+    }
+    if ((*g)->fd >= 0)
+        st->large_unsynced = true;
+    store_stage_published(g);
+    return STORE_OK;
+}
+
+int store_deliver_commit(struct store *st, struct err *err)
+{
+    if (!st->batch)
+        abort();
+    if (st->batch_broken) {
+        err_set(err, "a delivery of this batch failed");
+        store_deliver_abort(st);
+        return STORE_FAILED;
+    }
+    st->batch = false;
+    return store_commit(st, err);
+}
+
+void store_deliver_abort(struct store *st)
+{
+    if (!st->batch)
+        return;
+    st->batch = false;
+    if (st->large_unsynced)
+        st->orphan = true; /* maybe one of this batch: the next open settles it */
+    store_rollback(st);
+}

@@ -1,0 +1,326 @@
+/* waypost: the operators' command. It opens no database and reads no mail: every answer comes from the service that
+ * owns the thing. */
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/util.h"
+#include "waypost/instance.h"
+#include "waypost/secret.h"
+
+#define ARGS_MAX 64
+
+struct cli {
+    const char *config;
+    bool json;
+    struct span args[ARGS_MAX];
+    size_t nargs;
+};
+
+struct command {
+    const char *name; /* one or two words */
+    const char *args, *help;
+    int (*run)(struct cli *cli, const struct command *c);
+    const char *service;
+    const char *remote; /* the service's name for it; NULL: the same */
+    enum output_form form;
+};
+
+/* ---- asking a service ---- */
+
+static void say_end(const struct cli *cli, int status, struct span message, size_t rows)
+{
+    struct buf text = {0};
+    output_clean(&text, message, true);
+    if (status != EXIT_DONE)
+        fprintf(stderr, "waypost: %s\n", buf_cstr(&text));
+    else if (message.n && !cli->json)
+        printf("%s%s\n", rows ? "\n" : "", buf_cstr(&text));
+    buf_free(&text);
+}
+
+static int converse(int fd, const struct command *c, const struct cli *cli, const char *secret, struct err *err)
+{
+    struct buf message = {0};
+    struct output *o = output_new(cli->json ? OUTPUT_JSON : c->form, stdout);
+    if (secret)
+        output_extra(o, "password", secret);
+    int status = client_send(fd, c->remote ? c->remote : c->name, cli->args, cli->nargs, err);
+    if (status == 0)
+        status = client_read(fd, c->service, output_row, o, &message, err);
+    if (status == EXIT_DONE && secret && output_rows(o) == 0)
+        output_row(o, &(struct client_row){NULL, 0});
+    size_t rows = output_rows(o);
+    if (output_end(&o) && status >= 0)
+        status = err_set(err, "the output could not be written");
+    if (status >= 0)
+        say_end(cli, status, buf_span(&message), rows);
+    buf_free(&message);
+    return status;
+}
+
+/* secret: a password made here, shown with the answer. */
+static int ask_and_wait(struct cli *cli, const struct command *c, const char *secret, bool until_ended)
+{
+    struct buf run = {0};
+    struct err err;
+    int status = -1, fd = -1, process = -1;
+    if (instance_run_folder(cli->config, &run, &err) == 0) {
+        fd = client_open(buf_cstr(&run), c->service, &err);
+        if (fd >= 0 && until_ended)
+            process = client_supervisor(fd);
+        if (fd >= 0)
+            status = converse(fd, c, cli, secret, &err);
+    }
+    if (status < 0) {
+        fprintf(stderr, "waypost: %s\n", err.text);
+        status = EXIT_FAILED;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (status == EXIT_DONE)
+        client_wait_end(process);
+    buf_free(&run);
+    return status;
+}
+
+static int ask(struct cli *cli, const struct command *c)
+{
+    return ask_and_wait(cli, c, NULL, false);
+}
+
+/* ---- commands with something of their own ---- */
+
+static int usage_of(const struct command *c)
+{
+    fprintf(stderr, "usage: waypost %s%s%s\n", c->name, *c->args ? " " : "", c->args);
+    return EXIT_USAGE;
+}
+
+static int run_stop(struct cli *cli, const struct command *c)
+{
+    return cli->nargs ? usage_of(c) : ask_and_wait(cli, c, NULL, true);
+}
+
+static int run_plain(struct cli *cli, const struct command *c)
+{
+    return cli->nargs ? usage_of(c) : ask(cli, c);
+}
+
+static int run_start(struct cli *cli, const struct command *c)
+{
+    bool detach = cli->nargs == 1 && span_eqs(cli->args[0], "-d");
+    return cli->nargs && !detach ? usage_of(c) : instance_start(cli->config, detach);
+}
+
+static int run_check(struct cli *cli, const struct command *c)
+{
+    if (cli->nargs)
+        return usage_of(c);
+    if (!cli->json)
+        return instance_check(cli->config, NULL);
+    struct output *o = output_new(OUTPUT_JSON, stdout);
+    int status = instance_check(cli->config, o);
+    return output_end(&o) ? EXIT_FAILED : status;
+}
+
+/* Takes the options about the password out of the arguments. False: an unknown one. */
+static bool password_options(struct cli *cli, enum secret_from *from)
+{
+    size_t kept = 0;
+    *from = SECRET_TTY;
+    for (size_t i = 0; i < cli->nargs; i++) {
+        if (span_eqs(cli->args[i], "--password-stdin"))
+            *from = SECRET_STDIN;
+        else if (span_eqs(cli->args[i], "--generate"))
+            *from = SECRET_GENERATE;
+        else if (span_starts(cli->args[i], SPAN("-")))
+            return false;
+        else
+            cli->args[kept++] = cli->args[i];
+    }
+    cli->nargs = kept;
+    return true;
+}
+
+static int run_password(struct cli *cli, const struct command *c)
+{
+    enum secret_from from;
+    struct buf secret = {0};
+    struct err err;
+    if (!password_options(cli, &from) || cli->nargs != 1)
+        return usage_of(c);
+    if (secret_get(from, &secret, &err)) {
+        fprintf(stderr, "waypost: %s\n", err.text);
+        buf_free(&secret);
+        return EXIT_USAGE;
+    }
+    const char *text = buf_cstr(&secret);
+    cli->args[cli->nargs++] = buf_span(&secret);
+    int status = ask_and_wait(cli, c, from == SECRET_GENERATE ? text : NULL, false);
+    explicit_bzero(secret.p, secret.n);
+    buf_free(&secret);
+    return status;
+}
+
+static int run_help(struct cli *cli, const struct command *c);
+
+static const struct command commands[] = {
+    {"start", "[-d]", "start the server, in the foreground or with -d in the background", run_start, NULL, NULL, 0},
+    {"stop", "", "finish what is in flight and stop", run_stop, "waypostd", NULL, 0},
+    {"reload", "", "read the configuration again, without ending a session", run_plain, "waypostd", NULL, 0},
+    {"status", "", "the programs: process, user, uptime, restarts", run_plain, "waypostd", NULL, 0},
+    {"check", "", "name every mistake in the configuration", run_check, NULL, NULL, 0},
+    {"domain add", "DOMAIN", "serve a domain", ask, "authd", NULL, 0},
+    {"domain remove", "DOMAIN", "serve it no longer; it must have no accounts and aliases", ask, "authd", NULL, 0},
+    {"domain list", "", "the domains served", ask, "authd", NULL, 0},
+    {"account add", "ADDRESS [--password-stdin|--generate]", "make an account; asks for its password", run_password,
+     "authd", NULL, 0},
+    {"account passwd", "ADDRESS|ID [--password-stdin|--generate]", "change its password", run_password, "authd", NULL,
+     0},
+    {"account disable", "ADDRESS|ID", "refuse its logins and its mail, end its sessions", ask, "authd", NULL, 0},
+    {"account enable", "ADDRESS|ID", "take that back; also brings a removed account back", ask, "authd", NULL, 0},
+    {"account remove", "ADDRESS|ID [--purge]", "remove it and keep its mail; with --purge delete the mail, too", ask,
+     "authd", NULL, 0},
+    {"account list", "[DOMAIN]", "the accounts, removed ones with mail too", ask, "authd", NULL, 0},
+    {"account app-password add", "ADDRESS|ID NAME PROTOCOL...",
+     "make a further password for smtp, imap, pop3 or several of them, and show it", ask, "authd", NULL, 0},
+    {"account app-password list", "ADDRESS|ID", "its app passwords and their last use", ask, "authd", NULL, 0},
+    {"account app-password remove", "ADDRESS|ID NAME", "revoke one", ask, "authd", NULL, 0},
+    {"alias add", "ALIAS TARGET...", "send mail for ALIAS (@DOMAIN: the catch-all) to the targets", ask, "authd", NULL,
+     0},
+    {"alias remove", "ALIAS [TARGET...]", "no longer to these targets, or to none at all", ask, "authd", NULL, 0},
+    {"alias list", "[DOMAIN]", "the aliases and their targets", ask, "authd", NULL, 0},
+    {"alias explain", "ADDRESS", "the same as address explain", ask, "authd", "address explain", 0},
+    {"address explain", "ADDRESS", "whom mail for that address reaches, and by which rule", ask, "authd", NULL, 0},
+    {"queue list", "[WHICH...] [--limit N]", "the recipients whose mail waits", ask, "qmgr", NULL, 0},
+    {"queue show", "ID", "one message and its recipients", ask, "qmgr", NULL, OUTPUT_RECORDS},
+    {"queue why", "ID", "why it waits, in words", ask, "qmgr", NULL, OUTPUT_RECORDS},
+    {"queue retry", "WHICH...", "try it now", ask, "qmgr", NULL, 0},
+    {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
+    {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
+    {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
+    {"help", "", "this text", run_help, NULL, NULL, 0},
+};
+
+/* ---- help ---- */
+
+static void say_usage(FILE *to, const char *group)
+{
+    size_t n = strlen(group);
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
+        const struct command *c = &commands[i];
+        if (n && (strncmp(c->name, group, n) != 0 || c->name[n] != ' '))
+            continue;
+        fprintf(to, "  waypost %s%s%s\n", c->name, *c->args ? " " : "", c->args);
+        if (!n)
+            fprintf(to, "        %s\n", c->help);
+    }
+}
+
+static int run_help(struct cli *cli, const struct command *c)
+{
+    (void)cli;
+    (void)c;
+    printf("usage: waypost [-c FILE] [--json] COMMAND...\n\n");
+    say_usage(stdout, "");
+    printf("\n-c FILE   the configuration of the instance meant; else $WAYPOST_CONFIG, else\n"
+           "          " SYSCONFDIR "/waypost/waypost.conf\n"
+           "--json    the answer as one JSON array\n"
+           "WHICH     ID, --sender ADDRESS, --recipient ADDRESS, --domain NAME, --state STATE, or --all\n\n"
+           "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such thing, 4 not possible now.\n");
+    return EXIT_DONE;
+}
+
+/* ---- the command line ---- */
+
+static int unknown(const char *word)
+{
+    bool group = false;
+    size_t n = strlen(word);
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        group |= strncmp(commands[i].name, word, n) == 0 && commands[i].name[n] == ' ';
+    if (group) {
+        fprintf(stderr, "usage:\n");
+        say_usage(stderr, word);
+    } else {
+        fprintf(stderr, "waypost: there is no command '%s': 'waypost help' lists them\n", word);
+    }
+    return EXIT_USAGE;
+}
+
+/* How many of the arguments are the command's name; 0: it is not meant. */
+static int matches(const struct command *c, int argc, char **argv)
+{
+    const char *rest = c->name;
+    for (int words = 0; words < argc; words++) {
+        size_t n = strlen(argv[words]);
+        if (n == 0 || strncmp(rest, argv[words], n) != 0 || (rest[n] && rest[n] != ' '))
+            return 0;
+        if (!rest[n])
+            return words + 1;
+        rest += n + 1;
+    }
+    return 0;
+}
+
+static int dispatch(struct cli *cli, int argc, char **argv)
+{
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
+        int words = matches(&commands[i], argc, argv);
+        if (!words)
+            continue;
+        for (int a = words; a < argc; a++) {
+            if (cli->nargs == ARGS_MAX - 1) {
+                fprintf(stderr, "waypost: too many arguments, %d are possible\n", ARGS_MAX - 1);
+                return EXIT_USAGE;
+            }
+            cli->args[cli->nargs++] = span_of(argv[a]);
+        }
+        return commands[i].run(cli, &commands[i]);
+    }
+    return unknown(argv[0]);
+}
+
+/* Takes --json out, wherever it stands. */
+static int take_json(struct cli *cli, int argc, char **argv)
+{
+    int kept = 0;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0)
+            cli->json = true;
+        else
+            argv[kept++] = argv[i];
+    }
+    argv[kept] = NULL;
+    return kept;
+}
+
+int main(int argc, char **argv)
+{
+    struct cli cli = {0};
+    const char *config = NULL;
+    signal(SIGPIPE, SIG_IGN);
+    argc = take_json(&cli, argc, argv);
+    int at = 1;
+    for (; at < argc && argv[at][0] == '-'; at++) {
+        if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0)
+            return run_help(&cli, NULL);
+        if (strcmp(argv[at], "--version") == 0) {
+            printf("waypost %s\n", PACKAGE_VERSION);
+            return EXIT_DONE;
+        }
+        if (strcmp(argv[at], "-c") != 0 || at + 1 == argc) {
+            fprintf(stderr, "usage: waypost [-c FILE] [--json] COMMAND..., 'waypost help' lists the commands\n");
+            return EXIT_USAGE;
+        }
+        config = argv[++at];
+    }
+    cli.config = instance_config(config);
+    if (at == argc) {
+        fprintf(stderr, "usage: waypost [-c FILE] [--json] COMMAND..., 'waypost help' lists the commands\n");
+        return EXIT_USAGE;
+    }
+    return dispatch(&cli, argc - at, argv + at);
+}

@@ -1,0 +1,331 @@
+/* What the supervisor opens for its programs: listening sockets, certificates, the log's socket, the store's root.
+ * Descriptors of files are opened anew for each receiver, because a shared one would share its offset. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "waypostd/supervisor.h"
+
+#define BACKLOG 1024
+#define BIND_PATIENCE_MS 3000 /* since the start: a reload never waits */
+#define CERT_LOOK_MS 10000  /* how often certificates are looked at */
+#define CERT_SETTLE_MS 1500 /* chain and key are written one after the other */
+#define RESOURCE_STORE 0
+#define RESOURCE_LOG 1
+
+/* ---- listeners ---- */
+
+static struct bound *find_bound(struct supervisor *s, const char *address, unsigned port)
+{
+    LIST_EACH(&s->bounds, l) {
+        struct bound *b = container_of(l, struct bound, link);
+        if (b->port == port && strcmp(b->address, address) == 0)
+            return b;
+    }
+    return NULL;
+}
+
+static socklen_t make_address(const char *text, unsigned port, struct sockaddr_storage *out)
+{
+    struct sockaddr_in *in4 = (struct sockaddr_in *)out;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+    memset(out, 0, sizeof *out);
+    if (inet_pton(AF_INET, text, &in4->sin_addr) == 1) {
+        in4->sin_family = AF_INET;
+        in4->sin_port = htons((uint16_t)port);
+        return sizeof *in4;
+    }
+    inet_pton(AF_INET6, text, &in6->sin6_addr); /* the configuration was checked: it is one of the two */
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons((uint16_t)port);
+    return sizeof *in6;
+}
+
+/* The socket, or -1 with errno. */
+static int bind_one(const char *address, unsigned port)
+{
+    struct sockaddr_storage a;
+    int on = 1;
+    socklen_t n = make_address(address, port, &a);
+    int fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (a.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&a, n) || listen(fd, BACKLOG)) {
+        int why = errno;
+        close(fd);
+        errno = why;
+        return -1;
+    }
+    return fd;
+}
+
+/* A supervisor that died leaves programs that hold its sockets for a moment, until they notice: a start right after it
+ * waits for them. */
+static int bind_patiently(const char *address, unsigned port)
+{
+    static int64_t until;
+    const struct timespec moment = {.tv_nsec = 20000000};
+    if (until == 0)
+        until = clock_mono() + BIND_PATIENCE_MS;
+    int fd;
+    while ((fd = bind_one(address, port)) < 0 && errno == EADDRINUSE && clock_mono() < until)
+        nanosleep(&moment, NULL);
+    return fd;
+}
+
+static int no_ipv6(const char *address, int why)
+{
+    return strchr(address, ':') && (why == EAFNOSUPPORT || (why == EADDRNOTAVAIL && strcmp(address, "::") == 0));
+}
+
+static int bind_listen(struct supervisor *s, const struct conf_listen *l, struct err *err)
+{
+    for (size_t i = 0; i < l->address.n; i++) {
+        const char *address = l->address.items[i];
+        if (find_bound(s, address, l->port))
+            continue;
+        int fd = bind_patiently(address, l->port);
+        if (fd < 0 && no_ipv6(address, errno)) {
+            LOGW("no-ipv6", KVT("listen", l->name), KVT("address", address), KVT("why", strerror(errno)));
+            continue;
+        }
+        if (fd < 0) {
+            int why = errno; /* the caller looks at it */
+            err_errno(err, "listen \"%s\": cannot listen on %s port %u", l->name, address, l->port);
+            errno = why;
+            return -1;
+        }
+        struct bound *b = mem_alloc(sizeof *b);
+        b->port = l->port;
+        b->fd = fd;
+        snprintf(b->address, sizeof b->address, "%s", address);
+        list_add_tail(&s->bounds, &b->link);
+    }
+    return 0;
+}
+
+int sockets_bind(struct supervisor *s, const struct conf *conf, struct err *err)
+{
+    for (size_t i = 0; i < conf->listen_count; i++)
+        if (bind_listen(s, &conf->listen[i], err))
+            return -1;
+    return 0;
+}
+
+static void close_bound(struct bound *b)
+{
+    close(b->fd);
+    list_del(&b->link);
+    mem_free(&b);
+}
+
+void sockets_trim(struct supervisor *s, const struct conf *conf)
+{
+    LIST_EACH(&s->bounds, l)
+        container_of(l, struct bound, link)->keep = false;
+    for (size_t i = 0; i < conf->listen_count; i++)
+        for (size_t j = 0; j < conf->listen[i].address.n; j++) {
+            struct bound *b = find_bound(s, conf->listen[i].address.items[j], conf->listen[i].port);
+            if (b)
+                b->keep = true;
+        }
+    LIST_EACH(&s->bounds, l)
+        if (!container_of(l, struct bound, link)->keep)
+            close_bound(container_of(l, struct bound, link));
+}
+
+void sockets_send(struct child *c, const struct conf *conf)
+{
+    for (size_t i = 0; i < conf->listen_count; i++)
+        for (size_t j = 0; conf_listen_role(&conf->listen[i]) == c->role && j < conf->listen[i].address.n; j++) {
+            struct bound *b = find_bound(c->sup, conf->listen[i].address.items[j], conf->listen[i].port);
+            struct msg m = {.type = MSG_listener,
+                            .listener = {.instance = conf->listen[i].index, .address = (uint16_t)j}};
+            if (b)
+                chan_say(c->control, &m, b->fd);
+        }
+}
+
+void sockets_free(struct supervisor *s)
+{
+    LIST_EACH(&s->bounds, l)
+        close_bound(container_of(l, struct bound, link));
+}
+
+/* ---- certificates ---- */
+
+static void send_file(struct child *c, const char *path, unsigned instance, unsigned what)
+{
+    if (!*path)
+        return;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        LOGE("certificate", KVT("file", path), KVT("why", strerror(errno)));
+        return;
+    }
+    struct msg m = {.type = MSG_cert_file, .cert_file = {.instance = (uint16_t)instance, .what = (uint8_t)what}};
+    chan_say(c->control, &m, fd);
+    close(fd);
+}
+
+void certs_send(struct child *c, const struct conf *conf)
+{
+    for (size_t i = 0; i < conf->listen_count; i++)
+        if (conf_listen_role(&conf->listen[i]) == c->role) {
+            send_file(c, conf_listen_certificate(conf, &conf->listen[i]), conf->listen[i].index, 0);
+            send_file(c, conf_listen_key(conf, &conf->listen[i]), conf->listen[i].index, 1);
+        }
+    if (c->role == ROLE_RELAY)
+        send_file(c, conf->relay.ca_file, 0, 2);
+}
+
+static struct seen_file look(const char *path)
+{
+    struct stat st;
+    if (!*path || stat(path, &st))
+        return (struct seen_file){0};
+    return (struct seen_file){st.st_dev, st.st_ino, st.st_size,
+                              (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000};
+}
+
+/* How all the files look now: chain and key of each listener, and the relay's trust file. Returns how many. */
+static size_t look_at_all(const struct conf *conf, struct seen_file **out)
+{
+    size_t n = 0;
+    *out = mem_array(conf->listen_count * 2 + 1, sizeof **out);
+    for (size_t i = 0; i < conf->listen_count; i++) {
+        (*out)[n++] = look(conf_listen_certificate(conf, &conf->listen[i]));
+        (*out)[n++] = look(conf_listen_key(conf, &conf->listen[i]));
+    }
+    (*out)[n++] = look(conf->relay.ca_file);
+    return n;
+}
+
+static bool recently(const struct seen_file *f, size_t n, int64_t now)
+{
+    for (size_t i = 0; i < n; i++)
+        if (f[i].changed + CERT_SETTLE_MS > now && f[i].changed <= now)
+            return true;
+    return false;
+}
+
+static void send_renewed(struct supervisor *s)
+{
+    LOGI("certificates-renewed");
+    LIST_EACH(&s->children, l) {
+        struct child *c = container_of(l, struct child, link);
+        if (child_runs(c))
+            certs_send(c, s->conf);
+    }
+}
+
+static void on_cert_timer(void *ctx)
+{
+    struct supervisor *s = ctx;
+    struct seen_file *now;
+    size_t n = look_at_all(s->conf, &now);
+    int64_t wait = CERT_LOOK_MS;
+    if (s->next) { /* a reload is under way: it sends them itself */
+        mem_free(&now);
+    } else if (n == s->seen_count && memcmp(now, s->seen, n * sizeof *now) == 0) {
+        mem_free(&now);
+    } else if (recently(now, n, loop_wall(s->loop))) {
+        mem_free(&now);
+        wait = CERT_SETTLE_MS;
+    } else {
+        mem_free(&s->seen);
+        s->seen = now;
+        s->seen_count = n;
+        send_renewed(s);
+    }
+    timer_start(s->cert_timer, wait);
+}
+
+void certs_watch(struct supervisor *s)
+{
+    if (!s->cert_timer)
+        s->cert_timer = timer_new(s->loop, on_cert_timer, s);
+    mem_free(&s->seen);
+    s->seen_count = look_at_all(s->conf, &s->seen);
+    timer_start(s->cert_timer, CERT_LOOK_MS);
+}
+
+void certs_unwatch(struct supervisor *s)
+{
+    timer_free(&s->cert_timer);
+    mem_free(&s->seen);
+}
+
+/* ---- log and store ---- */
+
+/* The socket to syslogd: one, which every program and every account's process holds. When syslogd has been restarted it
+ * is dead for all of them, and connecting it again mends it for all; none but the supervisor could reach the path. */
+static int syslog_fd = -1;
+
+void log_socket_connect(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+    if (syslog_fd < 0)
+        syslog_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (syslog_fd >= 0 && connect(syslog_fd, (struct sockaddr *)&a, sizeof a))
+        return; /* nobody there: lines go to standard error, and each asks for this again */
+}
+
+void log_socket_send(struct child *c)
+{
+    if (c->sup->conf->log == CONF_LOG_SYSLOG && c->control && syslog_fd >= 0)
+        chan_say(c->control, &(struct msg){.type = MSG_resource, .resource = {.what = RESOURCE_LOG}}, syslog_fd);
+}
+
+void supervisor_open_log(struct supervisor *s)
+{
+    static const enum log_form forms[] = {
+        [CONF_LOG_STDERR] = LOG_TO_STDERR, [CONF_LOG_SYSLOG] = LOG_TO_SYSLOG, [CONF_LOG_JOURNAL] = LOG_TO_JOURNAL};
+    static const enum log_level levels[] = {[CONF_LOG_ERROR] = LOG_LEVEL_ERROR,
+                                            [CONF_LOG_WARN] = LOG_LEVEL_WARN,
+                                            [CONF_LOG_INFO] = LOG_LEVEL_INFO,
+                                            [CONF_LOG_DEBUG] = LOG_LEVEL_DEBUG};
+    bool syslog = s->conf->log == CONF_LOG_SYSLOG;
+    if (syslog)
+        log_socket_connect();
+    log_on_lost(syslog ? log_socket_connect : NULL);
+    if (syslog && syslog_fd < 0)
+        log_open("waypostd", STDERR_FILENO, LOG_TO_STDERR);
+    else
+        log_open("waypostd", syslog ? syslog_fd : STDERR_FILENO, forms[s->conf->log]);
+    log_set_level(levels[s->conf->log_level]);
+}
+
+static void store_send(struct child *c)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/%s", c->sup->conf->state, sandbox_role(ROLE_ZYGOTE)->dir);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        LOGE("store-root", KVT("folder", path), KVT("why", strerror(errno)));
+        return;
+    }
+    chan_say(c->control, &(struct msg){.type = MSG_resource, .resource = {.what = RESOURCE_STORE}}, fd);
+    close(fd);
+}
+
+void resources_send(struct child *c)
+{
+    log_socket_send(c);
+    if (c->role == ROLE_QMGR)
+        store_send(c);
+}

@@ -1,0 +1,134 @@
+"""The queue as its operator sees it: what waits and why, held, released, removed; a full disk; a crash with large messages; a backlog larger
+than memory may hold."""
+import os
+import time
+
+import pytest
+
+import waypost as wp
+from waypost import message, until
+
+REFUSED = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+
+
+@pytest.fixture
+def deferring(instances):
+    """An instance whose mail to others stays in the queue."""
+    return instances("a", sections=REFUSED)
+
+
+def submit(w, *rcpts, subject="queued", body="text\r\n"):
+    with w.submit("alice@example.test") as s:
+        s.sendmail("alice@example.test", list(rcpts), message(subject, body, sender="alice@example.test"))
+
+
+def deferred(w, n):
+    return until(lambda: (lambda q: q if len(q) == n and all(r["attempts"] and not r["activity"] for r in q) else None)(w.queue()), lambda: "%d deferred: %s" % (n, w.queue()))
+
+
+def test_list_show_and_why(deferring):
+    w = deferring
+    submit(w, "x@far.test", "y@other.test")
+    rows = deferred(w, 2)
+    qid = rows[0]["id"]
+    assert {r["recipient"] for r in rows} == {"x@far.test", "y@other.test"} and {r["id"] for r in rows} == {qid}
+    assert rows[0]["state"] == "waiting" and "refused" in rows[0]["reason"].lower() and rows[0]["sender"] == "alice@example.test"
+    assert [r["recipient"] for r in w.rows("queue", "list", "other.test")] == ["y@other.test"]
+    assert [r["recipient"] for r in w.rows("queue", "list", "--recipient", "X@Far.Test")] == ["x@far.test"]
+    assert len(w.rows("queue", "list", "--limit", "1")) == 1
+    assert w.rows("queue", "list", "--sender", "nobody@example.test") == []
+    shown = w.rows("queue", "show", qid)
+    assert shown[0]["origin"] == "submission" and shown[0]["account"] > 0 and len(shown) == 3
+    why = w.rows("queue", "why", qid)
+    assert len(why) == 2 and "Next attempt in" in why[0]["why"] and "refused" in why[0]["last-response"].lower()
+    assert w.waypost("queue", "show", "1K000000000", check=False).returncode == 3
+    assert w.waypost("queue", "remove", check=False).returncode == 2
+
+
+def test_hold_release_retry_remove(deferring):
+    w = deferring
+    submit(w, "x@far.test", "y@other.test")
+    qid = deferred(w, 2)[0]["id"]
+    w.waypost("queue", "hold", "y@other.test")
+    held = w.rows("queue", "list", "--state", "held")
+    assert [r["recipient"] for r in held] == ["y@other.test"]
+    w.waypost("queue", "retry", qid)
+    until(lambda: [r for r in w.queue() if r["recipient"] == "x@far.test" and r["attempts"] == 2], "a second attempt")
+    assert w.rows("queue", "list", "--state", "held")[0]["attempts"] == 1, "held is held"
+    w.waypost("queue", "release", "--all")
+    until(lambda: [r for r in w.queue() if r["recipient"] == "y@other.test" and r["attempts"] == 2], "attempted after its release")
+    w.waypost("queue", "remove", qid)
+    w.wait_queue_empty()
+    assert not os.listdir(w.dir + "/state/queue/spool")
+    w.wait_log(r" removed .*qid=%s" % qid, 2)
+    assert not [l for l in w.logged().splitlines() if " bounced " in l], "nobody is told"
+
+
+def test_held_mail_survives_a_restart_and_stays_held(deferring):
+    w = deferring
+    submit(w, "x@far.test", body="z" * 70 + "\r\n")
+    deferred(w, 1)
+    w.waypost("queue", "hold", "--all")
+    w.stop()
+    w.start()
+    assert [r["state"] for r in w.queue()] == ["held"]
+
+
+def test_large_messages_wait_in_files_that_go_with_them(deferring):
+    w = deferring
+    body = ("w" * 70 + "\r\n") * 2000
+    submit(w, "x@far.test", body=body)
+    qid = deferred(w, 1)[0]["id"]
+    assert os.listdir(w.dir + "/state/queue/spool") == [qid]
+    open(w.dir + "/state/queue/spool/0123456789A", "w").close()  # what a crash before a commit leaves
+    w.stop(kill=True)
+    w.start()
+    assert os.listdir(w.dir + "/state/queue/spool") == [qid]
+    os.unlink(w.dir + "/state/queue/spool/" + qid)  # a damaged disk: the sender hears of it
+    w.waypost("queue", "retry", qid)
+    raw = w.wait_inbox("alice@example.test", 1)[0]
+    assert b"Status: 5.3.0" in raw and b"content was lost" in raw
+    w.wait_queue_empty()
+
+
+def test_a_full_disk_closes_the_door_and_opens_it_again(instances):
+    w = instances("a", sections={"queue": "min-free 1000G;"}, start=False)
+    w.write_conf()
+    w.start()
+    code, text = smtp_mail(w)
+    assert code == 452 and text.startswith(b"4.3.1"), (code, text)
+    conf = open(w.conf).read()
+    with open(w.conf, "w") as f:
+        f.write(conf.replace("min-free 1000G", "min-free 1M"))
+    w.waypost("reload")
+    until(lambda: smtp_mail(w)[0] == 250, "open again")
+
+
+def smtp_mail(w):
+    with w.smtp() as s:
+        s.ehlo()
+        return s.mail("carol@remote.test")
+
+
+def test_a_backlog_larger_than_memory_may_hold_is_worked_off(instances):
+    from mtasink import Sink
+    with Sink(wp.fresh_address(), replies={"greeting": ["421 4.3.2 not now"] * 3 + ["220 sink"]}) as sink:
+        w = instances("a", sections={"queue": "max-active 20; retry-min 1s; retry-max 2s;", "relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port)})
+        rcpts = ["u%d@d%d.test" % (i, i % 7) for i in range(150)]
+        submit(w, *rcpts)
+        w.wait_queue_empty(patience=90)
+        got = [r for m in sink.messages() for r in m.rcpts]
+        assert sorted(got) == sorted(rcpts), "each once"
+
+
+def test_a_slow_destination_does_not_hold_up_another(instances):
+    from mtasink import Sink
+    with Sink(wp.fresh_address(), rcpt={"slow%d@far.test" % i: ["hang"] for i in range(8)}) as sink:
+        w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port)})
+        for i in range(8):
+            submit(w, "slow%d@far.test" % i, subject="slow%d" % i)
+        began = time.monotonic()
+        submit(w, "x@near.test", subject="quick")
+        until(lambda: [m for m in sink.messages() if "x@near.test" in m.rcpts], "the other destination's message")
+        assert time.monotonic() - began < 20
+        w.waypost("queue", "remove", "--all")

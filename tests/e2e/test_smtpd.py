@@ -1,0 +1,135 @@
+"""smtpd as a daemon: what the engine's own tests and the dialogues can't show."""
+import os
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import threading
+
+import waypost as wp
+from waypost import message
+
+
+def pids(w, service):
+    return [r["pid"] for r in w.rows("status") if r["service"].startswith(service)]
+
+
+def connect(w, port="mx"):
+    s = socket.create_connection((w.address, w.ports[port]), timeout=wp.PATIENCE)
+    return s, s.makefile("rb", buffering=0)
+
+
+def test_port_25_sends_no_session_tickets(server):
+    """HAZARDS 26: a large sender aborts on them; on submission they save its clients a handshake."""
+    def tickets(port):
+        r = subprocess.run(["openssl", "s_client", "-connect", "%s:%d" % (server.address, server.ports[port]), "-starttls", "smtp", "-tls1_3", "-msg", "-ign_eof", "-CAfile", server.ca.cert],
+                           input=b"EHLO c\r\nQUIT\r\n", capture_output=True, timeout=wp.PATIENCE)
+        assert b"Verify return code: 0" in r.stdout, r.stdout + r.stderr
+        return r.stdout.count(b"NewSessionTicket")
+    assert tickets("mx") == 0
+    assert tickets("submission") > 0
+
+
+def test_early_talkers_are_sent_away(server):
+    """HAZARDS 5: who has spoken before the greeting is no mail server. The daemon is held still so that the words are there first."""
+    pid = pids(server, "smtpd-mx")[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        s, f = connect(server)
+        s.sendall(b"EHLO early.test\r\n")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert f.readline().startswith(b"554 5.5.1 ")
+    assert f.read(100) == b""
+
+
+def test_connection_limits(instances):
+    w = instances("a", sections={"smtp": "max-connections 4; max-connections-per-client 2;"})
+    held = [connect(w) for _ in range(2)]
+    assert all(f.readline().startswith(b"220 ") for _, f in held)
+    s, f = connect(w)
+    assert f.readline().startswith(b"421 4.7.0 ")
+    w.wait_log("turned-away client=")
+    for s, f in held:
+        s.sendall(b"QUIT\r\n")
+        assert f.readline().startswith(b"221 ")
+        assert f.read(10) == b""
+    with w.smtp() as c:
+        assert c.noop()[0] == 250
+
+
+def test_idle_sessions_end(instances):
+    w = instances("a", sections={"smtp": "command-timeout 1s; data-timeout 1s;"})
+    s, f = connect(w)
+    assert f.readline().startswith(b"220 ")
+    assert f.readline().startswith(b"421 4.4.2 ")  # RFC5321:4.5.3.2.7
+    assert f.read(10) == b""
+    s, f = connect(w)
+    f.readline()
+    s.sendall(b"HELO c.test\r\nMAIL FROM:<c@remote.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
+    assert [f.readline()[:3] for _ in range(4)] == [b"250", b"250", b"250", b"354"]
+    s.sendall(b"Subject: cut short\r\n\r\n")
+    assert f.readline().startswith(b"421 4.4.2 ")
+
+
+def test_a_reload_keeps_sessions_and_changes_new_ones(server):
+    old = server.smtp()
+    old.ehlo()
+    old.mail("carol@remote.test")
+    text = open(server.conf).read()
+    with open(server.conf, "w") as f:
+        f.write(text + "\nsmtp { max-message-size 128K; }\n")
+    server.waypost("reload")
+    with server.smtp() as new:
+        new.ehlo()
+        assert new.esmtp_features["size"] == str(128 * 1024)
+    assert old.rcpt("bob@example.test")[0] == 250
+    code, text = old.data(message("begun before the reload"))
+    assert code == 250, text
+    old.quit()
+
+
+def test_qmgr_and_authd_die_and_sessions_go_on(server):
+    """Requests that were open when a peer died are asked again, or answered 4xx; the session lives."""
+    with server.smtp() as s:
+        s.ehlo()
+        for service in ("qmgr", "authd", "qmgr"):
+            pid = pids(server, service)[0]
+            os.kill(pid, signal.SIGKILL)
+            accepted = False
+            for _ in range(50):
+                try:
+                    s.sendmail("carol@remote.test", ["bob@example.test"], message("after the death of " + service))
+                    accepted = True
+                    break
+                except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as e:
+                    code = e.smtp_code if hasattr(e, "smtp_code") else list(e.recipients.values())[0][0]
+                    assert 400 <= code < 500, e
+            assert accepted, service
+
+
+def test_several_large_messages_at_once_take_bounded_memory(instances):
+    w = instances("a", sections={"smtp": "max-message-size 40M;"})
+    pid = pids(w, "smtpd-mx")[0]
+
+    def high():
+        return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/%d/status" % pid).read())[1])
+
+    before = high()
+    body = ("x" * 76 + "\r\n") * 200000  # about 15 MB each
+    codes = []
+
+    def send(i):
+        with w.smtp() as s:
+            s.ehlo()
+            s.mail("c@remote.test")
+            s.rcpt("bob@example.test")
+            codes.append(s.data(message("large %d" % i, body))[0])
+
+    threads = [threading.Thread(target=send, args=(i,)) for i in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert codes == [250] * 4
+    if not wp.SANITIZED:  # what was freed is kept in quarantine there
+        assert high() - before < 8192, "kilobytes for 60 MB of mail"

@@ -1,0 +1,68 @@
+"""summary.py RESULTS SKIPS: adds up what tests/run left in RESULTS and prints one last line. Exit 1 when anything failed.
+
+A unit program that ended without its closing line counts as one failure, and so does a skip that the file SKIPS does not name:
+its lines are `part-of-a-test-name: reason`.
+"""
+import glob, os, re, sys
+import xml.etree.ElementTree as ET
+
+results, skips_file = sys.argv[1:3]
+allowed = [l.split(":", 1)[0].strip() for l in open(skips_file) if l.strip() and not l.startswith("#")]
+passed = failed = skipped = 0
+
+
+def fail(what):
+    global failed
+    failed += 1
+    print("failed: " + what)
+
+
+def read(path):
+    try:
+        return open(path, errors="replace").read()
+    except OSError:
+        return ""
+
+
+for rc_file in sorted(glob.glob(results + "/*.rc")):
+    name = os.path.basename(rc_file)[:-3]
+    rc = int(read(rc_file).strip() or 1)
+    log = read(rc_file[:-3] + ".log")
+    if name.startswith("unit-"):
+        m = re.findall(r"Tested: (\d+) \| Passing: (\d+) \| Failing: (\d+) \| Crashing: (\d+)", log)
+        if not m:
+            fail("%s: no closing line (exit %d)" % (name, rc))
+            continue
+        tested, ok, bad, crashed = map(int, m[-1])
+        passed += ok
+        failed += bad + crashed
+        if bad + crashed or rc:
+            print("failed: %s\n%s" % (name, "\n".join(l for l in log.splitlines() if "FAIL" in l or "----" in l or "CRASH" in l)[:4000]))
+        if rc and not bad + crashed:
+            fail("%s: exit %d" % (name, rc))
+    elif name.startswith("fuzz-"):
+        if rc:
+            fail("%s: exit %d\n%s" % (name, rc, log[-3000:]))
+        else:
+            passed += 1
+    elif name.startswith("e2e-"):
+        if not os.path.exists(rc_file[:-3] + ".xml"):
+            fail("%s: no result (exit %d)\n%s" % (name, rc, log[-3000:]))
+            continue
+        for case in ET.parse(rc_file[:-3] + ".xml").iter("testcase"):
+            label = "%s %s.%s" % (name, case.get("classname"), case.get("name"))
+            skip = case.find("skipped")
+            if case.find("failure") is not None or case.find("error") is not None:
+                fail(label)
+            elif skip is not None:
+                if any(a in label for a in allowed):
+                    skipped += 1
+                    print("skipped: %s (%s)" % (label, skip.get("message")))
+                else:
+                    fail("%s: skipped without leave (%s)" % (label, skip.get("message")))
+            else:
+                passed += 1
+if passed + failed + skipped == 0:
+    fail("no test ran")
+print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
+sys.exit(1 if failed else 0)

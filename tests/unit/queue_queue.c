@@ -1,0 +1,523 @@
+/* The queue on a real file: group commit counted, what a restart finds, tokens, orphans, outcomes of one transaction.
+ */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "queue/queue.h"
+
+static char dir[64];
+static struct err err;
+static unsigned salt; /* of tokens */
+
+static void make_dir(void)
+{
+    snprintf(dir, sizeof dir, "/tmp/waypost-queue-XXXXXX");
+    cr_assert(mkdtemp(dir));
+}
+
+static void remove_dir(void)
+{
+    char cmd[128];
+    snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
+    cr_assert_eq(system(cmd), 0);
+}
+
+TestSuite(queue, .init = make_dir, .fini = remove_dir, .timeout = 120);
+
+struct world {
+    struct loop *loop;
+    struct queue *q;
+    unsigned done, failed;
+    unsigned want;
+    bool running;
+};
+
+struct one {
+    struct queue_accept a;
+    struct world *w;
+    struct queue_message m;
+    struct queue_recipient r[3];
+    char token[QUEUE_TOKEN_BYTES];
+    char body[64];
+};
+
+static void open_queue(struct world *w, int64_t commit_wait)
+{
+    struct queue_options o = {.dir = dir, .commit_wait_ms = commit_wait, .now_ms = 1800000000000};
+    *w = (struct world){.loop = loop_new()};
+    cr_assert_eq(queue_open(&w->q, w->loop, &o, &err), 0, "%s", err.text);
+}
+
+static void close_queue(struct world *w)
+{
+    queue_close(&w->q);
+    loop_free(&w->loop);
+}
+
+static void count(struct world *w, const struct queue_request *r)
+{
+    w->done++;
+    w->failed += r->fail != QUEUE_OK;
+    if (w->done >= w->want && w->running)
+        loop_stop(w->loop);
+}
+
+static void on_accepted(struct queue_request *r)
+{
+    struct one *o = container_of(container_of(r, struct queue_accept, request), struct one, a);
+    count(o->w, r);
+}
+
+static void make(struct world *w, struct one *o, unsigned n, size_t recipients)
+{
+    uint64_t id = queue_ids(w->q, recipients + 1);
+    *o = (struct one){.w = w};
+    snprintf(o->body, sizeof o->body, "Subject: %u\r\n\r\nhello\r\n", n);
+    memcpy(o->token, &n, sizeof n);
+    memcpy(o->token + sizeof n, &salt, sizeof salt);
+    o->m = (struct queue_message){.id = id,
+                                  .sender = SPAN("carol@remote.test"),
+                                  .received = 1000,
+                                  .size = strlen(o->body),
+                                  .header_bytes = 10,
+                                  .origin = QUEUE_FROM_OUTSIDE,
+                                  .prefix = SPAN("X: y\r\n"),
+                                  .body = span_of(o->body)};
+    o->m.size += o->m.prefix.n;
+    for (size_t i = 0; i < recipients; i++)
+        o->r[i] = (struct queue_recipient){.id = id + 1 + i,
+                                           .state = QUEUE_WAITING,
+                                           .next = 1000 + n,
+                                           .address = i ? SPAN("b@example.test") : SPAN("a@example.test")};
+    o->a = (struct queue_accept){
+        .request.done = on_accepted, .message = &o->m, .recipients = o->r, .count = recipients, .token = o->token};
+}
+
+static void run_loop(struct world *w)
+{
+    w->running = true;
+    loop_run(w->loop);
+    w->running = false;
+}
+
+static void run(struct world *w, unsigned want)
+{
+    w->want = want;
+    if (w->done < want)
+        run_loop(w);
+    cr_assert_eq(w->done, want);
+}
+
+static struct one *accept_many(struct world *w, unsigned n, size_t recipients)
+{
+    struct one *all = mem_array(n, sizeof *all);
+    w->done = 0;
+    for (unsigned i = 0; i < n; i++) {
+        make(w, &all[i], i, recipients);
+        queue_accept(w->q, &all[i].a);
+    }
+    run(w, n);
+    return all;
+}
+
+static size_t due(struct queue_due *out, size_t max)
+{
+    struct queue_reader *r;
+    size_t n;
+    int64_t coming;
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0, "%s", err.text);
+    cr_assert_eq(queue_read_due(r, &(struct queue_due){0}, 1000000, out, max, &n, &coming, &err), 0, "%s", err.text);
+    queue_reader_close(&r);
+    return n;
+}
+
+Test(queue, one_commit_holds_what_waited_together)
+{
+    struct world w;
+    struct queue_due d[200];
+    open_queue(&w, 20);
+    queue_senders(w.q, 100);
+    struct one *all = accept_many(&w, 100, 1);
+    struct queue_stats s = queue_stats(w.q);
+    cr_assert_eq(s.requests, 100);
+    cr_assert_leq(s.commits, 3, "%lu commits", (unsigned long)s.commits);
+    cr_assert_eq(w.failed, 0);
+    cr_assert_eq(due(d, 200), 100);
+    mem_free(&all);
+    close_queue(&w);
+}
+
+/* A sender that waits for each answer before the next message. */
+struct chain {
+    struct one one;
+    struct world *w;
+    unsigned sent;
+};
+
+static void chain_next(struct chain *c);
+
+static void on_chain(struct queue_request *r)
+{
+    struct one *o = container_of(container_of(r, struct queue_accept, request), struct one, a);
+    struct chain *c = container_of(o, struct chain, one);
+    count(c->w, r);
+    if (c->w->done < c->w->want)
+        chain_next(c);
+}
+
+static void chain_next(struct chain *c)
+{
+    static unsigned serial;
+    make(c->w, &c->one, ++serial, 1);
+    c->one.a.request.done = on_chain;
+    c->sent++;
+    queue_accept(c->w->q, &c->one.a);
+}
+
+Test(queue, a_hundred_sessions_share_their_syncs_and_a_single_one_never_waits)
+{
+    struct world w;
+    static struct chain c[100];
+    open_queue(&w, 2);
+    queue_senders(w.q, 100);
+    w.want = 3000;
+    for (int i = 0; i < 100; i++) {
+        c[i].w = &w;
+        chain_next(&c[i]);
+    }
+    run_loop(&w);
+    double per = (double)queue_stats(w.q).commits / w.done;
+    cr_assert_lt(per, 0.1, "%.3f commits a message", per);
+    cr_assert_eq(w.failed, 0);
+    close_queue(&w); /* the rest of them is carried out here */
+
+    open_queue(&w, 1000);
+    queue_senders(w.q, 1);
+    struct chain alone = {.w = &w};
+    w.want = 5;
+    int64_t before = loop_now(w.loop);
+    chain_next(&alone);
+    run_loop(&w);
+    cr_assert_lt(loop_now(w.loop) - before, 1000, "five commits of one session take less than one commit-wait");
+    cr_assert_eq(queue_stats(w.q).commits, 5);
+    close_queue(&w);
+}
+
+Test(queue, rows_come_back_as_they_were)
+{
+    struct world w;
+    struct queue_reader *r;
+    struct queue_message m;
+    struct queue_recipient rc[4];
+    struct arena a = {0};
+    size_t n;
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 1, 3);
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
+    cr_assert_eq(queue_read_message(r, all[0].m.id, true, &a, &m, &err), 0, "%s", err.text);
+    cr_assert(span_eqs(m.sender, "carol@remote.test") && span_eqs(m.prefix, "X: y\r\n") &&
+              span_eqs(m.body, all[0].body));
+    cr_assert_eq(m.header_bytes, 10);
+    cr_assert_eq(queue_read_recipients(r, all[0].m.id, 0, rc, 4, &n, &a, &err), 0);
+    cr_assert_eq(n, 3);
+    cr_assert(span_eqs(rc[0].address, "a@example.test") && rc[0].state == QUEUE_WAITING && rc[0].original.p == NULL &&
+              rc[0].sender.p == NULL);
+    cr_assert_eq(queue_read_message(r, 12345, true, &a, &m, &err), 1, "there is none");
+    queue_reader_close(&r);
+    arena_free(&a);
+    mem_free(&all);
+    close_queue(&w);
+}
+
+static struct world *settled_world;
+
+static void on_settled(struct queue_request *r)
+{
+    count(settled_world, r);
+}
+
+static void settle(struct world *w, struct queue_settle *s)
+{
+    settled_world = w;
+    w->done = 0;
+    s->request.done = on_settled;
+    queue_settle(w->q, s, 0);
+    run(w, 1);
+    cr_assert_eq(s->request.fail, QUEUE_OK, "%s", s->request.why);
+}
+
+Test(queue, a_token_is_taken_once_and_remembered_after_its_message_left)
+{
+    struct world w;
+    open_queue(&w, 0);
+    struct one *first = accept_many(&w, 1, 1);
+    struct one *again = accept_many(&w, 1, 1);
+    cr_assert_eq(again[0].a.duplicate_of, first[0].m.id);
+    cr_assert_eq(first[0].a.duplicate_of, 0);
+    struct queue_change gone = {.kind = QUEUE_GONE, .row = {.id = first[0].r[0].id}};
+    struct queue_settle s = {.message = first[0].m.id, .changes = &gone, .count = 1};
+    settle(&w, &s);
+    cr_assert(s.message_gone);
+    struct queue_due d[2];
+    cr_assert_eq(due(d, 2), 0);
+    close_queue(&w);
+
+    open_queue(&w, 0);
+    struct queue_token t = {.request.done = on_settled};
+    settled_world = &w;
+    memcpy(t.token, first[0].token, sizeof t.token);
+    queue_token_ask(w.q, &t);
+    run(&w, 1);
+    cr_assert_eq(t.message, first[0].m.id);
+    memset(t.token, 0x55, sizeof t.token);
+    w.done = 0;
+    queue_token_ask(w.q, &t);
+    run(&w, 1);
+    cr_assert_eq(t.message, 0);
+    mem_free(&first);
+    mem_free(&again);
+    close_queue(&w);
+}
+
+Test(queue, failure_and_notification_are_one_transaction)
+{
+    struct world w;
+    struct queue_due d[8];
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 1, 2);
+    uint64_t id = queue_ids(w.q, 2);
+    struct queue_message notice = {.id = id, .sender = SPAN(""), .origin = QUEUE_NOTIFICATION, .body = SPAN("bounce")};
+    struct queue_recipient to = {.id = id + 1, .state = QUEUE_WAITING, .next = 5, .address = SPAN("carol@remote.test")};
+    struct queue_change ch[] = {{QUEUE_GONE, {.id = all[0].r[0].id}},
+                                {QUEUE_UPDATE,
+                                 {.id = all[0].r[1].id,
+                                  .state = QUEUE_WAITING,
+                                  .attempts = 1,
+                                  .next = 2000000,
+                                  .kind = 4,
+                                  .code = 451,
+                                  .why = SPAN("later")}}};
+    struct queue_settle s = {.message = all[0].m.id, .changes = ch, .count = 2, .notice = &notice, .notice_to = &to};
+    settle(&w, &s);
+    cr_assert(!s.message_gone);
+    cr_assert_eq(due(d, 8), 1, "the notification; the other recipient later");
+    cr_assert_eq(d[0].message, id);
+    /* a request that cannot be carried out leaves nothing of itself, and does not harm the others of its batch */
+    struct queue_settle bad = {.request.done = on_settled,
+                               .message = all[0].m.id,
+                               .changes = ch,
+                               .count = 2,
+                               .notice = &notice,
+                               .notice_to = &to};
+    struct one good;
+    w.done = 0;
+    make(&w, &good, 77, 1);
+    queue_senders(w.q, 2);
+    queue_settle(w.q, &bad, 50);
+    queue_accept(w.q, &good.a);
+    run(&w, 2);
+    cr_assert_eq(bad.request.fail, QUEUE_BROKEN);
+    cr_assert_eq(good.a.request.fail, QUEUE_OK);
+    mem_free(&all);
+    close_queue(&w);
+}
+
+Test(queue, an_expanded_alias_leaves_with_the_last_of_its_children)
+{
+    struct world w;
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 1, 1);
+    uint64_t id = queue_ids(w.q, 2);
+    struct queue_recipient kids[2] = {{.id = id,
+                                       .parent = all[0].r[0].id,
+                                       .depth = 1,
+                                       .state = QUEUE_WAITING,
+                                       .next = 9,
+                                       .address = SPAN("x@example.test")},
+                                      {.id = id + 1,
+                                       .parent = all[0].r[0].id,
+                                       .depth = 1,
+                                       .state = QUEUE_WAITING,
+                                       .next = 9,
+                                       .address = SPAN("y@example.test")}};
+    struct queue_change ex = {QUEUE_UPDATE, {.id = all[0].r[0].id, .state = QUEUE_EXPANDED}};
+    struct queue_settle s = {.message = all[0].m.id, .changes = &ex, .count = 1, .children = kids, .child_count = 2};
+    settle(&w, &s);
+    cr_assert(!s.message_gone);
+    for (int i = 0; i < 2; i++) {
+        struct queue_change gone = {QUEUE_GONE, {.id = kids[i].id}};
+        struct queue_settle g = {.message = all[0].m.id, .changes = &gone, .count = 1};
+        settle(&w, &g);
+        cr_assert_eq(g.message_gone, i == 1);
+    }
+    mem_free(&all);
+    close_queue(&w);
+}
+
+Test(queue, ids_are_never_used_again_though_the_clock_goes_back)
+{
+    struct world w;
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 3, 1);
+    uint64_t last = all[2].r[0].id;
+    mem_free(&all);
+    close_queue(&w);
+    open_queue(&w, 0);
+    cr_assert_gt(queue_ids(w.q, 1), last);
+    close_queue(&w);
+}
+
+static bool spool_has(uint64_t id)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/spool/%s", dir, qid_text(id).text);
+    return access(path, F_OK) == 0;
+}
+
+Test(queue, spool_files_without_row_go_at_start_and_others_with_their_message)
+{
+    struct world w;
+    open_queue(&w, 0);
+    uint64_t orphan = queue_ids(w.q, 1);
+    close(queue_spool_create(w.q, orphan, &err));
+    struct one o;
+    make(&w, &o, 1, 1);
+    o.m.spooled = true;
+    o.m.prefix = o.m.body = SPAN_NONE;
+    o.m.size = 5;
+    int fd = queue_spool_create(w.q, o.m.id, &err);
+    cr_assert_eq(write(fd, "1234", 4), 4);
+    queue_accept(w.q, &o.a);
+    run(&w, 1);
+    cr_assert(o.a.damaged, "shorter than its sender said");
+    cr_assert_eq(write(fd, "5", 1), 1);
+    close(fd);
+    w.done = 0;
+    queue_accept(w.q, &o.a);
+    run(&w, 1);
+    cr_assert(!o.a.damaged && o.a.request.fail == QUEUE_OK);
+    close_queue(&w);
+    open_queue(&w, 0);
+    cr_assert(!spool_has(orphan));
+    cr_assert(spool_has(o.m.id));
+    struct queue_change gone = {QUEUE_GONE, {.id = o.r[0].id}};
+    struct queue_settle s = {.message = o.m.id, .spooled = true, .changes = &gone, .count = 1};
+    settle(&w, &s);
+    cr_assert(s.message_gone);
+    close_queue(&w);
+    cr_assert(!spool_has(o.m.id));
+}
+
+Test(queue, what_was_answered_survives_kill_9)
+{
+    int pipes[2];
+    cr_assert_eq(pipe(pipes), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct world w;
+        open_queue(&w, 2);
+        queue_senders(w.q, 50);
+        for (;;) {
+            struct one *all = accept_many(&w, 50, 1);
+            for (int i = 0; i < 50; i++)
+                if (all[i].a.request.fail == QUEUE_OK &&
+                    write(pipes[1], &all[i].m.id, sizeof(uint64_t)) != sizeof(uint64_t))
+                    _exit(1);
+            mem_free(&all);
+            if (++salt > 200)
+                _exit(0);
+        }
+    }
+    close(pipes[1]);
+    usleep(300000);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    struct world w;
+    open_queue(&w, 0);
+    struct queue_reader *r;
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
+    uint64_t id;
+    unsigned n = 0;
+    struct arena a = {0};
+    while (read(pipes[0], &id, sizeof id) == sizeof id) {
+        struct queue_message m;
+        cr_assert_eq(queue_read_message(r, id, true, &a, &m, &err), 0, "%s was answered and is lost",
+                     qid_text(id).text);
+        arena_reset(&a);
+        n++;
+    }
+    cr_assert_gt(n, 0);
+    arena_free(&a);
+    queue_reader_close(&r);
+    close_queue(&w);
+}
+
+Test(queue, the_log_stays_bounded_under_constant_writing)
+{
+    struct world w;
+    char path[160];
+    struct stat st;
+    open_queue(&w, 2);
+    queue_senders(w.q, 200);
+    static char big[40000];
+    memset(big, 'x', sizeof big);
+    for (int round = 0; round < 25; round++, salt++) {
+        struct one *all = mem_array(100, sizeof *all);
+        w.done = 0;
+        for (unsigned i = 0; i < 100; i++) {
+            make(&w, &all[i], (unsigned)round * 100 + i, 1);
+            all[i].m.body = span_make(big, sizeof big);
+            queue_accept(w.q, &all[i].a);
+        }
+        run(&w, 100);
+        for (unsigned i = 0; i < 100; i++) {
+            struct queue_change gone = {QUEUE_GONE, {.id = all[i].r[0].id}};
+            struct queue_settle s = {.message = all[i].m.id, .changes = &gone, .count = 1};
+            if (i % 2)
+                settle(&w, &s);
+        }
+        mem_free(&all);
+    }
+    snprintf(path, sizeof path, "%s/queue.db-wal", dir);
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_lt(st.st_size, 64 << 20, "%lld bytes after 100 MB", (long long)st.st_size);
+    cr_assert_gt(queue_stats(w.q).checkpoints, 1);
+    close_queue(&w);
+}
+
+Test(queue, pages_show_what_matches)
+{
+    struct world w;
+    struct queue_reader *r;
+    struct queue_item items[10];
+    struct arena a = {0};
+    size_t n, all_n = 0;
+    bool end = false;
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 25, 2);
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
+    struct queue_filter f = {.recipient = SPAN("B@example.test")};
+    uint64_t m = 0, rc = 0;
+    while (!end) {
+        cr_assert_eq(queue_read_page(r, &f, &m, &rc, 7, items, 10, &n, &end, &a, &err), 0, "%s", err.text);
+        for (size_t i = 0; i < n; i++)
+            cr_assert(span_eqs(items[i].recipient.address, "b@example.test"));
+        all_n += n;
+    }
+    cr_assert_eq(all_n, 25);
+    f = (struct queue_filter){.message = all[3].m.id};
+    m = rc = 0;
+    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 100, items, 10, &n, &end, &a, &err), 0);
+    cr_assert(n == 2 && end);
+    queue_reader_close(&r);
+    arena_free(&a);
+    mem_free(&all);
+    close_queue(&w);
+}

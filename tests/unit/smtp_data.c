@@ -1,0 +1,242 @@
+#include <criterion/criterion.h>
+
+#include "smtp/data.h"
+
+static const struct smtp_data_limits plenty = {.size = 1u << 20, .line = 1000, .header = 65536};
+
+struct result {
+    bool over;
+    size_t used;
+    struct buf out;
+    struct smtp_data d;
+};
+
+/* Reads `in`, given in two parts cut at `cut`, or in pieces of `step`. */
+static void read_cut(struct result *r, struct span in, size_t cut, const struct smtp_data_limits *limits)
+{
+    buf_clear(&r->out);
+    smtp_data_begin(&r->d, limits);
+    r->over = false;
+    r->used = 0;
+    struct span parts[] = {span_sub(in, 0, cut), span_from(in, cut)};
+    for (size_t i = 0; i < 2 && !r->over; i++) {
+        size_t used = 0;
+        if (parts[i].n)
+            r->over = smtp_data_read(&r->d, parts[i], &used, &r->out);
+        r->used += used;
+    }
+}
+
+static void read_bytes(struct result *r, struct span in, const struct smtp_data_limits *limits)
+{
+    buf_clear(&r->out);
+    smtp_data_begin(&r->d, limits);
+    r->over = false;
+    r->used = 0;
+    while (r->used < in.n && !r->over) {
+        size_t used;
+        r->over = smtp_data_read(&r->d, span_sub(in, r->used, 1), &used, &r->out);
+        r->used += used;
+    }
+}
+
+static const struct {
+    const char *in, *out;
+    unsigned header_bytes;
+} good[] = {
+    {".\r\n", "", 0},
+    {"\r\n.\r\n", "\r\n", 0},
+    {"a: b\r\n\r\nbody\r\n.\r\n", "a: b\r\n\r\nbody\r\n", 6},
+    {"a: b\r\n.\r\n", "a: b\r\n", 6},
+    {"a: b\r\n\r\n..\r\n.\r\n", "a: b\r\n\r\n.\r\n", 6}, /* RFC5321:4.5.2 */
+    {"..a: b\r\n...c: d\r\n\r\n.x\r\n...\r\n.\r\n", ".a: b\r\n..c: d\r\n\r\nx\r\n..\r\n", 15},
+    {"\r\n\r\n\r\n.\r\n", "\r\n\r\n\r\n", 0},
+    {"a: b\r\n c\r\n\td\r\n\r\ne\r\n.\r\n", "a: b\r\n c\r\n\td\r\n\r\ne\r\n", 14},
+};
+
+Test(smtp, data_content_and_header)
+{
+    struct result r = {0};
+    for (size_t i = 0; i < COUNT_OF(good); i++) {
+        struct buf in = {0};
+        buf_adds(&in, good[i].in);
+        size_t n = in.n;
+        buf_adds(&in, "QUIT\r\n");
+        for (size_t cut = 0; cut <= n + 1; cut++) {
+            if (cut <= n)
+                read_cut(&r, buf_span(&in), cut, &plenty);
+            else
+                read_bytes(&r, buf_span(&in), &plenty);
+            cr_assert(r.over && r.used == n && r.d.flaws == 0, "case %zu cut %zu", i, cut);
+            cr_assert(span_eqs(buf_span(&r.out), good[i].out), "case %zu cut %zu", i, cut);
+            cr_assert_eq(r.d.header_bytes, good[i].header_bytes, "case %zu cut %zu: %u", i, cut, r.d.header_bytes);
+            cr_assert(r.d.given == r.out.n && r.d.size == r.out.n);
+        }
+        buf_free(&in);
+    }
+    buf_free(&r.out);
+}
+
+/* HAZARDS 1: whatever stands where the end of data could be, there is one reading: CRLF "." CRLF. Every combination of
+ * line-end-like pieces around a dot, cut at every boundary, byte by byte and whole. The reference below is the plain
+ * definition. */
+static const char *const pieces[] = {"", "\r", "\n", "\r\n", "\r\r\n"};
+
+/* Where the first CRLF.CRLF ends; the CRLF of the DATA command counts as standing before. */
+static size_t reference_end(struct span s)
+{
+    char *with = malloc(s.n + 2);
+    memcpy(with, "\r\n", 2);
+    memcpy(with + 2, s.p, s.n);
+    ptrdiff_t at = span_search(span_make(with, s.n + 2), SPAN("\r\n.\r\n"));
+    free(with);
+    return at < 0 ? 0 : (size_t)at + 3;
+}
+
+static bool reference_flaw(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == '\n' && (i == 0 || s.p[i - 1] != '\r'))
+            return true;
+        if (s.p[i] == '\r' && (i + 1 == s.n || s.p[i + 1] != '\n'))
+            return true;
+    }
+    return false;
+}
+
+Test(smtp, data_smuggling_table)
+{
+    struct result r = {0};
+    unsigned tried = 0;
+    for (int n = 0; n < 5 * 5 * 5 * 5 * 5; n++) {
+        struct buf in = {0};
+        buf_adds(&in, "Subject: x\r\n\r\nbody");
+        buf_adds(&in, pieces[n % 5]);
+        buf_adds(&in, pieces[n / 5 % 5]);
+        buf_adds(&in, ".");
+        buf_adds(&in, pieces[n / 25 % 5]);
+        buf_adds(&in, pieces[n / 125 % 5]);
+        buf_adds(&in, n / 625 ? "." : "");
+        buf_adds(&in, pieces[n / 625]);
+        buf_adds(&in, "MAIL FROM:<evil@example.net>\r\n.\r\n");
+        size_t end = reference_end(buf_span(&in));
+        bool flaw = reference_flaw(span_sub(buf_span(&in), 0, end));
+        for (size_t cut = 17; cut <= in.n; cut++) {
+            if (cut < in.n)
+                read_cut(&r, buf_span(&in), cut, &plenty);
+            else
+                read_bytes(&r, buf_span(&in), &plenty);
+            cr_assert(r.over && r.used == end, "%d at %zu: used %zu of %zu", n, cut, r.used, end);
+            cr_assert_eq((r.d.flaws & (SMTP_FLAW_BARE_CR | SMTP_FLAW_BARE_LF)) != 0, flaw, "%d at %zu", n, cut);
+            tried++;
+        }
+        buf_free(&in);
+    }
+    cr_assert_gt(tried, 3125 * 20);
+    buf_free(&r.out);
+}
+
+/* HAZARDS 2 */
+Test(smtp, data_nul_anywhere_is_refused)
+{
+    const char text[] = "Subject: x\r\n\r\nbody\r\n..more\r\n.\r\n";
+    struct result r = {0};
+    for (size_t at = 0; at < sizeof text - 1; at++) {
+        char in[sizeof text + 16];
+        memcpy(in, text, sizeof text);
+        if (in[at] == '\r' || in[at] == '\n' || in[at] == '.')
+            continue;
+        in[at] = '\0';
+        read_bytes(&r, span_make(in, sizeof text - 1), &plenty);
+        cr_assert(r.over && r.used == sizeof text - 1 && r.d.flaws == SMTP_FLAW_NUL, "at %zu", at);
+        read_cut(&r, span_make(in, sizeof text - 1), 0, &plenty);
+        cr_assert(r.over && r.d.flaws == SMTP_FLAW_NUL, "at %zu", at);
+    }
+    buf_free(&r.out);
+}
+
+static void expect_flaw(struct span in, const struct smtp_data_limits *l, unsigned flaw)
+{
+    struct result r = {0};
+    read_bytes(&r, in, l);
+    cr_assert(r.over && r.d.flaws == flaw, "%.*s: %u", SPANV(in), r.d.flaws);
+    read_cut(&r, in, 0, l);
+    cr_assert(r.over && r.d.flaws == flaw, "%.*s: %u", SPANV(in), r.d.flaws);
+    buf_free(&r.out);
+}
+
+Test(smtp, data_limits)
+{
+    struct smtp_data_limits l = {.size = 20, .line = 10, .header = 12};
+    expect_flaw(SPAN("12345678\r\n.\r\n"), &l, 0);
+    expect_flaw(SPAN("123456789\r\n.\r\n"), &l, SMTP_FLAW_LINE);
+    expect_flaw(SPAN("\r\n12345678\r\n123456\r\n.\r\n"), &l, 0);
+    expect_flaw(SPAN("\r\n12345678\r\n1234567\r\n.\r\n"), &l, SMTP_FLAW_SIZE);
+    expect_flaw(SPAN("a: bcd\r\nef\r\n\r\n.\r\n"), &l, 0);
+    expect_flaw(SPAN("a: bcd\r\nefg\r\n\r\n.\r\n"), &l, SMTP_FLAW_HEADER);
+    /* the transparency dot does not count */
+    expect_flaw(SPAN("\r\n..2345678\r\n123456\r\n.\r\n"), &(struct smtp_data_limits){19, 11, 12, false, false},
+                SMTP_FLAW_SIZE);
+    expect_flaw(SPAN("\r\n..2345678\r\n123456\r\n.\r\n"), &(struct smtp_data_limits){20, 11, 12, false, false}, 0);
+}
+
+Test(smtp, data_facts)
+{
+    const struct span in =
+        SPAN("Received: a\r\nreceived : b\r\nX-Received: c\r\nDate: d\r\nMessage-Id:\r\n <one@two>  \r\n"
+             "Message-ID: <second@one>\r\nFrom: \xc3\xa9\r\nReceived-SPF: x\r\n\r\nReceived: body\r\nMessage-ID: "
+             "<b>\r\n.\r\n");
+    struct result r = {0};
+    for (int slow = 0; slow < 2; slow++) {
+        if (slow)
+            read_bytes(&r, in, &plenty);
+        else
+            read_cut(&r, in, 0, &plenty);
+        cr_assert(r.over && r.d.flaws == 0);
+        cr_assert_eq(r.d.received, 2);
+        cr_assert(r.d.has_date && r.d.has_from && r.d.has_message_id && r.d.eight_bit);
+        cr_assert(span_eqs(smtp_data_message_id(&r.d), "<one@two>"), "%.*s", SPANV(smtp_data_message_id(&r.d)));
+        cr_assert(r.out.n == in.n - 3);
+    }
+    read_bytes(&r, SPAN("Subject: x\r\n\r\nDate: y\r\nFrom: x\r\n.\r\n"), &plenty);
+    cr_assert(!r.d.has_date && !r.d.has_from && !r.d.has_message_id && !r.d.eight_bit &&
+              smtp_data_message_id(&r.d).n == 0);
+    buf_free(&r.out);
+}
+
+/* RFC6409:8, RFC5322:3.6.3: Bcc leaves, with its continuation lines, wherever it is cut; in the body it is text. */
+Test(smtp, data_strips_bcc)
+{
+    const struct span in = SPAN("To: a\r\nBcc: secret\r\n and more\r\n\tand more\r\nSubject: x\r\nBCC :\r\nBccx: "
+                                "stays\r\nResent-Bcc: y\r\n\r\nBcc: body\r\n.\r\n");
+    const char *out = "To: a\r\nSubject: x\r\nBccx: stays\r\n\r\nBcc: body\r\n";
+    struct smtp_data_limits l = plenty;
+    l.strip_bcc = true;
+    struct result r = {0};
+    for (size_t cut = 0; cut <= in.n; cut++) {
+        read_cut(&r, in, cut, &l);
+        cr_assert(r.over && span_eqs(buf_span(&r.out), out), "cut %zu: %.*s", cut, SPANV(buf_span(&r.out)));
+        cr_assert_eq(r.d.header_bytes, strlen("To: a\r\nSubject: x\r\nBccx: stays\r\n"));
+    }
+    read_bytes(&r, in, &l);
+    cr_assert(span_eqs(buf_span(&r.out), out));
+    read_bytes(&r, SPAN("Bcc: all\r\n.\r\n"), &l);
+    cr_assert(r.over && r.out.n == 0 && r.d.header_bytes == 0);
+    buf_free(&r.out);
+}
+
+/* A field name longer than what is looked at, and lines that are no fields. */
+Test(smtp, data_odd_headers)
+{
+    struct buf in = {0};
+    for (int i = 0; i < 200; i++)
+        buf_addc(&in, 'x');
+    buf_adds(&in, ": y\r\nno field at all\r\n: nameless\r\n\r\n.\r\n");
+    struct result r = {0};
+    read_bytes(&r, buf_span(&in), &plenty);
+    cr_assert(r.over && r.d.flaws == 0 && r.out.n == in.n - 3);
+    cr_assert(span_starts(buf_span(&in), buf_span(&r.out)));
+    cr_assert_eq(r.d.header_bytes, in.n - 5);
+    buf_free(&in);
+    buf_free(&r.out);
+}

@@ -1,0 +1,89 @@
+/* waypost/output: tables, records and JSON, with hostile text in them (HAZARDS 7: escaped at the one writer). */
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "waypost/output.h"
+
+static char *text;
+static size_t text_n;
+
+static void write_rows(enum output_form form, const struct msg_adm_cell (*rows)[3], size_t n)
+{
+    FILE *f = open_memstream(&text, &text_n);
+    struct output *o = output_new(form, f);
+    for (size_t i = 0; i < n; i++)
+        output_row(o, &(struct client_row){rows[i], 3});
+    cr_assert_eq(output_end(&o), 0);
+    fclose(f);
+}
+
+static const struct msg_adm_cell rows[][3] = {
+    {{.kind = 0, .name = SPAN("id"), .value = SPAN("a")},
+     {.kind = 1, .name = SPAN("count"), .number = 5},
+     {.kind = 2, .name = SPAN("held"), .number = 1}},
+    {{.kind = 0, .name = SPAN("id"), .value = SPAN("j\xc3\xb6rg\x1b[2J\r\n\"")},
+     {.kind = 1, .name = SPAN("count"), .number = 12345},
+     {.kind = 2, .name = SPAN("held")}},
+};
+
+Test(waypost, table)
+{
+    write_rows(OUTPUT_TABLE, rows, 2);
+    cr_expect_str_eq(text, "ID                    COUNT  HELD\n"
+                           "a                         5  yes\n"
+                           "j\xc3\xb6rg\\x1b[2J\\x0d\\x0a\"  12345  no\n");
+    free(text);
+}
+
+Test(waypost, a_long_table_is_printed_by_pages)
+{
+    FILE *f = open_memstream(&text, &text_n);
+    struct output *o = output_new(OUTPUT_TABLE, f);
+    for (int i = 0; i < 1000; i++)
+        output_row(o, &(struct client_row){rows[0], 3});
+    fflush(f);
+    cr_expect_gt(text_n, 500, "pages are written before the end");
+    cr_assert_eq(output_end(&o), 0);
+    fclose(f);
+    size_t lines = 0;
+    for (size_t i = 0; i < text_n; i++)
+        lines += text[i] == '\n';
+    cr_expect_eq(lines, 1001);
+    free(text);
+}
+
+Test(waypost, records)
+{
+    write_rows(OUTPUT_RECORDS, rows, 1);
+    cr_expect_str_eq(text, "id:    a\ncount: 5\nheld:  yes\n");
+    free(text);
+}
+
+Test(waypost, json)
+{
+    const struct msg_adm_cell odd[][3] = {
+        {{.kind = 0, .name = SPAN("text"), .value = SPAN("\"\\\x01\xff\0x")},
+         {.kind = 3, .name = SPAN("at"), .number = 1700000000123},
+         {.kind = 3, .name = SPAN("never")}},
+        {{.kind = 4, .name = SPAN("size"), .number = 1},
+         {.kind = 0, .name = SPAN("empty"), .value = SPAN("")},
+         {.kind = 2, .name = SPAN("flag"), .number = 1}},
+    };
+    json_error_t e;
+    write_rows(OUTPUT_JSON, odd, 2);
+    json_t *all = json_loads(text, 0, &e);
+    cr_assert(all && json_array_size(all) == 2, "%s: %s", e.text, text);
+    json_t *first = json_array_get(all, 0), *second = json_array_get(all, 1);
+    cr_expect_str_eq(json_string_value(json_object_get(first, "text")), "\"\\\\x01\\xff\\x00x");
+    cr_expect_str_eq(json_string_value(json_object_get(first, "at")), "2023-11-14T22:13:20.123Z");
+    cr_expect(json_is_null(json_object_get(first, "never")));
+    cr_expect_eq(json_integer_value(json_object_get(second, "size")), 1);
+    cr_expect_str_eq(json_string_value(json_object_get(second, "empty")), "");
+    cr_expect(json_is_true(json_object_get(second, "flag")));
+    json_decref(all);
+    free(text);
+    write_rows(OUTPUT_JSON, NULL, 0);
+    cr_expect_str_eq(text, "[]\n");
+    free(text);
+}
