@@ -31,10 +31,18 @@ def fresh_address():
     return "127.%d.%d.%d" % (r.randint(64, 250), r.randint(1, 254), r.randint(1, 254))
 
 
+_given = set()
+
+
 def free_port(address):
-    with socket.socket() as s:
-        s.bind((address, 0))
-        return s.getsockname()[1]
+    """A port of that address that nobody listens on and that was not given out before: the kernel itself may well name one twice."""
+    while True:
+        with socket.socket() as s:
+            s.bind((address, 0))
+            port = s.getsockname()[1]
+        if (address, port) not in _given:
+            _given.add((address, port))
+            return port
 
 
 def until(fn, what, patience=None, pause=0.02):

@@ -572,15 +572,18 @@ Test(relay, attempt_drains)
     w.conf->relay.concurrency = 1;
     struct letter first = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}}, second = first;
     second.lease = 2;
+    w.a.rules[0] = (struct line_rule){".", "hang", 0}; /* the answer to the first one's content waits until the drain has begun */
     give(&w, &first);
     give(&w, &second);
-    while (w.relay.running_count == 0) {
-        timer_start(w.limit, 5);
+    for (int i = 0; i < 3000 && !strstr(buf_cstr(&w.a.commands), "\n.\n"); i++) {
+        timer_start(w.limit, 10);
         loop_run(w.loop);
     }
     w.late = false;
     w.relay.draining = true;
     attempt_drop_unstarted(&w.relay);
+    LIST_EACH(&w.a.open, l)
+        stream_write(container_of(l, struct peer_conn, in_open)->stream, SPAN("250 2.0.0 taken\r\n"));
     w.wanted = 99;
     timer_start(w.limit, 30000);
     loop_run(w.loop);
