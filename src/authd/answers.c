@@ -4,7 +4,7 @@
 #include "authd/logins.h"
 #include "base/log.h"
 
-static void say(const struct reply_to *to, const struct outcome *o, bool relayed, uint32_t account)
+static void say(const struct reply_to *to, const struct outcome *o, bool relayed, uint32_t account, const char *login)
 {
     struct msg m = {.type = MSG_verdict};
     m.verdict = (struct msg_verdict){.kind = o->kind,
@@ -13,6 +13,7 @@ static void say(const struct reply_to *to, const struct outcome *o, bool relayed
                                      .detail = o->detail,
                                      .relayed = relayed,
                                      .account = account,
+                                     .login = span_of(login),
                                      .why = span_of(o->text)};
     reply(to, &m);
 }
@@ -32,25 +33,24 @@ void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
     else if (relayed && o.kind == OUTCOME_DONE && !account)
         /* Never an open relay: only who proved to be an account here sends to elsewhere. */
         o = outcome_make(OUTCOME_FAILED, 550, 7, 1, "relaying denied");
-    say(&to, &o, relayed, account);
+    say(&to, &o, relayed, account, "");
 }
 
 /* ---- MAIL ---- */
 
-static struct outcome judge_sender(struct authd *a, uint32_t account, struct span sender)
+static struct outcome judge_sender(struct authd *a, uint32_t account, struct span sender, struct account *who)
 {
-    struct account who;
     struct err err;
     if (!account)
         return outcome_make(OUTCOME_RETRY, 451, 7, 0, "please log in again");
-    enum dir_result got = directory_account_get(a->directory, account, &who, &err);
+    enum dir_result got = directory_account_get(a->directory, account, who, &err);
     /* The null reverse-path is everybody's: notifications of clients use it (RFC 8098 §2.1). */
     int may = got ? -1 : sender.n == 0 ? 1 : directory_may_send(a->directory, account, sender, &err);
     if (may < 0) {
         LOGE("directory", KVT("why", err.text));
         return outcome_make(OUTCOME_RETRY, 451, 3, 0, "the directory is not available");
     }
-    if (who.state != ACCOUNT_ENABLED)
+    if (who->state != ACCOUNT_ENABLED)
         return outcome_make(OUTCOME_FAILED, 550, 7, 1, "the account may not send");
     if (!may)
         return outcome_make(OUTCOME_FAILED, 550, 7, 1, "this sender address is not yours");
@@ -64,10 +64,11 @@ void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m
     /* qmgr asks about a session of the front it names; a front only about its own. */
     uint32_t instance = chan_peer(from) == ROLE_QMGR ? q->instance : chan_instance(from);
     uint32_t account = logins_account(a->logins, ROLE_SUBMISSION, instance, q->session);
-    struct outcome o = judge_sender(a, account, q->sender);
+    struct account who = {.login = ""};
+    struct outcome o = judge_sender(a, account, q->sender, &who);
     if (o.kind == OUTCOME_FAILED)
         LOGI("sender-refused", KVU("account", account), KVS("sender", q->sender));
-    say(&to, &o, false, account);
+    say(&to, &o, false, account, who.login);
 }
 
 /* ---- expansion ---- */

@@ -60,8 +60,8 @@
 #define F_rcpt_check(F) F(u64, session, 0) F(text, address, IPC_ADDRESS_MAX) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0)
 /* May that session use this reverse-path? Asked by smtpd(submission) at MAIL, and by qmgr at commit (with the front's instance). */
 #define F_sender_check(F) F(u32, instance, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX)
-/* kind: 2 welcome, 4 later, 5 refused, with the reply; account: whose session it is (sender_check); relayed: the recipient is not ours. */
-#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, why, IPC_TEXT_MAX)
+/* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours. */
+#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, login, 320) F(text, why, IPC_TEXT_MAX)
 /* Who receives mail for this address now? Answers: expand_item for each target (answer flag set, same id), then expand_end. */
 #define F_expand(F) F(text, address, IPC_ADDRESS_MAX) F(u8, depth, 255)
 /* kind: 1 an account here (account, mailbox detail), 2 another address (ask again, depth + 1), 3 elsewhere (relay by domain). */
@@ -106,9 +106,13 @@
 /* ---- into the queue ------------------------------------------------------------------------------------------------------ */
 
 /* One transaction of a sender: msg_begin, msg_rcpt for each recipient, then msg_commit (a request). txn: chosen by the sender, unique
- * on its channel. Nothing is remembered of a transaction whose commit did not come; msg_abort drops it. Both are statements. */
+ * on its channel. Nothing is remembered of a transaction whose commit did not come; msg_abort drops it. Both are statements.
+ * body_kind: 0 7bit, 1 8bit, 2 binary. tls: of the client, "TLSv1.3 CIPHER" or empty. tls_need: 0, 1 REQUIRETLS (RFC 8689), 2 TLS-Required: No.
+ * deliver_by: ms since 1970, by_mode: 1 R, 2 N, +4 T (RFC 2852). hold_until: ms since 1970, hold: as it was asked for (RFC 4865).
+ * priority: MT-PRIORITY (RFC 6710) as 0 to 9, -1 to -9 as 10 to 18. 0 everywhere: not asked for. */
 #define F_msg_begin(F) F(u64, txn, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX) F(text, helo, 255) F(text, remote, 64) \
-    F(u8, body_8bit, 2) F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2)
+    F(u8, body_kind, 2) F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(text, tls, 100) F(u8, tls_need, 2) \
+    F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u64, hold_until, 0) F(text, hold, 64) F(u8, priority, 18)
 #define F_msg_rcpt(F) F(u64, txn, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_msg_abort(F) F(u64, txn, 0)
 /* Content larger than IPC_INLINE_MAX: asks for the spool file. Answer: spool_file with a descriptor open for writing, or not_queued. */
@@ -129,9 +133,10 @@
 /* ---- out of the queue ---------------------------------------------------------------------------------------------------- */
 
 /* qmgr to relay: one attempt for one destination: attempt, attempt_rcpt for each recipient, attempt_go. Answers come as rcpt_report for
- * each recipient and one attempt_report, which alone is final. The content is in attempt_go, or its descriptor (read-only, prefix then body). */
-#define F_attempt(F) F(u64, lease, 0) F(text, qid, IPC_QID_MAX) F(text, domain, 255) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_8bit, 2) \
-    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2)
+ * each recipient and one attempt_report, which alone is final. The content is in attempt_go, or its descriptor (read-only, prefix then body).
+ * The facts are msg_begin's. */
+#define F_attempt(F) F(u64, lease, 0) F(text, qid, IPC_QID_MAX) F(text, domain, 255) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_kind, 2) \
+    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(u8, tls_need, 2) F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u8, priority, 18)
 #define F_attempt_rcpt(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_attempt_go(F) F(u64, lease, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 /* remote, tls: the host that said so, as in attempt_report; empty when none did. tells: it took over what the sender asked of

@@ -56,6 +56,16 @@ struct msg_info {
     enum msg_late late;
 };
 
+/* A field `priority`: 0 to 9 as they are, -1 to -9 as 10 to 18. */
+static inline uint8_t msg_priority_put(int priority)
+{
+    return (uint8_t)(priority < 0 ? 9 - priority : priority);
+}
+static inline int8_t msg_priority_get(uint8_t field)
+{
+    return (int8_t)(field > 9 ? 9 - (int)field : (int)field);
+}
+
 /* NULL for a type that does not exist. */
 const struct msg_info *msg_info(unsigned type);
 /* Appends the frame. -1: a field is over its limit, or the frame over IPC_FRAME_MAX; nothing was appended. */

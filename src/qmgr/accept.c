@@ -252,6 +252,7 @@ static void on_verdict(void *ctx, struct chan *c, enum chan_why why, const struc
     } else if (m->verdict.kind == OUTCOME_DONE) {
         t->checked = CHECK_GOOD;
         t->msg->m.account = m->verdict.account;
+        t->msg->m.login = arena_dup(&t->msg->arena, m->verdict.login);
     } else {
         const struct msg_verdict *v = &m->verdict;
         t->checked = v->kind == OUTCOME_RETRY ? CHECK_LATER : CHECK_REFUSED;
@@ -279,6 +280,20 @@ static void check_sender(struct txn *t, const struct msg_msg_begin *b)
     t->checked = t->ask ? CHECK_ASKED : CHECK_REFUSED;
 }
 
+/* What only our own users may ask for is nobody else's (RFC4865:4.2, RFC6710:5). */
+static void take_wishes(struct message *msg, const struct msg_msg_begin *b)
+{
+    struct queue_message *m = &msg->m;
+    bool ours = m->origin != QUEUE_FROM_OUTSIDE;
+    m->tls = arena_dup(&msg->arena, b->tls);
+    m->tls_need = b->tls_need;
+    m->deliver_by = (int64_t)MIN_OF(b->deliver_by, (uint64_t)INT64_MAX);
+    m->by_mode = m->deliver_by ? b->by_mode : 0;
+    m->hold_until = ours ? (int64_t)MIN_OF(b->hold_until, (uint64_t)INT64_MAX) : 0;
+    m->hold = m->hold_until ? arena_dup(&msg->arena, b->hold) : SPAN("");
+    m->priority = ours ? msg_priority_get(b->priority) : 0;
+}
+
 static void on_begin(struct qmgr *q, struct senders *from, const struct msg_msg_begin *b)
 {
     struct txn *t = idmap_get(&from->txns, b->txn);
@@ -297,12 +312,13 @@ static void on_begin(struct qmgr *q, struct senders *from, const struct msg_msg_
     m->helo = arena_dup(a, b->helo);
     m->remote = arena_dup(a, b->remote);
     m->envid = arena_dup(a, b->envid);
-    m->body_8bit = b->body_8bit;
+    m->body_kind = b->body_kind;
     m->smtputf8 = b->smtputf8;
     m->ret = b->ret;
     m->origin = origin_of(chan_peer(from->chan));
     if (m->origin == QUEUE_FROM_ACCOUNT)
         m->account = chan_instance(from->chan);
+    take_wishes(t->msg, b);
     idmap_put(&from->txns, t->id, t);
     check_sender(t, b);
 }

@@ -94,6 +94,9 @@ struct message *message_from_row(struct qmgr *q, const struct queue_message *row
     m->m.remote = arena_dup(&m->arena, row->remote);
     m->m.message_id = arena_dup(&m->arena, row->message_id);
     m->m.envid = arena_dup(&m->arena, row->envid);
+    m->m.tls = arena_dup(&m->arena, row->tls);
+    m->m.login = arena_dup(&m->arena, row->login);
+    m->m.hold = arena_dup(&m->arena, row->hold);
     return m;
 }
 

@@ -128,7 +128,7 @@ struct message *notice_make(struct message *m, const struct rcpt *const *about, 
     n->m.received = qmgr_wall(q);
     n->m.header_bytes = (uint32_t)header_bytes;
     n->m.origin = QUEUE_NOTIFICATION;
-    n->m.body_8bit = !span_is_ascii(n->m.body);
+    n->m.body_kind = span_is_ascii(n->m.body) ? QUEUE_BODY_7BIT : QUEUE_BODY_8BIT;
     n->m.smtputf8 = !span_is_ascii(d.to);
     n->m.message_id = arena_printf(&n->arena, "<%s@%s>", qid.text, q->conf->hostname);
     *to = rcpt_new(n);

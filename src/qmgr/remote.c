@@ -27,10 +27,14 @@ static void send(struct job *j)
                                      .sender = rcpt_sender(j->rcpts),
                                      .size = m->m.size,
                                      .header_bytes = m->m.header_bytes,
-                                     .body_8bit = m->m.body_8bit,
+                                     .body_kind = m->m.body_kind,
                                      .smtputf8 = m->m.smtputf8,
                                      .envid = m->m.envid,
-                                     .ret = m->m.ret};
+                                     .ret = m->m.ret,
+                                     .tls_need = m->m.tls_need,
+                                     .deliver_by = (uint64_t)m->m.deliver_by,
+                                     .by_mode = m->m.by_mode,
+                                     .priority = msg_priority_put(m->m.priority)};
     chan_say(c, &o, -1);
     o.type = MSG_attempt_rcpt;
     for (struct rcpt *r = j->rcpts; r; r = r->job_next) {

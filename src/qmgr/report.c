@@ -64,6 +64,28 @@ void operator_show_listed(struct query *u, const struct queue_item *i)
     admin_row(u->call);
 }
 
+/* What the sender asked for beside the message. */
+static void cells_of_wishes(struct query *u, const struct queue_message *m)
+{
+    static const char *const tls[] = {
+        [QUEUE_TLS_ANY] = "", [QUEUE_TLS_MUST] = "required", [QUEUE_TLS_NEEDLESS] = "not required"};
+    static const char *const body[] = {
+        [QUEUE_BODY_7BIT] = "7bit", [QUEUE_BODY_8BIT] = "8bit", [QUEUE_BODY_BINARY] = "binary"};
+    struct buf text = {0};
+    admin_text(u->call, "body", span_of(m->body_kind < COUNT_OF(body) ? body[m->body_kind] : ""));
+    admin_text(u->call, "tls-onward", span_of(m->tls_need < COUNT_OF(tls) ? tls[m->tls_need] : ""));
+    admin_time(u->call, "deliver-by", m->deliver_by);
+    admin_text(u->call, "deliver-by-mode",
+               span_of(m->by_mode & QUEUE_BY_RETURN   ? "return"
+                       : m->by_mode & QUEUE_BY_NOTIFY ? "notify"
+                                                      : ""));
+    admin_time(u->call, "held-until", m->hold_until);
+    if (m->priority)
+        buf_printf(&text, "%d", m->priority);
+    admin_text(u->call, "priority", buf_span(&text));
+    buf_free(&text);
+}
+
 static void show_message(struct query *u, const struct queue_message *m)
 {
     struct qid_text qid = qid_text(m->id);
@@ -76,6 +98,9 @@ static void show_message(struct query *u, const struct queue_message *m)
     admin_number(u->call, "account", m->account);
     admin_text(u->call, "client", m->remote);
     admin_text(u->call, "helo", m->helo);
+    admin_text(u->call, "tls", m->tls);
+    admin_text(u->call, "login", m->login);
+    cells_of_wishes(u, m);
     admin_bytes(u->call, "size", m->size);
     admin_text(u->call, "message-id", m->message_id);
     admin_flag(u->call, "spooled", m->spooled);

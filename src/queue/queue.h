@@ -33,17 +33,30 @@ enum queue_notify {
 /* RFC 3461 §4.3; 0: not given. On disk. */
 enum queue_ret { QUEUE_RET_FULL = 1, QUEUE_RET_HDRS = 2 };
 
+/* Of the content, as declared or seen. On disk. */
+enum queue_body { QUEUE_BODY_7BIT = 0, QUEUE_BODY_8BIT = 1, QUEUE_BODY_BINARY = 2 };
+/* REQUIRETLS, and "TLS-Required: No" (RFC 8689). On disk. */
+enum queue_tls { QUEUE_TLS_ANY = 0, QUEUE_TLS_MUST = 1, QUEUE_TLS_NEEDLESS = 2 };
+/* DELIVERBY (RFC 2852 §4), bits. On disk. */
+enum queue_by { QUEUE_BY_RETURN = 1, QUEUE_BY_NOTIFY = 2, QUEUE_BY_TRACE = 4 };
+
 /* The facts of a message. Spans belong to whoever made it. */
 struct queue_message {
     uint64_t id;
     struct span sender; /* reverse-path, empty: null */
     struct span helo, remote, message_id, envid;
+    struct span tls, login; /* of the client: "TLSv1.3 CIPHER"; who it proved to be */
+    struct span hold;       /* FUTURERELEASE as it was asked for: "for;3600", "until;2026-01-01T00:00:00Z" */
     int64_t received; /* ms since 1970 */
     uint64_t size;    /* prefix and body */
     uint32_t header_bytes;
     uint32_t account; /* of a submission, 0: none */
     uint8_t origin;   /* enum queue_origin */
-    uint8_t ret, body_8bit, smtputf8; /* ret: enum queue_ret */
+    uint8_t ret, body_kind, smtputf8; /* enum queue_ret, enum queue_body */
+    uint8_t tls_need;                 /* enum queue_tls */
+    uint8_t by_mode;                  /* enum queue_by bits */
+    int8_t priority;                  /* RFC 6710: -9 to 9 */
+    int64_t deliver_by, hold_until;   /* ms since 1970, 0: not asked for */
     bool spooled;
     struct span prefix, body; /* p NULL: not in memory, or spooled */
 };

@@ -20,9 +20,17 @@ static const char *const migrations[] = {
     "  message_id TEXT NOT NULL,\n"
     "  envid TEXT NOT NULL,\n"
     "  ret INTEGER NOT NULL,\n"
-    "  body_8bit INTEGER NOT NULL,\n"
+    "  body_kind INTEGER NOT NULL,\n"
     "  smtputf8 INTEGER NOT NULL,\n"
     "  spooled INTEGER NOT NULL,\n"
+    "  tls TEXT NOT NULL,\n"
+    "  login TEXT NOT NULL,\n"
+    "  tls_need INTEGER NOT NULL,\n"
+    "  by_mode INTEGER NOT NULL,\n"
+    "  deliver_by INTEGER NOT NULL,\n"
+    "  hold_until INTEGER NOT NULL,\n"
+    "  hold TEXT NOT NULL,\n"
+    "  priority INTEGER NOT NULL,\n"
     "  prefix BLOB,\n"
     "  body BLOB\n"
     ") STRICT;\n"
@@ -113,7 +121,7 @@ static struct span text_or_empty(struct span s)
 static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)m->id);
     db_bind_text(s, 2, text_or_empty(m->sender));
     db_bind_i64(s, 3, m->account);
@@ -126,11 +134,19 @@ static int insert_message(struct sql *q, const struct queue_message *m, struct e
     db_bind_text(s, 10, text_or_empty(m->message_id));
     db_bind_text(s, 11, text_or_empty(m->envid));
     db_bind_i64(s, 12, m->ret);
-    db_bind_i64(s, 13, m->body_8bit);
+    db_bind_i64(s, 13, m->body_kind);
     db_bind_i64(s, 14, m->smtputf8);
     db_bind_i64(s, 15, m->spooled);
-    db_bind_blob(s, 16, m->spooled ? SPAN_NONE : text_or_empty(m->prefix));
-    db_bind_blob(s, 17, m->spooled ? SPAN_NONE : text_or_empty(m->body));
+    db_bind_text(s, 16, text_or_empty(m->tls));
+    db_bind_text(s, 17, text_or_empty(m->login));
+    db_bind_i64(s, 18, m->tls_need);
+    db_bind_i64(s, 19, m->by_mode);
+    db_bind_i64(s, 20, m->deliver_by);
+    db_bind_i64(s, 21, m->hold_until);
+    db_bind_text(s, 22, text_or_empty(m->hold));
+    db_bind_i64(s, 23, m->priority);
+    db_bind_blob(s, 24, m->spooled ? SPAN_NONE : text_or_empty(m->prefix));
+    db_bind_blob(s, 25, m->spooled ? SPAN_NONE : text_or_empty(m->body));
     return db_run(s, err);
 }
 
@@ -394,8 +410,9 @@ static struct span keep(struct arena *a, struct db_stmt *s, int column)
 
 #define MESSAGE_COLUMNS                                                                           \
     "m.id, m.sender, m.account, m.origin, m.helo, m.remote, m.received, m.size, m.header_bytes, " \
-    "m.message_id, m.envid, m.ret, m.body_8bit, m.smtputf8, m.spooled"
-enum { MESSAGE_WIDTH = 15 };
+    "m.message_id, m.envid, m.ret, m.body_kind, m.smtputf8, m.spooled, m.tls, m.login, "          \
+    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority"
+enum { MESSAGE_WIDTH = 23 };
 
 static void get_message(struct db_stmt *s, struct arena *a, struct queue_message *m)
 {
@@ -412,9 +429,17 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
         .message_id = keep(a, s, 9),
         .envid = keep(a, s, 10),
         .ret = (uint8_t)db_i64(s, 11),
-        .body_8bit = (uint8_t)db_i64(s, 12),
+        .body_kind = (uint8_t)db_i64(s, 12),
         .smtputf8 = (uint8_t)db_i64(s, 13),
         .spooled = db_i64(s, 14) != 0,
+        .tls = keep(a, s, 15),
+        .login = keep(a, s, 16),
+        .tls_need = (uint8_t)db_i64(s, 17),
+        .by_mode = (uint8_t)db_i64(s, 18),
+        .deliver_by = db_i64(s, 19),
+        .hold_until = db_i64(s, 20),
+        .hold = keep(a, s, 21),
+        .priority = (int8_t)db_i64(s, 22),
     };
 }
 

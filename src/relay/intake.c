@@ -82,7 +82,7 @@ void attempt_on_begin(struct relay *r, const struct msg_attempt *m)
     a->envid = arena_dup(&a->arena, m->envid);
     a->ret = m->ret;
     a->header_bytes = m->header_bytes;
-    a->body_8bit = m->body_8bit != 0;
+    a->body_8bit = m->body_kind != 0;
     a->smtputf8 = m->smtputf8 != 0;
     list_add_tail(&r->collecting, &a->in_list);
     idmap_put(&r->attempts, a->lease, a);

@@ -316,7 +316,7 @@ static void give(struct world *w, const struct letter *l)
 {
     struct span content = span_of(l->content ? l->content : "Subject: x\r\n\r\nhello\r\n");
     struct msg m = {.type = MSG_attempt, .attempt = {.lease = l->lease, .qid = SPAN("QID"), .domain = span_of(l->domain),
-                    .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_8bit = l->body_8bit, .smtputf8 = l->smtputf8}};
+                    .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_kind = l->body_8bit, .smtputf8 = l->smtputf8}};
     cr_assert_eq(chan_say(w->to_relay, &m, -1), 0);
     for (size_t i = 0; i < COUNT_OF(l->rcpts) && l->rcpts[i]; i++) {
         struct msg r = {.type = MSG_attempt_rcpt, .attempt_rcpt = {.lease = l->lease, .rcpt = l->lease * 10 + i, .address = span_of(l->rcpts[i])}};
