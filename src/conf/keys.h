@@ -3,7 +3,7 @@
  *
  * A section is a list of K(member, "key", type, "default", least, most, roles, "what it means"):
  *   type     text, path, host (a domain name), words (a list), addresses (a list of IP addresses), hostport, secret_file,
- *            number, size, time, flag, or one of the choices below
+ *            networks (ADDRESS/BITS; none), number, size, time, flag, or one of the choices below
  *   default  as it would stand in the file; "" for an optional key; NULL for one that must be given
  *   least, most   for number, size (bytes), time (ms) and the length of a list
  *   roles    the programs that are told of it, FROM(ROLE_…) bits; the supervisor always knows */

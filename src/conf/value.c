@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/client.h"
 #include "base/mem.h"
 #include "conf/priv.h"
 
@@ -229,14 +230,38 @@ static int parse_server(struct span v, struct err *err)
     return parse_address(address, err);
 }
 
+static int parse_network(struct span v, struct err *err)
+{
+    struct network n;
+    return network_parse(v, &n) ? 0
+                                : err_set(err,
+                                          "\"%.*s\" is not a network, write ADDRESS or ADDRESS/BITS such as 192.0.2.0/24 "
+                                          "or 2001:db8::/32",
+                                          SPANV(v));
+}
+
+static bool is_list(const struct conf_key *k)
+{
+    return k->type == CONF_IS_words || k->type == CONF_IS_addresses || k->type == CONF_IS_networks;
+}
+
+static int parse_item(enum conf_type type, struct span v, struct err *err)
+{
+    return type == CONF_IS_networks    ? parse_network(v, err)
+           : type == CONF_IS_addresses ? parse_address(v, err)
+                                       : parse_server(v, err);
+}
+
 static int parse_list(const struct place *p, const struct span *values, size_t n, struct err *err)
 {
     if (n < p->k->least || n > p->k->most || n > LIST_MAX)
         return err_set(err, "takes %llu to %llu values and has %zu, take some away", (unsigned long long)p->k->least,
                        (unsigned long long)p->k->most, n);
+    if (p->k->type == CONF_IS_networks && n == 1 && span_eqs(values[0], "none"))
+        n = 0;
     const char **items = arena_alloc(p->arena, (n + 1) * sizeof *items);
     for (size_t i = 0; i < n; i++) {
-        if ((p->k->type == CONF_IS_addresses ? parse_address : parse_server)(values[i], err))
+        if (parse_item(p->k->type, values[i], err))
             return -1;
         items[i] = arena_str(p->arena, values[i]);
     }
@@ -291,7 +316,7 @@ int conf_value_parse(const struct conf_key *k, const struct span *values, size_t
                      struct arena *arena, void *at, struct err *err)
 {
     struct place p = {k, folder, arena, at};
-    if (k->type == CONF_IS_words || k->type == CONF_IS_addresses)
+    if (is_list(k))
         return parse_list(&p, values, n, err);
     if (n == 0)
         return err_set(err, "has no value, give one");
@@ -319,7 +344,7 @@ void conf_value_default(const struct conf_key *k, struct arena *arena, void *at)
 {
     struct span words[LIST_MAX], rest = span_of(k->def ? k->def : "");
     size_t n = 0;
-    bool list = k->type == CONF_IS_words || k->type == CONF_IS_addresses;
+    bool list = is_list(k);
     if (!k->def && !conf_type_choices(k->type))
         return; /* a number that must be given: zero until then */
     if (!k->def) {
@@ -364,6 +389,7 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b)
         return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
     case CONF_IS_words:
     case CONF_IS_addresses:
+    case CONF_IS_networks:
         return lists_equal(a, b);
     case CONF_IS_size:
     case CONF_IS_time:
@@ -390,6 +416,7 @@ void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, 
         break;
     case CONF_IS_words:
     case CONF_IS_addresses:
+    case CONF_IS_networks:
         for (size_t i = 0; i < ((const struct conf_list *)at)->n; i++)
             buf_printf(text, "%s%s", i ? " " : "", ((const struct conf_list *)at)->items[i]);
         break;
@@ -441,6 +468,7 @@ int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, 
         return 0;
     case CONF_IS_words:
     case CONF_IS_addresses:
+    case CONF_IS_networks:
         return get_list(text, arena, at);
     case CONF_IS_flag:
         *(bool *)at = number == 1;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/client.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
@@ -185,17 +186,6 @@ void listener_resume(struct listener *ln)
 struct gate_table {
     struct idmap sessions; /* client → how many, as a pointer's value */
 };
-
-/* An IPv4 address becomes a prefix inside the reserved ::/8, so no IPv6 client can have the same key. */
-static uint64_t client_key(const struct sockaddr_storage *a)
-{
-    uint64_t key = 1;
-    if (a->ss_family == AF_INET)
-        return UINT64_C(1) << 32 | ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr);
-    if (a->ss_family == AF_INET6)
-        memcpy(&key, ((const struct sockaddr_in6 *)a)->sin6_addr.s6_addr, sizeof key);
-    return key;
-}
 
 enum gate_answer gate_enter(struct gate *g, const struct sockaddr_storage *peer)
 {

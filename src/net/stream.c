@@ -465,6 +465,12 @@ static void on_pump(void *ctx)
     leave(s);
 }
 
+bool stream_has_spoken(const struct stream *s)
+{
+    char c;
+    return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 void stream_pause(struct stream *s)
 {
     s->paused = true;

@@ -49,6 +49,7 @@ void stream_shutdown_write(struct stream *s);
 bool stream_write(struct stream *s, struct span bytes);
 size_t stream_pending(const struct stream *s);
 void stream_flush(struct stream *s); /* now */
+bool stream_has_spoken(const struct stream *s); /* bytes of the peer wait in the kernel, right now */
 void stream_pause(struct stream *s); /* no on_data until stream_resume(): the kernel's window closes */
 /* also when not paused: what on_data left unused is offered again at the end of this turn */
 void stream_resume(struct stream *s);

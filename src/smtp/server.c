@@ -172,6 +172,12 @@ void smtp_server_greet(struct smtp_server *s)
     smtp_server_move(s, S_HELLO);
 }
 
+void smtp_server_turn_away(struct smtp_server *s, unsigned code, const char *status, const char *text)
+{
+    if (s->state == S_CONNECT)
+        smtp_server_end(s, code, status, text);
+}
+
 /* ---- from bytes to commands ---- */
 
 static uint32_t line_limit(const struct smtp_server *s, struct span in)

@@ -98,6 +98,8 @@ void smtp_server_free(struct smtp_server **s);
 
 /* Says the greeting. Input that comes before is answered 554 and the end (HAZARDS 5). */
 void smtp_server_greet(struct smtp_server *s);
+/* Instead of the greeting: why this client is not served (RFC5321:3.1), and the end. */
+void smtp_server_turn_away(struct smtp_server *s, unsigned code, const char *status, const char *text);
 /* Uses as much of `in` as it can now; *used says how much (also when something is asked for). Call again with the rest
  * until it returns SMTP_WANT_INPUT. */
 enum smtp_want smtp_server_run(struct smtp_server *s, struct span in, size_t *used, struct smtp_request *request);

@@ -61,8 +61,9 @@ static void session_release(struct session *s)
 }
 
 /* The client is gone, or is sent away. A commit under way is waited for, so that its message is logged. */
-static void session_end(struct session *s)
+void session_end(struct session *s)
 {
+    door_leave(s);
     stream_free(&s->stream);
     gate_leave(&s->d->gate, &s->peer);
     questions_forget(s);
@@ -87,6 +88,7 @@ void sessions_free(struct smtpd *d)
     LIST_EACH(&d->sessions, l)
     {
         struct session *s = container_of(l, struct session, link);
+        door_leave(s);
         stream_free(&s->stream);
         questions_forget(s);
         commit_abort(s);
@@ -125,13 +127,6 @@ static void turn_away(const struct port *p, int fd, const struct sockaddr_storag
     close(fd);
 }
 
-/* HAZARDS 5: another server waits for the greeting; who has spoken before it is none. */
-static bool spoke_early(const struct session *s, int fd)
-{
-    char c;
-    return !s->d->submission && !s->house->implicit && recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
-
 static void set_timeout(struct session *s, int64_t ms)
 {
     if (s->timeout == ms)
@@ -164,19 +159,22 @@ void session_open(struct port *p, int fd, const struct sockaddr_storage *peer)
         return;
     }
     struct session *s = session_make(p, peer);
-    bool early = spoke_early(s, fd);
     s->stream = stream_new(p->d->loop, fd, &stream_ops, s);
+    door_enter(s);
+}
+
+/* The door is open (door.c). */
+void session_begin(struct session *s)
+{
     if (s->house->implicit) {
         stream_tls_server(s->stream, s->house->tls);
         s->shaking = true;
         set_timeout(s, HANDSHAKE_MS);
         return;
     }
-    if (!early) {
-        smtp_server_greet(s->smtp);
-        s->greeted = true;
-        session_poke(s);
-    }
+    smtp_server_greet(s->smtp);
+    s->greeted = true;
+    session_poke(s);
 }
 
 /* ---- what the engine asks for ---- */
@@ -277,6 +275,8 @@ static size_t session_turn(struct session *s, struct span in)
 static size_t on_data(void *ctx, struct span in)
 {
     struct session *s = ctx;
+    if (s->door && !door_input(s))
+        return 0;
     size_t used = session_turn(s, in);
     if (!s->closing && used < in.n && smtp_server_blocked(s->smtp))
         pause_reading(s);
@@ -309,7 +309,7 @@ void session_drain(struct session *s)
 {
     if (!s->stream || s->closing)
         return;
-    if (s->shaking) { /* its handshake is not done: nothing was promised */
+    if (s->shaking || s->door) { /* nothing was promised yet */
         session_end(s);
         return;
     }

@@ -71,6 +71,7 @@ struct session {
     char remote[64];
     uint64_t id; /* names the login session and the transaction to authd and qmgr */
     int64_t timeout;
+    unsigned door; /* the step that it is at (door.c); 0: inside */
     bool login_begun, paused, choked, closing, greeted, shaking, eof;
     struct question login; /* login or sender */
     struct question first; /* the first recipient in flight; further ones are allocated */
@@ -87,12 +88,23 @@ struct session {
 
 /* session.c */
 void session_open(struct port *p, int fd, const struct sockaddr_storage *peer);
+void session_begin(struct session *s); /* greets, or begins TLS */
+/* The client is gone, or is sent away without a word: s may be gone, too. */
+void session_end(struct session *s);
 void session_poke(struct session *s); /* after an answer: goes on */
 void session_drain(struct session *s);
 /* The answer that a gone client's session waited for has come. */
 void session_settled(struct session *s);
 void sessions_free(struct smtpd *d);
 uint64_t smtpd_id(struct smtpd *d); /* a number that this process uses once */
+
+/* door.c: between accept and greeting */
+void door_enter(struct session *s);
+void door_go_on(struct session *s); /* the step that was waited for is done */
+/* The client is sent away; s may be gone. */
+void door_refuse(struct session *s, unsigned code, const char *status, const char *text);
+void door_leave(struct session *s); /* the session ends, or is over otherwise */
+bool door_input(struct session *s); /* something came: true: the engine is to have it now */
 
 /* verdict.c: authd */
 void ask_rcpt(struct session *s, const struct smtp_request *r);

@@ -1,0 +1,99 @@
+/* What happens between accept and the greeting (with implicit TLS: the handshake): steps in their order, each of which
+ * may take its time. A step says go on, or refuses the client with a reply; nothing else of a session runs meanwhile.
+ *
+ * A new step is one line of the table. Its begin() looks at the session and returns DOOR_ON when it has nothing to
+ * wait for; DOOR_WAIT when door_go_on() or door_refuse() will be called later, on its own time limit; DOOR_OVER after
+ * it called door_refuse() itself. cancel() (may be NULL) is called when the client leaves before that.
+ *
+ * Who speaks before the greeting on the port for servers is sent away by the engine at once; elsewhere the first bytes
+ * stay with the kernel until the session begins. */
+#include "base/log.h"
+#include "smtpd/smtpd.h"
+
+enum door_now { DOOR_ON, DOOR_WAIT, DOOR_OVER };
+
+struct door_step {
+    enum door_now (*begin)(struct session *s);
+    void (*cancel)(struct session *s);
+};
+
+static bool is_for_servers(const struct session *s)
+{
+    return !s->d->submission && !s->house->implicit;
+}
+
+/* ---- quiet: HAZARDS 5: another server waits for the greeting; who has spoken before it is none ---- */
+
+static enum door_now quiet_begin(struct session *s)
+{
+    /* what it said comes to door_input() in a moment */
+    return is_for_servers(s) && stream_has_spoken(s->stream) ? DOOR_WAIT : DOOR_ON;
+}
+
+/* ---- the steps, in their order ---- */
+
+static const struct door_step steps[] = {
+    {quiet_begin, NULL},
+};
+
+static void walk(struct session *s)
+{
+    while (s->door <= COUNT_OF(steps)) {
+        enum door_now now = steps[s->door - 1].begin(s);
+        if (now == DOOR_OVER)
+            return;
+        if (now == DOOR_WAIT) {
+            if (!is_for_servers(s) && !s->paused)
+                stream_pause(s->stream);
+            s->paused = s->paused || !is_for_servers(s);
+            return;
+        }
+        s->door++;
+    }
+    s->door = 0;
+    if (s->paused)
+        stream_resume(s->stream);
+    s->paused = false;
+    session_begin(s);
+}
+
+void door_enter(struct session *s)
+{
+    s->door = 1;
+    walk(s);
+}
+
+void door_go_on(struct session *s)
+{
+    s->door++;
+    walk(s);
+}
+
+void door_leave(struct session *s)
+{
+    unsigned at = s->door;
+    s->door = 0;
+    if (at && steps[at - 1].cancel)
+        steps[at - 1].cancel(s);
+}
+
+/* With implicit TLS nothing can be said. */
+void door_refuse(struct session *s, unsigned code, const char *status, const char *text)
+{
+    s->door = 0;
+    if (s->house->implicit) {
+        LOGI("refused", KVT("client", s->remote), KVT("why", text));
+        session_end(s);
+        return;
+    }
+    smtp_server_turn_away(s->smtp, code, status, text);
+    session_poke(s);
+}
+
+bool door_input(struct session *s)
+{
+    if (!is_for_servers(s))
+        return false;
+    door_leave(s);
+    return true;
+}
