@@ -15,6 +15,8 @@
 #define CONF_EVERYBODY FROM_ANY
 #define CONF_FRONTS (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION) | FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
 
+#define CONF_ASK_DNS (FROM(ROLE_RELAY) | FROM(ROLE_JUDGE))
+
 #define CONF_MS INT64_C(1)
 #define CONF_SECOND (1000 * CONF_MS)
 #define CONF_MINUTE (60 * CONF_SECOND)
@@ -194,14 +196,14 @@
       "is checked too.")
 
 #define CONF_KEYS_dns(K) \
-    K(server, "server", words, "", 0, 8, FROM(ROLE_RELAY), \
+    K(server, "server", words, "", 0, 8, CONF_ASK_DNS, \
       "DNS servers to ask, ADDRESS or ADDRESS@PORT. Without it, those of /etc/resolv.conf.") \
-    K(trust_anchor, "trust-anchor", path, "", 0, 0, FROM(ROLE_RELAY), \
+    K(trust_anchor, "trust-anchor", path, "", 0, 0, CONF_ASK_DNS, \
       "A file with the trust anchors for DNSSEC, such as /usr/share/dns/root.key. Without it, answers are not " \
       "validated.") \
-    K(local_zones, "local-zones", flag, "yes", 0, 0, FROM(ROLE_RELAY), \
+    K(local_zones, "local-zones", flag, "yes", 0, 0, CONF_ASK_DNS, \
       "Answer .test, localhost, private reverse zones and the like without asking any server.") \
-    K(timeout, "timeout", time, "30s", CONF_SECOND, 10 * CONF_MINUTE, FROM(ROLE_RELAY), \
+    K(timeout, "timeout", time, "30s", CONF_SECOND, 10 * CONF_MINUTE, CONF_ASK_DNS, \
       "How long one lookup may take.")
 
 #define CONF_KEYS_domain(K) \

@@ -86,6 +86,15 @@
 /* kind 2: the mda has the stream and will answer the tag. Otherwise the front answers. */
 #define F_attached(F) F(u8, kind, 5) F(text, why, IPC_TEXT_MAX)
 
+/* ---- policyd: what DNS says of a client ---------------------------------------------------------------------------------- */
+
+/* smtpd-mx to policyd: the names of that address, and whether one leads back to it. Answer: named. No answer in time counts as one of kind 0. */
+#define F_client_names(F) F(text, address, 64)
+/* Does the name that a client gave in EHLO exist, and does it lead to that address? Answer: named. */
+#define F_helo_names(F) F(text, name, 255) F(text, address, 64)
+/* kind: 0 not known now, 1 no such name, 2 there is one and it leads elsewhere, 3 both ways. name: of the client, as far as there is one. */
+#define F_named(F) F(u8, kind, 3) F(text, name, 255)
+
 /* ---- mda processes ------------------------------------------------------------------------------------------------------- */
 
 /* authd to zygote: fork one. Answer: mda_started, after both ends have gone out (to authd as mda_end, to qmgr as mda_end). */
@@ -195,6 +204,9 @@
     M(attach, FROM_FRONT, FD, 30000, CLOSE)                            \
     M(attach_mda, FROM(ROLE_AUTHD), FD, 25000, CLOSE)                  \
     M(attached, FROM(ROLE_AUTHD) | FROM(ROLE_MDA), NOFD, 0, NONE)      \
+    M(client_names, FROM(ROLE_MX), NOFD, 12000, DEFER)                 \
+    M(helo_names, FROM(ROLE_MX), NOFD, 12000, DEFER)                   \
+    M(named, FROM(ROLE_JUDGE), NOFD, 0, NONE)                          \
     M(mda_fork, FROM(ROLE_AUTHD), NOFD, 20000, RETRY)                  \
     M(mda_started, FROM(ROLE_ZYGOTE) | FROM(ROLE_AUTHD), NOFD, 0, NONE) \
     M(mda_end, FROM(ROLE_ZYGOTE), FD, 0, NONE)                         \

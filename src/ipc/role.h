@@ -12,6 +12,7 @@
     R(QMGR, "qmgr")              \
     R(RELAY, "relay")            \
     R(MDA, "mda")                \
+    R(JUDGE, "policyd-judge")    \
     R(MX, "smtpd-mx")            \
     R(SUBMISSION, "smtpd-submission") \
     R(IMAPD, "imapd")            \

@@ -27,8 +27,10 @@ static const struct sandbox_role roles[ROLE_COUNT] = {
         FROM(ROLE_QMGR))
     ROW(MDA,        "zygote",   NULL,                 NULL,           NULL,        0,     false, FILES,
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_ZYGOTE))
+    ROW(JUDGE,      "policyd",  "waypost-judge",      NULL,           NULL,        0,     false, DIAL,
+        FROM(ROLE_MX))
     ROW(MX,         "smtpd",    "waypost-mx",         NULL,           NULL,        0,     false, BASE,
-        FROM(ROLE_AUTHD) | FROM(ROLE_QMGR))
+        FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_JUDGE))
     ROW(SUBMISSION, "smtpd",    "waypost-submission", NULL,           NULL,        0,     false, BASE,
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR))
     ROW(IMAPD,      "imapd",    "waypost-imapd",      NULL,           NULL,        0,     false, BASE,

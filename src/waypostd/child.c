@@ -70,7 +70,7 @@ struct child *child_find(struct supervisor *s, enum role role, uint32_t instance
 static bool is_wanted(const struct conf *conf, enum role role)
 {
     const struct sandbox_role *r = sandbox_role(role);
-    if (!r || !r->user)
+    if (!r || !r->user || role == ROLE_JUDGE)
         return false;
     if (!(CONF_FRONTS & FROM(role)))
         return true;
