@@ -125,6 +125,7 @@ struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
     r->r.sender = dup_or_none(&m->arena, row->sender);
     r->r.why = dup_or_none(&m->arena, row->why);
     r->r.host = dup_or_none(&m->arena, row->host);
+    r->r.destination = SPAN_NONE; /* it is taken up */
     return r;
 }
 

@@ -33,6 +33,12 @@ struct query {
     uint64_t shown_message;
 };
 
+/* schedule.c */
+/* What is being done with it right now; empty: it waits on disk. */
+const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row);
+/* In words: what is next for it and when, why then, what would change it. */
+void explain_schedule(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct buf *out);
+
 /* report.c */
 show_fn operator_show_listed, operator_show_whole, operator_show_why;
 

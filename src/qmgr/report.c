@@ -8,25 +8,6 @@ static const char *const origins[] = {[QUEUE_FROM_OUTSIDE] = "outside",
                                       [QUEUE_FROM_ACCOUNT] = "account",
                                       [QUEUE_NOTIFICATION] = "notification"};
 
-/* What is being done with it right now; empty: it waits on disk. */
-static const char *activity(struct qmgr *q, const struct queue_recipient *row)
-{
-    const struct rcpt *r = idmap_get(&q->rcpts, row->id);
-    if (!r)
-        return "";
-    switch (r->state) {
-    case RCPT_PICKED:
-    case RCPT_EXPANDING:
-        return "asking the directory";
-    case RCPT_QUEUED:
-        return r->job && r->job->lease ? "being attempted" : "waiting for its destination's turn";
-    case RCPT_STORED:
-        return "stored, waiting for the disk";
-    default:
-        return "being recorded";
-    }
-}
-
 static void put_response(struct buf *out, const struct queue_recipient *r)
 {
     if (r->host.n)
@@ -46,7 +27,7 @@ static void cells_of_rcpt(struct query *u, const struct queue_item *i)
         put_response(&response, r);
     admin_text(u->call, "recipient", r->address);
     admin_text(u->call, "state", span_of(queue_state_name(r->state)));
-    admin_text(u->call, "activity", span_of(activity(u->q, r)));
+    admin_text(u->call, "activity", span_of(rcpt_activity(u->q, r)));
     admin_number(u->call, "attempts", r->attempts);
     admin_time(u->call, "next-attempt", r->next);
     admin_text(u->call, "reason", buf_span(&response));
@@ -123,66 +104,12 @@ void operator_show_whole(struct query *u, const struct queue_item *i)
 
 /* ---- why ---- */
 
-static void put_duration(struct buf *out, int64_t ms)
-{
-    int64_t s = ms / 1000;
-    if (s < 120)
-        buf_printf(out, "%lld s", (long long)s);
-    else if (s < 7200)
-        buf_printf(out, "%lld min", (long long)(s / 60));
-    else
-        buf_printf(out, "%lld h", (long long)(s / 3600));
-}
-
-static void explain_waiting(struct query *u, const struct queue_item *i, struct buf *out)
-{
-    const struct queue_recipient *r = &i->recipient;
-    struct qmgr *q = u->q;
-    int64_t now = qmgr_wall(q);
-    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
-    const struct sched_dest *d = sched_find(&q->sched, SCHED_REMOTE, domain);
-    const char *doing = activity(q, r);
-    if (*doing)
-        buf_printf(out, "In delivery: %s.", doing);
-    else if (r->next <= now)
-        buf_adds(out, "Due now: it is taken as soon as there is room among the active ones.");
-    else if (r->attempts == 0)
-        buf_adds(out, "Not attempted yet: its destination could not be reached, or was full, when its turn came. "
-                      "Next attempt in ");
-    else
-        buf_printf(out,
-                   "Attempt %u failed for now. The wait doubles after each attempt, up to a limit. Next attempt in ",
-                   r->attempts);
-    if (!*doing && r->next > now) {
-        put_duration(out, r->next - now);
-        buf_adds(out, ".");
-    }
-    if (d && d->down_until > now) {
-        buf_printf(out, " %.*s did not answer %u times in a row and is left alone for ", SPANV(domain), d->failures);
-        put_duration(out, d->down_until - now);
-        buf_adds(out, ".");
-    }
-    int64_t end = retry_end(&q->times, i->message.received, i->message.sender.n == 0);
-    buf_adds(out, end > now ? " It is given up in " : " It is given up with the next failure");
-    if (end > now)
-        put_duration(out, end - now);
-    buf_adds(out, ". `waypost queue retry` attempts it now.");
-}
-
 void operator_show_why(struct query *u, const struct queue_item *i)
 {
     const struct queue_recipient *r = &i->recipient;
     struct buf text = {0}, response = {0};
     struct qid_text qid = qid_text(i->message.id);
-    if (r->state == QUEUE_WAITING)
-        explain_waiting(u, i, &text);
-    else if (r->state == QUEUE_PARKED)
-        buf_adds(&text, "Its domain is held by the configuration (hold yes). It goes on after hold was taken away and "
-                        "`waypost reload`; `waypost queue release` lets this one go on now.");
-    else if (r->state == QUEUE_HELD)
-        buf_adds(&text, "Held by an operator. `waypost queue release` lets it go on.");
-    else
-        buf_adds(&text, "An alias: its targets are recipients of their own, below.");
+    explain_schedule(u->q, &i->message, r, &text);
     if (r->why.n)
         put_response(&response, r);
     admin_text(u->call, "id", span_of(qid.text));

@@ -435,6 +435,7 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     r->address = arena_dup(&s->arena, row->address);
     r->why = row->why.p ? arena_dup(&s->arena, row->why) : SPAN_NONE;
     r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
+    r->destination = SPAN_NONE;
     set_row(r, v, now);
     log_row(msg, r, v, events[v], msg->sender, SPAN_NONE);
     s->s.message = msg->id;

@@ -76,6 +76,7 @@ struct queue_recipient {
     uint8_t kind;
     uint16_t code, subject, detail;
     struct span why, host;
+    struct span destination; /* it waits for that one to be ready (queue_release); p NULL: only for `next` */
 };
 
 /* ---- the queue ---- */
