@@ -12,7 +12,7 @@ const char *account_state_name(enum account_state s)
     return names[s];
 }
 
-#define ACCOUNT_COLUMNS "id, uid, state, created, bytes, messages, login, hash, scram"
+#define ACCOUNT_COLUMNS "id, uid, state, created, bytes, messages, login, hash, scram, scram_sha_1, sha_1"
 
 static void account_read(struct db_stmt *s, struct account *a)
 {
@@ -24,7 +24,9 @@ static void account_read(struct db_stmt *s, struct account *a)
     a->messages = (uint64_t)db_i64(s, 5);
     snprintf(a->login, sizeof(a->login), "%.*s", SPANV(db_text(s, 6)));
     snprintf(a->hash, sizeof(a->hash), "%.*s", SPANV(db_text(s, 7)));
-    snprintf(a->scram, sizeof(a->scram), "%.*s", SPANV(db_text(s, 8)));
+    for (int i = 0; i < SCRAM_HASHES; i++)
+        snprintf(a->scram[i], sizeof(a->scram[i]), "%.*s", SPANV(db_text(s, 8 + i)));
+    a->sha_1 = db_i64(s, 10) != 0;
 }
 
 int directory_account_at(struct directory *d, int64_t domain, struct span local, uint32_t *id,
@@ -193,7 +195,7 @@ enum dir_result directory_account_add(struct directory *d, struct span address, 
 
 enum dir_result directory_account_passwd(struct directory *d, uint32_t id, const char *hash, struct err *err)
 {
-    struct db_stmt *s = db_stmt(d->db, "UPDATE account SET hash = ?, scram = '' WHERE id = ? AND state < 3");
+    struct db_stmt *s = db_stmt(d->db, "UPDATE account SET hash = ?, scram = '', scram_sha_1 = '' WHERE id = ? AND state < 3");
     db_bind_text(s, 1, span_of(hash));
     db_bind_i64(s, 2, id);
     if (db_run(s, err))
@@ -201,18 +203,36 @@ enum dir_result directory_account_passwd(struct directory *d, uint32_t id, const
     return db_changes(d->db) ? DIR_OK : dir_refuse(err, DIR_MISSING, "there is no account %u", id);
 }
 
-int directory_account_scram(struct directory *d, uint32_t id, const char *hash, const char *scram, struct err *err)
+int directory_account_scram(struct directory *d, uint32_t id, const char *hash, enum scram_hash which,
+                            const char *scram, struct err *err)
 {
-    struct db_stmt *s = db_stmt(d->db, "UPDATE account SET scram = ? WHERE id = ? AND hash = ?");
+    struct db_stmt *s =
+        which == SCRAM_SHA_1
+            ? db_stmt(d->db, "UPDATE account SET scram_sha_1 = ? WHERE id = ? AND hash = ? AND sha_1 = 1")
+            : db_stmt(d->db, "UPDATE account SET scram = ? WHERE id = ? AND hash = ?");
     db_bind_text(s, 1, span_of(scram));
     db_bind_i64(s, 2, id);
     db_bind_text(s, 3, span_of(hash));
     return db_run(s, err);
 }
 
-int directory_scram_drop(struct directory *d, struct err *err)
+enum dir_result directory_account_sha_1(struct directory *d, uint32_t id, bool on, struct err *err)
 {
-    return db_run(db_stmt(d->db, "UPDATE account SET scram = '' WHERE scram <> ''"), err);
+    struct db_stmt *s = db_stmt(d->db, "UPDATE account SET sha_1 = ?1, scram_sha_1 = iif(?1, scram_sha_1, '')"
+                                       " WHERE id = ?2 AND state < 3");
+    db_bind_i64(s, 1, on);
+    db_bind_i64(s, 2, id);
+    if (db_run(s, err))
+        return DIR_FAILED;
+    return db_changes(d->db) ? DIR_OK : dir_refuse(err, DIR_MISSING, "there is no account %u", id);
+}
+
+int directory_scram_drop(struct directory *d, enum scram_hash which, struct err *err)
+{
+    return db_run(db_stmt(d->db, which == SCRAM_SHA_1
+                                     ? "UPDATE account SET scram_sha_1 = '' WHERE scram_sha_1 <> ''"
+                                     : "UPDATE account SET scram = '' WHERE scram <> ''"),
+                  err);
 }
 
 static int secret_read(struct directory *d, uint8_t *out, struct err *err)
@@ -260,7 +280,7 @@ static struct db_stmt *state_change(struct directory *d, enum account_state stat
     case ACCOUNT_REMOVED: return db_stmt(d->db, "UPDATE account SET state = ?, domain = NULL WHERE id = ?");
     case ACCOUNT_PURGED:
         return db_stmt(d->db,
-                       "UPDATE account SET state = ?, domain = NULL, hash = '', scram = '', bytes = 0, messages = 0"
+                       "UPDATE account SET state = ?, domain = NULL, hash = '', scram = '', scram_sha_1 = '', bytes = 0, messages = 0"
                        " WHERE id = ?");
     default: return db_stmt(d->db, "UPDATE account SET state = ? WHERE id = ?");
     }

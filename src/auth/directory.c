@@ -29,6 +29,9 @@ static const char *const steps[] = {
     "CREATE TABLE app_password (id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES account(id),"
     " name TEXT NOT NULL, protocols INTEGER NOT NULL, digest BLOB NOT NULL, created INTEGER NOT NULL,"
     " used INTEGER NOT NULL DEFAULT 0, UNIQUE (account, name)) STRICT;",
+    /* SCRAM-SHA-1, where it is switched on. */
+    "ALTER TABLE account ADD COLUMN sha_1 INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE account ADD COLUMN scram_sha_1 TEXT NOT NULL DEFAULT '';",
 };
 
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...)

@@ -72,18 +72,23 @@ struct account {
     uint64_t bytes, messages;          /* as its mda told last */
     char login[ACCOUNT_LOGIN_MAX + 1]; /* canonical local@domain */
     char hash[PASSWORD_HASH_MAX];
-    char scram[SCRAM_TEXT_MAX]; /* scram_put() of the same password; empty: none is kept */
+    char scram[SCRAM_HASHES][SCRAM_TEXT_MAX]; /* scram_put() of the same password; empty: none is kept */
+    bool sha_1;                               /* SCRAM-SHA-1 is switched on for it */
 };
 
 /* hash: of password_hash(). */
 enum dir_result directory_account_add(struct directory *d, struct span address, const char *hash, int64_t now,
                                       struct account *out, struct err *err);
-/* Takes the SCRAM verifier away, too. */
+/* Takes the SCRAM verifiers away, too. */
 enum dir_result directory_account_passwd(struct directory *d, uint32_t id, const char *hash, struct err *err);
-/* Keeps the verifier, unless the password is another by now: hash is the one that it belongs to. */
-int directory_account_scram(struct directory *d, uint32_t id, const char *hash, const char *scram, struct err *err);
-/* Deletes every verifier. */
-int directory_scram_drop(struct directory *d, struct err *err);
+/* Keeps the verifier, unless the password is another by now: hash is the one that it belongs to. One of SCRAM-SHA-1
+ * only where that is switched on. */
+int directory_account_scram(struct directory *d, uint32_t id, const char *hash, enum scram_hash which,
+                            const char *scram, struct err *err);
+/* Off deletes its verifier. */
+enum dir_result directory_account_sha_1(struct directory *d, uint32_t id, bool on, struct err *err);
+/* Deletes every verifier of that hash. */
+int directory_scram_drop(struct directory *d, enum scram_hash which, struct err *err);
 /* SCRAM_KEY random bytes that stay the same as long as the directory is there; made at the first call. */
 int directory_secret(struct directory *d, uint8_t *out, struct err *err);
 /* A removed account comes back when its domain is there and nothing has taken its name meanwhile. */

@@ -4,22 +4,50 @@
 #define AUTH_MECHANISMS_H
 
 #include "base/span.h"
+#include "base/util.h"
 
-/* Names with blanks between. scram: as configured. tls: the connection has it; without it there is nothing to bind to
- * (RFC5802:6). */
-static inline struct span sasl_offer(bool scram, bool tls)
+/* What there is besides PLAIN and LOGIN. */
+enum sasl_can {
+    SASL_SCRAM = 1,   /* SCRAM-SHA-256 is configured */
+    SASL_SCRAM_1 = 2, /* SCRAM-SHA-1, too */
+    SASL_TLS = 4,     /* the connection has it; without it there is nothing to bind to (RFC5802:6) */
+};
+
+#define SASL_OFFER_MAX 160
+
+static const struct sasl_offer_row {
+    const char *name;
+    unsigned needs; /* sasl_can bits, all of them */
+} sasl_offers[] = {
+    {"SCRAM-SHA-256-PLUS", SASL_SCRAM | SASL_TLS},
+    {"SCRAM-SHA-256", SASL_SCRAM},
+    {"SCRAM-SHA-1-PLUS", SASL_SCRAM_1 | SASL_TLS},
+    {"SCRAM-SHA-1", SASL_SCRAM_1},
+    {"PLAIN", 0},
+    {"LOGIN", 0},
+};
+
+/* Writes the names with blanks between, for engines that keep them. out: SASL_OFFER_MAX bytes. */
+static inline struct span sasl_offer(unsigned can, char *out)
 {
-    if (!scram)
-        return SPAN("PLAIN LOGIN");
-    return tls ? SPAN("SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN") : SPAN("SCRAM-SHA-256 PLAIN LOGIN");
+    size_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(sasl_offers); i++)
+        if ((sasl_offers[i].needs & can) == sasl_offers[i].needs) {
+            size_t len = strlen(sasl_offers[i].name);
+            if (n)
+                out[n++] = ' ';
+            memcpy(out + n, sasl_offers[i].name, len);
+            n += len;
+        }
+    return span_make(out, n);
 }
 
-/* Whether that name is on the list, without case. */
-static inline bool sasl_offered(struct span list, struct span name)
+/* Whether that name is offered, without case. */
+static inline bool sasl_offered(unsigned can, struct span name)
 {
-    while (list.n)
-        if (span_ieq(span_word(&list), name))
-            return true;
+    for (size_t i = 0; i < COUNT_OF(sasl_offers); i++)
+        if (span_ieqs(name, sasl_offers[i].name))
+            return (sasl_offers[i].needs & can) == sasl_offers[i].needs;
     return false;
 }
 

@@ -26,6 +26,8 @@ struct mechanism {
     struct span name;
     struct span first; /* the challenge when the client sent no initial response */
     void (*take)(struct sasl *s, struct span response, struct sasl_result *r);
+    enum scram_hash hash; /* SCRAM's */
+    bool plus;
 };
 
 static void refuse(struct sasl_result *r, const char *why)
@@ -93,15 +95,17 @@ static void login_take(struct sasl *s, struct span response, struct sasl_result 
 
 /* ---- SCRAM: first message, final message, and the empty answer to ours (RFC4422:4, RFC5802:5) ---- */
 
-static void scram_begin(struct sasl *s, struct span response, struct sasl_result *r, bool plus)
+static void scram_begin(struct sasl *s, struct span response, struct sasl_result *r)
 {
-    s->scram = scram_new(plus, &s->channel);
+    s->scram = scram_new(s->mechanism->hash, s->mechanism->plus, &s->channel);
     const char *why = scram_client_first(s->scram, response);
     if (why)
         refuse(r, why);
     else
-        *r = (struct sasl_result){
-            .next = SASL_CREDENTIALS, .user = scram_user(s->scram), .authzid = scram_authzid(s->scram)};
+        *r = (struct sasl_result){.next = SASL_CREDENTIALS,
+                                  .user = scram_user(s->scram),
+                                  .authzid = scram_authzid(s->scram),
+                                  .hash = s->mechanism->hash};
 }
 
 static void scram_finish(struct sasl *s, struct span response, struct sasl_result *r)
@@ -117,26 +121,16 @@ static void scram_finish(struct sasl *s, struct span response, struct sasl_resul
     s->step = why ? 0 : 2; /* after a refusal there is no step left */
 }
 
-static void scram_take(struct sasl *s, struct span response, struct sasl_result *r, bool plus)
+static void scram_take(struct sasl *s, struct span response, struct sasl_result *r)
 {
     if (!s->scram)
-        scram_begin(s, response, r, plus);
+        scram_begin(s, response, r);
     else if (s->step == 1)
         scram_finish(s, response, r);
     else if (s->step == 2 && response.n == 0)
         *r = (struct sasl_result){.next = SASL_PROVEN, .user = scram_user(s->scram)};
     else
         refuse(r, "SCRAM with a message too many");
-}
-
-static void scram_take_plain(struct sasl *s, struct span response, struct sasl_result *r)
-{
-    scram_take(s, response, r, false);
-}
-
-static void scram_take_plus(struct sasl *s, struct span response, struct sasl_result *r)
-{
-    scram_take(s, response, r, true);
 }
 
 void sasl_credentials(struct sasl *s, const struct scram_verifier *v, bool known, struct sasl_result *r)
@@ -146,10 +140,12 @@ void sasl_credentials(struct sasl *s, const struct scram_verifier *v, bool known
 }
 
 static const struct mechanism mechanisms[] = {
-    {{"SCRAM-SHA-256-PLUS", 18}, {"", 0}, scram_take_plus},
-    {{"SCRAM-SHA-256", 13}, {"", 0}, scram_take_plain},
-    {{"PLAIN", 5}, {"", 0}, plain_take},
-    {{"LOGIN", 5}, {"Username:", 9}, login_take},
+    {{"SCRAM-SHA-256-PLUS", 18}, {"", 0}, scram_take, SCRAM_SHA_256, true},
+    {{"SCRAM-SHA-256", 13}, {"", 0}, scram_take, SCRAM_SHA_256, false},
+    {{"SCRAM-SHA-1-PLUS", 16}, {"", 0}, scram_take, SCRAM_SHA_1, true},
+    {{"SCRAM-SHA-1", 11}, {"", 0}, scram_take, SCRAM_SHA_1, false},
+    {.name = {"PLAIN", 5}, .first = {"", 0}, .take = plain_take},
+    {.name = {"LOGIN", 5}, .first = {"Username:", 9}, .take = login_take},
 };
 
 static const struct mechanism *mechanism_find(struct span name)

@@ -1,6 +1,6 @@
 /* SASL, the server's side, pure: raw responses in, challenges and what is to be verified out. No socket, no database,
  * no hashing; base64 and `*` belong to the protocols. The caller looks up and verifies: PLAIN (RFC 4616) and LOGIN
- * bring a password; SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (auth/scram.h) need what is stored, and prove. */
+ * bring a password; SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (auth/scram.h) need what is stored, and prove. */
 #ifndef AUTH_SASL_H
 #define AUTH_SASL_H
 
@@ -14,7 +14,7 @@ struct sasl;
 enum sasl_next {
     SASL_CHALLENGE, /* send `challenge`, then sasl_step() with the response */
     SASL_VERIFY,    /* the exchange is over: is `password` the one of `user`, and may it act as `authzid`? */
-    SASL_CREDENTIALS, /* what is stored for `user`? may it act as `authzid`? then sasl_credentials() */
+    SASL_CREDENTIALS, /* what is stored for `user` (of `hash`)? may it act as `authzid`? then sasl_credentials() */
     SASL_PROVEN,      /* the exchange is over: it was `user` */
     SASL_REFUSED, /* broken response; `why` says for the log what was wrong. The same as a wrong password to the client
                    */
@@ -24,6 +24,7 @@ struct sasl_result {
     enum sasl_next next;
     struct span challenge;
     struct span user, authzid, password; /* live until sasl_free() or the next step; authzid may be empty */
+    enum scram_hash hash;
     const char *why;
 };
 

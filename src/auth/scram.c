@@ -1,10 +1,14 @@
 /* See scram.h. Trusts nothing: messages come from clients not yet known. Comparisons with what is secret take the same
- * time whatever they find (HAZARDS 24). SHA-256, HMAC and random bytes are libsodium's.
+ * time whatever they find (HAZARDS 24). SHA-256, HMAC and random bytes are libsodium's;
+ * SHA-1 is libcrypto's. As HMAC and in PBKDF2 SHA-1 is not broken (RFC6194:3.3), but it is served for old clients only.
  *
  * Names and passwords are taken as UTF-8 without SASLprep's mapping (RFC5802:2.2): whoever sets a password beyond ASCII
  * gets a verifier of the bytes given, which is the mapped form for what keyboards produce. */
 #include "auth/scram.h"
 
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <sodium.h>
 #include <stdio.h>
 
@@ -12,9 +16,14 @@
 #include "base/mem.h"
 
 #define NONCE_BYTES 18 /* 24 characters */
-#define TEXT_PREFIX "SCRAM-SHA-256$"
+
+static const struct {
+    struct span prefix; /* of a verifier as text */
+    size_t key;
+} hashes[SCRAM_HASHES] = {[SCRAM_SHA_256] = {{"SCRAM-SHA-256$", 14}, 32}, [SCRAM_SHA_1] = {{"SCRAM-SHA-1$", 12}, 20}};
 
 struct scram {
+    enum scram_hash hash;
     bool plus, known;
     const struct scram_channel *channel;
     struct span binding;      /* what the client bound itself to; empty for n and y */
@@ -28,17 +37,45 @@ struct scram {
 
 /* ---- keys ---- */
 
-static void hmac(const uint8_t *key, size_t key_n, struct span data, uint8_t *out)
+/* out: SCRAM_KEY bytes, of which the hash's are written. */
+static void hmac_sha1(const uint8_t *key, size_t key_n, struct span data, uint8_t *out)
+{
+    unsigned n;
+    if (!HMAC(EVP_sha1(), key, (int)key_n, (const unsigned char *)data.p, data.n, out, &n))
+        abort(); /* out of memory */
+}
+
+static void hmac(enum scram_hash hash, const uint8_t *key, size_t key_n, struct span data, uint8_t *out)
 {
     crypto_auth_hmacsha256_state h;
+    if (hash == SCRAM_SHA_1) {
+        hmac_sha1(key, key_n, data, out);
+        return;
+    }
     crypto_auth_hmacsha256_init(&h, key, key_n);
     crypto_auth_hmacsha256_update(&h, (const unsigned char *)data.p, data.n);
     crypto_auth_hmacsha256_final(&h, out);
     sodium_memzero(&h, sizeof(h));
 }
 
+static void digest(enum scram_hash hash, const uint8_t *in, uint8_t *out)
+{
+    if (hash == SCRAM_SHA_256)
+        crypto_hash_sha256(out, in, hashes[hash].key);
+    else if (!EVP_Digest(in, hashes[hash].key, out, NULL, EVP_sha1(), NULL))
+        abort();
+}
+
+void scram_warm(void)
+{
+    uint8_t out[SCRAM_KEY];
+    OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL);
+    hmac_sha1((const uint8_t *)"k", 1, SPAN("warm"), out);
+    digest(SCRAM_SHA_1, out, out);
+}
+
 /* Hi() of RFC5802:2.2, PBKDF2 with one block. The keyed state is made once and copied. */
-static void salted(struct span password, const uint8_t *salt, uint32_t iterations, uint8_t *out)
+static void salted_sha256(struct span password, const uint8_t *salt, uint32_t iterations, uint8_t *out)
 {
     static const unsigned char one[4] = {0, 0, 0, 1};
     crypto_auth_hmacsha256_state keyed, h;
@@ -61,31 +98,45 @@ static void salted(struct span password, const uint8_t *salt, uint32_t iteration
     sodium_memzero(u, sizeof(u));
 }
 
-void scram_derive(struct span password, const uint8_t *salt, uint32_t iterations, struct scram_verifier *v)
+static void salted(enum scram_hash hash, struct span password, const uint8_t *salt, uint32_t iterations, uint8_t *out)
+{
+    if (hash == SCRAM_SHA_256)
+        salted_sha256(password, salt, iterations, out);
+    else if (!PKCS5_PBKDF2_HMAC(password.p, (int)password.n, salt, SCRAM_SALT, (int)iterations, EVP_sha1(),
+                                (int)hashes[hash].key, out))
+        abort();
+}
+
+void scram_derive(enum scram_hash hash, struct span password, const uint8_t *salt, uint32_t iterations,
+                  struct scram_verifier *v)
 {
     uint8_t key[SCRAM_KEY], client[SCRAM_KEY];
+    size_t n = hashes[hash].key;
     memmove(v->salt, salt, SCRAM_SALT);
+    v->hash = hash;
     v->iterations = iterations;
-    salted(password, v->salt, iterations, key);
-    hmac(key, sizeof(key), SPAN("Client Key"), client);
-    crypto_hash_sha256(v->stored_key, client, sizeof(client));
-    hmac(key, sizeof(key), SPAN("Server Key"), v->server_key);
+    salted(hash, password, v->salt, iterations, key);
+    hmac(hash, key, n, SPAN("Client Key"), client);
+    digest(hash, client, v->stored_key);
+    hmac(hash, key, n, SPAN("Server Key"), v->server_key);
     sodium_memzero(key, sizeof(key));
     sodium_memzero(client, sizeof(client));
 }
 
-void scram_make(struct span password, struct scram_verifier *v)
+void scram_make(enum scram_hash hash, struct span password, struct scram_verifier *v)
 {
     uint8_t salt[SCRAM_SALT];
     randombytes_buf(salt, sizeof(salt));
-    scram_derive(password, salt, SCRAM_ITERATIONS, v);
+    scram_derive(hash, password, salt, SCRAM_ITERATIONS, v);
 }
 
-void scram_fake(const uint8_t *secret, struct span name, struct scram_verifier *v)
+void scram_fake(enum scram_hash hash, const uint8_t *secret, struct span name, struct scram_verifier *v)
 {
     uint8_t made[SCRAM_KEY];
-    hmac(secret, SCRAM_KEY, name, made);
-    *v = (struct scram_verifier){.iterations = SCRAM_ITERATIONS};
+    hmac(SCRAM_SHA_256, secret, SCRAM_KEY, name, made);
+    if (hash != SCRAM_SHA_256) /* two salts of one name that are the same would show that it is not there */
+        hmac(SCRAM_SHA_256, made, SCRAM_KEY, hashes[hash].prefix, made);
+    *v = (struct scram_verifier){.hash = hash, .iterations = SCRAM_ITERATIONS};
     memcpy(v->salt, made, SCRAM_SALT);
     randombytes_buf(v->stored_key, SCRAM_KEY);
     randombytes_buf(v->server_key, SCRAM_KEY);
@@ -101,12 +152,12 @@ static void put64(struct buf *out, const void *bytes, size_t n)
 void scram_put(const struct scram_verifier *v, char *out)
 {
     struct buf b = {0};
-    buf_printf(&b, TEXT_PREFIX "%u:", v->iterations);
+    buf_printf(&b, "%.*s%u:", SPANV(hashes[v->hash].prefix), v->iterations);
     put64(&b, v->salt, SCRAM_SALT);
     buf_addc(&b, '$');
-    put64(&b, v->stored_key, SCRAM_KEY);
+    put64(&b, v->stored_key, hashes[v->hash].key);
     buf_addc(&b, ':');
-    put64(&b, v->server_key, SCRAM_KEY);
+    put64(&b, v->server_key, hashes[v->hash].key);
     snprintf(out, SCRAM_TEXT_MAX, "%s", buf_cstr(&b));
     sodium_memzero(b.p, b.n);
     buf_free(&b);
@@ -125,21 +176,27 @@ static bool get64(struct span text, void *out, size_t n)
 bool scram_read(struct span text, struct scram_verifier *v)
 {
     uint64_t iterations;
-    if (!span_starts(text, SPAN(TEXT_PREFIX)))
+    int hash = 0;
+    while (hash < SCRAM_HASHES && !span_starts(text, hashes[hash].prefix))
+        hash++;
+    if (hash == SCRAM_HASHES)
         return false;
-    text = span_from(text, sizeof(TEXT_PREFIX) - 1);
+    size_t n = hashes[hash].key;
+    v->hash = (enum scram_hash)hash;
+    text = span_from(text, hashes[hash].prefix.n);
     if (!span_u64(span_cut(&text, ':'), SCRAM_ITERATIONS_MAX, &iterations) || iterations < 4096)
         return false;
     v->iterations = (uint32_t)iterations;
-    return get64(span_cut(&text, '$'), v->salt, SCRAM_SALT) && get64(span_cut(&text, ':'), v->stored_key, SCRAM_KEY) &&
-           get64(text, v->server_key, SCRAM_KEY);
+    return get64(span_cut(&text, '$'), v->salt, SCRAM_SALT) && get64(span_cut(&text, ':'), v->stored_key, n) &&
+           get64(text, v->server_key, n);
 }
 
 /* ---- the exchange ---- */
 
-struct scram *scram_new(bool plus, const struct scram_channel *channel)
+struct scram *scram_new(enum scram_hash hash, bool plus, const struct scram_channel *channel)
 {
     struct scram *s = mem_alloc(sizeof(*s));
+    s->hash = hash;
     s->plus = plus;
     s->channel = channel;
     return s;
@@ -300,20 +357,21 @@ static void auth_message(const struct scram *s, struct span final_bare, struct b
 static bool proof_right(const struct scram *s, const uint8_t *proof, struct span said)
 {
     uint8_t key[SCRAM_KEY], hash[SCRAM_KEY];
-    hmac(s->verifier.stored_key, SCRAM_KEY, said, key);
-    for (size_t i = 0; i < SCRAM_KEY; i++)
+    size_t n = hashes[s->hash].key;
+    hmac(s->hash, s->verifier.stored_key, n, said, key);
+    for (size_t i = 0; i < n; i++)
         key[i] ^= proof[i];
-    crypto_hash_sha256(hash, key, sizeof(key));
+    digest(s->hash, key, hash);
     sodium_memzero(key, sizeof(key));
-    return sodium_memcmp(hash, s->verifier.stored_key, SCRAM_KEY) == 0;
+    return sodium_memcmp(hash, s->verifier.stored_key, n) == 0;
 }
 
 static void server_final(struct scram *s, struct span said)
 {
     uint8_t signature[SCRAM_KEY];
-    hmac(s->verifier.server_key, SCRAM_KEY, said, signature);
+    hmac(s->hash, s->verifier.server_key, hashes[s->hash].key, said, signature);
     buf_adds(&s->out, "v=");
-    put64(&s->out, signature, sizeof(signature));
+    put64(&s->out, signature, hashes[s->hash].key);
 }
 
 const char *scram_client_final(struct scram *s, struct span message, struct span *out)
@@ -325,7 +383,7 @@ const char *scram_client_final(struct scram *s, struct span message, struct span
     if (message.n > SCRAM_MESSAGE_MAX || !span_starts(bound, SPAN("c=")) || !span_starts(nonce, SPAN("r=")) || at < 0)
         return "a final message that is too long or not well-formed";
     struct span last = span_from(message, (size_t)at + 1);
-    if (!span_starts(last, SPAN("p=")) || !get64(span_from(last, 2), proof, sizeof(proof)))
+    if (!span_starts(last, SPAN("p=")) || !get64(span_from(last, 2), proof, hashes[s->hash].key))
         return "a final message without a proof";
     nonce = span_from(nonce, 2);
     if (nonce.n != s->nonce.n || sodium_memcmp(nonce.p, s->nonce.p, nonce.n) != 0)

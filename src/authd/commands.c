@@ -141,14 +141,16 @@ struct password_change {
 };
 
 /* A verifier that could not be kept is made at the next login with the password. */
-static void keep_scram(struct authd *a, uint32_t id, const char *hash, const char *scram)
+static void keep_scram(struct authd *a, uint32_t id, const char *hash, const hasher_scram *scram)
 {
     struct err err;
-    if (*scram && directory_account_scram(a->directory, id, hash, scram, &err))
-        LOGE("directory", KVT("why", err.text));
+    for (unsigned i = 0; i < SCRAM_HASHES; i++)
+        if ((*scram)[i][0] &&
+            directory_account_scram(a->directory, id, hash, (enum scram_hash)i, (*scram)[i], &err))
+            LOGE("directory", KVT("why", err.text));
 }
 
-static void password_hashed(void *ctx, bool ok, const char *hash, const char *scram)
+static void password_hashed(void *ctx, bool ok, const char *hash, const hasher_scram *scram)
 {
     struct password_change *p = ctx;
     struct account a;
@@ -175,7 +177,8 @@ static void password_hashed(void *ctx, bool ok, const char *hash, const char *sc
     mem_free(&p);
 }
 
-static void hash_for(struct authd *a, struct admin_call *c, uint32_t id, struct span address, struct span password)
+static void hash_for(struct authd *a, struct admin_call *c, const struct account *acc, struct span address,
+                     struct span password)
 {
     if (password.n < PASSWORD_MIN || password.n > PASSWORD_MAX || memchr(password.p, 0, password.n) ||
         !span_is_utf8(password)) {
@@ -185,9 +188,9 @@ static void hash_for(struct authd *a, struct admin_call *c, uint32_t id, struct 
     struct password_change *p = mem_alloc(sizeof(*p));
     p->authd = a;
     p->call = c;
-    p->id = id;
+    p->id = acc ? acc->id : 0;
     snprintf(p->address, sizeof(p->address), "%.*s", SPANV(address));
-    if (hasher_make(a->hasher, password, service_conf(a->service)->accounts.scram, password_hashed, p) == 0)
+    if (hasher_make(a->hasher, password, scram_wanted(service_conf(a->service), acc), password_hashed, p) == 0)
         return;
     mem_free(&p);
     admin_end(c, ADMIN_LATER, "too many logins at the moment, try again");
@@ -207,7 +210,7 @@ static void account_add(void *ctx, struct admin_call *c, const struct span *args
     if (r == DIR_USAGE || r == DIR_FAILED || domain_missing || args[0].n > IPC_ADDRESS_MAX)
         end(c, r ? r : DIR_USAGE, &err, "");
     else
-        hash_for(a, c, 0, args[0], args[1]);
+        hash_for(a, c, NULL, args[0], args[1]);
 }
 
 static bool find(struct authd *a, struct admin_call *c, struct span address, struct account *out)
@@ -224,7 +227,7 @@ static void account_passwd(void *ctx, struct admin_call *c, const struct span *a
     struct account a;
     (void)nargs;
     if (find(ctx, c, args[0], &a))
-        hash_for(ctx, c, a.id, args[0], args[1]);
+        hash_for(ctx, c, &a, args[0], args[1]);
 }
 
 /* Ending an account's sessions takes its mda's answer. */
@@ -338,6 +341,30 @@ static int account_page(struct listing *l, struct err *err)
 static void account_list(void *ctx, struct admin_call *c, const struct span *args, size_t nargs)
 {
     list(ctx, c, args, nargs, account_page);
+}
+
+/* Which verifiers there are changes when a password is there to make them of. */
+static void account_sha_1(struct authd *authd, struct admin_call *c, struct span address, bool on)
+{
+    struct account a;
+    struct err err;
+    if (!find(authd, c, address, &a))
+        return;
+    enum dir_result r = directory_account_sha_1(authd->directory, a.id, on, &err);
+    if (r == DIR_OK && on && !service_conf(authd->service)->accounts.scram_sha_1)
+        admin_end(c, ADMIN_DONE, "switched on, but \"scram-sha-1 yes;\" is missing in the accounts section");
+    else
+        end(c, r, &err, on ? "SCRAM-SHA-1 works from the next login with PLAIN or the next password on" : "switched off");
+}
+
+static void sha_1_on(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    account_sha_1(ctx, c, args[0], true);
+}
+
+static void sha_1_off(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    account_sha_1(ctx, c, args[0], false);
 }
 
 /* ---- app passwords ---- */
@@ -503,6 +530,8 @@ static const struct admin_command commands[] = {
     {"account list", "[DOMAIN]", 0, 1, account_list},
     {"account enable", "ADDRESS|ID", 1, 1, account_enable},
     {"account disable", "ADDRESS|ID", 1, 1, account_disable},
+    {"account scram-sha-1 on", "ADDRESS|ID", 1, 1, sha_1_on},
+    {"account scram-sha-1 off", "ADDRESS|ID", 1, 1, sha_1_off},
     {"account app-password add", "ADDRESS|ID NAME PROTOCOL…", 3, 5, app_add},
     {"account app-password list", "ADDRESS|ID", 1, 1, app_list},
     {"account app-password remove", "ADDRESS|ID NAME", 2, 2, app_remove},

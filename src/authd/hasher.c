@@ -9,10 +9,12 @@
 struct job {
     struct link link;
     struct hasher *hasher; /* NULL once it is freed */
-    bool make, known, ok, want_scram;
+    bool make, known, ok;
+    unsigned want_scram;
     size_t password_n;
     char password[PASSWORD_MAX];
-    char hash[PASSWORD_HASH_MAX], scram[SCRAM_TEXT_MAX];
+    char hash[PASSWORD_HASH_MAX];
+    hasher_scram scram;
     hasher_fn *fn;
     void *ctx;
 };
@@ -72,10 +74,12 @@ static void job_run(void *ctx)
     struct span password = {j->password, j->password_n};
     struct err err;
     j->ok = j->make ? password_hash(password, j->hash, &err) == 0 : password_check(j->known ? j->hash : NULL, password);
-    if (j->ok && j->want_scram) {
+    for (unsigned i = 0; j->ok && i < SCRAM_HASHES; i++) {
         struct scram_verifier v;
-        scram_make(password, &v);
-        scram_put(&v, j->scram);
+        if (!(j->want_scram & 1u << i))
+            continue;
+        scram_make((enum scram_hash)i, password, &v);
+        scram_put(&v, j->scram[i]);
         password_wipe(&v, sizeof(v));
     }
 }
@@ -86,7 +90,7 @@ static void job_done(void *ctx)
     struct hasher *h = j->hasher;
     if (h) {
         h->running_n--;
-        j->fn(j->ctx, j->ok, j->hash, j->scram);
+        j->fn(j->ctx, j->ok, j->hash, &j->scram);
     }
     job_free(&j);
     if (h)
@@ -114,7 +118,7 @@ static int add(struct hasher *h, struct job *j)
     return 0;
 }
 
-static struct job *job_new(struct hasher *h, struct span password, bool scram, hasher_fn *fn, void *ctx)
+static struct job *job_new(struct hasher *h, struct span password, unsigned scram, hasher_fn *fn, void *ctx)
 {
     if (h->waiting_n >= HASHER_WAITING_MAX)
         return NULL;
@@ -129,7 +133,8 @@ static struct job *job_new(struct hasher *h, struct span password, bool scram, h
     return j;
 }
 
-int hasher_check(struct hasher *h, const char *hash, struct span password, bool scram, hasher_fn *fn, void *ctx)
+int hasher_check(struct hasher *h, const char *hash, struct span password, unsigned scram, hasher_fn *fn,
+                 void *ctx)
 {
     struct job *j = job_new(h, password, scram, fn, ctx);
     if (!j)
@@ -139,7 +144,7 @@ int hasher_check(struct hasher *h, const char *hash, struct span password, bool 
     return add(h, j);
 }
 
-int hasher_make(struct hasher *h, struct span password, bool scram, hasher_fn *fn, void *ctx)
+int hasher_make(struct hasher *h, struct span password, unsigned scram, hasher_fn *fn, void *ctx)
 {
     struct job *j = job_new(h, password, scram, fn, ctx);
     if (!j)

@@ -207,13 +207,30 @@ static void log_in(struct session *s, const struct reply_to *to, uint32_t accoun
 
 /* ---- a password ---- */
 
-static void password_checked(void *ctx, bool ok, const char *hash, const char *scram)
+unsigned scram_wanted(const struct conf *c, const struct account *a)
+{
+    return (c->accounts.scram ? 1u << SCRAM_SHA_256 : 0u) |
+           (c->accounts.scram_sha_1 && a && a->sha_1 ? 1u << SCRAM_SHA_1 : 0u);
+}
+
+/* Of those, the ones that are missing: its password is older than SCRAM here. */
+static unsigned scram_missing(const struct conf *c, const struct account *a)
+{
+    unsigned wanted = scram_wanted(c, a);
+    for (unsigned i = 0; i < SCRAM_HASHES; i++)
+        if (a->scram[i][0])
+            wanted &= ~(1u << i);
+    return wanted;
+}
+
+static void password_checked(void *ctx, bool ok, const char *hash, const hasher_scram *scram)
 {
     struct attempt *t = ctx;
     struct session *s = t->session;
-    if (ok && t->account && *scram) { /* the account has none: its password is older than SCRAM here */
+    for (unsigned i = 0; ok && t->account && i < SCRAM_HASHES; i++) {
         struct err err;
-        if (directory_account_scram(t->directory, t->account, hash, scram, &err))
+        if ((*scram)[i][0] &&
+            directory_account_scram(t->directory, t->account, hash, (enum scram_hash)i, (*scram)[i], &err))
             LOGE("directory", KVT("why", err.text));
     }
     if (s) {
@@ -278,7 +295,7 @@ static bool app_password(struct logins *l, struct session *s, const struct accou
 static void verify(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r)
 {
     struct account a;
-    bool found, keep;
+    bool found;
     struct attempt *t = mem_alloc(sizeof(*t));
     t->to = *to;
     t->session = s;
@@ -294,7 +311,7 @@ static void verify(struct logins *l, struct session *s, const struct reply_to *t
         t->account = a.id;
         snprintf(t->login, sizeof(t->login), "%.*s", SASL_NAME_MAX, a.login);
     }
-    keep = t->account && !a.scram[0] && service_conf(l->authd->service)->accounts.scram;
+    unsigned keep = t->account ? scram_missing(service_conf(l->authd->service), &a) : 0;
     if (!known ||
         hasher_check(l->authd->hasher, found ? a.hash : NULL, r->password, keep, password_checked, t)) {
         log_failed(s, r->user, "too many logins at once, or no directory");
@@ -308,7 +325,7 @@ static void verify(struct logins *l, struct session *s, const struct reply_to *t
 /* ---- SCRAM ---- */
 
 /* A salt for a name that has none: the same however the name is written. */
-static bool fake(struct logins *l, struct span user, struct scram_verifier *v)
+static bool fake(struct logins *l, enum scram_hash hash, struct span user, struct scram_verifier *v)
 {
     struct address_key key;
     struct err err;
@@ -317,7 +334,7 @@ static bool fake(struct logins *l, struct span user, struct scram_verifier *v)
         LOGE("directory", KVT("why", err.text));
         return false;
     }
-    scram_fake(secret, address_key(user, &key) ? span_of(key.text) : user, v);
+    scram_fake(hash, secret, address_key(user, &key) ? span_of(key.text) : user, v);
     password_wipe(secret, sizeof(secret));
     return true;
 }
@@ -330,10 +347,12 @@ static bool credentials(struct logins *l, struct session *s, struct sasl_result 
     bool found;
     if (!identify(l, r, &a, &found, &s->claim_why))
         return false;
-    bool stored = found && scram_read(span_of(a.scram), &v);
+    bool stored = found && scram_read(span_of(a.scram[r->hash]), &v) && v.hash == r->hash;
     if (!stored && !s->claim_why)
-        s->claim_why = "no SCRAM verifier is kept for it: a login with PLAIN makes one";
-    if (!stored && !fake(l, r->user, &v))
+        s->claim_why = r->hash == SCRAM_SHA_1 && !a.sha_1
+                             ? "SCRAM-SHA-1 is not switched on for it"
+                             : "no SCRAM verifier is kept for it: a login with PLAIN makes one";
+    if (!stored && !fake(l, r->hash, r->user, &v))
         return false;
     s->claimed = s->claim_why ? 0 : a.id;
     sasl_credentials(s->sasl, &v, s->claimed != 0, r);
@@ -408,7 +427,7 @@ void logins_begin(struct logins *l, struct chan *from, const struct msg *m)
     copy_text(s->remote, sizeof(s->remote), b->remote);
     copy_text(s->mechanism, sizeof(s->mechanism), b->mechanism);
     const struct scram_channel channel = {.exporter = b->exporter, .end_point = b->end_point};
-    if (sasl_offered(sasl_offer(service_conf(l->authd->service)->accounts.scram, b->tls), b->mechanism))
+    if (sasl_offered(conf_mechanisms(service_conf(l->authd->service)) | (b->tls ? SASL_TLS : 0u), b->mechanism))
         s->sasl = sasl_begin_over(&channel, b->mechanism, b->has_initial ? &b->initial : NULL, &r);
     if (s->sasl)
         act(l, s, &to, &r);

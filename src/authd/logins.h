@@ -15,6 +15,8 @@ void logins_forget(struct logins *l, struct chan *from, uint64_t session);
 void logins_front_gone(struct logins *l, struct chan *front);
 /* The account that this session proved to be; 0: none, or no such session. */
 uint32_t logins_account(struct logins *l, enum role front, uint32_t instance, uint64_t session);
+/* Which SCRAM verifiers are kept of that account's password: bits 1 << enum scram_hash. NULL: a new account. */
+unsigned scram_wanted(const struct conf *c, const struct account *a);
 /* The account may no longer do anything: its sessions have to log in again. */
 void logins_drop_account(struct logins *l, uint32_t account);
 

@@ -15,15 +15,19 @@ static struct directory_options options_from(const struct conf *c)
         .uid_first = c->accounts.uid_first, .uid_last = c->accounts.uid_last, .hostname = span_of(c->hostname)};
 }
 
-/* RFC 7677 verifiers are only kept where they are wanted. */
+/* SCRAM verifiers are only kept where they are wanted. */
 static int drop_unwanted(struct authd *a, struct err *err)
 {
-    return service_conf(a->service)->accounts.scram ? 0 : directory_scram_drop(a->directory, err);
+    const struct conf *c = service_conf(a->service);
+    if (!c->accounts.scram && directory_scram_drop(a->directory, SCRAM_SHA_256, err))
+        return -1;
+    return c->accounts.scram_sha_1 ? 0 : directory_scram_drop(a->directory, SCRAM_SHA_1, err);
 }
 
 static int warm(struct service *s, struct err *err)
 {
     (void)s;
+    scram_warm();
     return password_init(err) ? -1 : db_warm(err);
 }
 

@@ -140,6 +140,9 @@ static void check_orders(struct conf_parse *p)
     if (c->accounts.uid_first > c->accounts.uid_last)
         conf_error(p, conf_line(p, CONF_SECTION_accounts, 0, "uid-first"),
                    "uid-first is above uid-last, make it smaller");
+    if (c->accounts.scram_sha_1 && !c->accounts.scram)
+        conf_error(p, conf_line(p, CONF_SECTION_accounts, 0, "scram-sha-1"),
+                   "scram-sha-1 without scram: who can do better should, add \"scram yes;\"");
 }
 
 void conf_check(struct conf_parse *p)

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "auth/mechanisms.h"
 #include "base/mem.h"
 #include "conf/priv.h"
 
@@ -181,6 +182,11 @@ const char *conf_listen_key(const struct conf *c, const struct conf_listen *l)
     if (l->tls == CONF_TLS_NONE)
         return "";
     return *l->certificate ? l->key : c->tls.key;
+}
+
+unsigned conf_mechanisms(const struct conf *c)
+{
+    return (c->accounts.scram ? SASL_SCRAM : 0u) | (c->accounts.scram_sha_1 ? SASL_SCRAM_1 : 0u);
 }
 
 unsigned conf_instances(const struct conf *c, enum role role)

@@ -87,6 +87,8 @@ enum role conf_listen_role(const struct conf_listen *l);
 /* The certificate and key file that apply to it; "" when it needs none. */
 const char *conf_listen_certificate(const struct conf *c, const struct conf_listen *l);
 const char *conf_listen_key(const struct conf *c, const struct conf_listen *l);
+/* What is offered for logins: enum sasl_can bits of auth/mechanisms.h. */
+unsigned conf_mechanisms(const struct conf *c);
 /* How many processes serve that role. */
 unsigned conf_instances(const struct conf *c, enum role role);
 

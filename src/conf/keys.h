@@ -219,6 +219,9 @@
       "Keep what SCRAM-SHA-256 needs (RFC 7677) beside the hash of each account's password, and offer it. With no, " \
       "what was kept is deleted. Some clients then fail instead of using PLAIN: those of libsasl2 2.1 refuse 100000 " \
       "iterations, and neomutt with libgsasl chooses SCRAM-SHA-256-PLUS without a channel binding.") \
+    K(scram_sha_1, "scram-sha-1", flag, "no", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \
+      "Offer SCRAM-SHA-1 (RFC 5802), too, to the accounts that it is switched on for by 'waypost account scram-sha-1 " \
+      "on ADDRESS': for clients that know no better. Needs scram. With no, what was kept for it is deleted.") \
     K(idle_exit, "idle-exit", time, "60s", CONF_SECOND, CONF_DAY, FROM(ROLE_ZYGOTE), \
       "How long an account's process stays when it has nothing to do.")
 

@@ -25,7 +25,7 @@ struct front_place {
     bool tls;             /* the connection is protected */
     bool starttls;        /* it could be: STARTTLS (STLS) is offered here */
     bool login_in_clear;  /* logins without TLS are allowed */
-    bool scram;           /* is offered, as configured */
+    unsigned mechanisms;  /* enum sasl_can bits as configured */
     struct span hostname;
 };
 

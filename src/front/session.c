@@ -343,7 +343,7 @@ static void greet(struct front_session *s)
     const struct front_place place = {.tls = stream_is_tls(s->client),
                                       .starttls = s->house->mode == CONF_TLS_STARTTLS,
                                       .login_in_clear = s->house->login_in_clear,
-                                      .scram = service_conf(f->service)->accounts.scram,
+                                      .mechanisms = conf_mechanisms(service_conf(f->service)),
                                       .hostname = conf_name[0] ? span_of(conf_name) : span_of(f->hostname)};
     s->engine = f->protocol->open(&place, &s->out);
     say(s);

@@ -27,8 +27,9 @@ static bool may_login(const struct imap_prelogin *p)
 
 static void put_capabilities(const struct imap_prelogin *p, struct buf *out)
 {
+    char names[SASL_OFFER_MAX];
     imap_put_capabilities(out, may_login(p) ? IMAP_BEFORE_LOGIN : IMAP_BEFORE_TLS, p->o.starttls && !p->o.tls,
-                          sasl_offer(p->o.scram, p->o.tls));
+                          sasl_offer(p->o.mechanisms | (p->o.tls ? SASL_TLS : 0u), names));
 }
 
 struct imap_prelogin *imap_prelogin_new(const struct imap_prelogin_options *o, struct buf *out)

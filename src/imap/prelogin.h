@@ -12,7 +12,8 @@
 struct imap_prelogin;
 
 struct imap_prelogin_options {
-    bool tls, starttls, login_in_clear, scram;
+    bool tls, starttls, login_in_clear;
+    unsigned mechanisms; /* enum sasl_can bits as configured */
     struct span hostname;
 };
 

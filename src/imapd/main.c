@@ -19,7 +19,7 @@ static struct front_limits limits(const struct conf *c)
 static void *engine_open(const struct front_place *p, struct buf *out)
 {
     const struct imap_prelogin_options o = {
-        .tls = p->tls, .starttls = p->starttls, .login_in_clear = p->login_in_clear, .scram = p->scram, .hostname = p->hostname};
+        .tls = p->tls, .starttls = p->starttls, .login_in_clear = p->login_in_clear, .mechanisms = p->mechanisms, .hostname = p->hostname};
     return imap_prelogin_new(&o, out);
 }
 

@@ -8,7 +8,8 @@
 
 struct pop3_prelogin {
     struct pop3_lines lines;
-    bool tls, starttls, login_in_clear, scram;
+    bool tls, starttls, login_in_clear;
+    unsigned mechanisms; /* enum sasl_can bits as configured */
     bool challenged;   /* the next line answers a challenge */
     bool has_user;
     unsigned errors;
@@ -34,6 +35,11 @@ static void wipe(struct buf *b)
 static bool login_allowed(const struct pop3_prelogin *p)
 {
     return p->tls || p->login_in_clear;
+}
+
+static unsigned can(const struct pop3_prelogin *p)
+{
+    return p->mechanisms | (p->tls ? SASL_TLS : 0u);
 }
 
 static void wrong(struct call *c, const char *text)
@@ -119,7 +125,7 @@ static void do_auth(struct call *c)
     struct span initial = c->args, name = span_cut(&initial, ' ');
     if (needs_tls(c))
         return;
-    if (!sasl_offered(sasl_offer(p->scram, p->tls), name)) {
+    if (!sasl_offered(can(p), name)) {
         wrong(c, name.n ? "no such mechanism; CAPA lists them" : "AUTH mechanism");
         return;
     }
@@ -167,8 +173,9 @@ static void respond(struct call *c, struct span line)
 
 static void do_capa(struct call *c)
 {
+    char names[SASL_OFFER_MAX];
     enum pop3_when when = login_allowed(c->p) ? POP3_BEFORE_LOGIN : POP3_NO_LOGIN_YET;
-    pop3_put_capabilities(c->out, when, c->p->starttls && !c->p->tls, sasl_offer(c->p->scram, c->p->tls));
+    pop3_put_capabilities(c->out, when, c->p->starttls && !c->p->tls, sasl_offer(can(c->p), names));
 }
 
 static void do_stls(struct call *c)
@@ -246,7 +253,7 @@ struct pop3_prelogin *pop3_prelogin_new(const struct pop3_prelogin_options *o, s
     p->tls = o->tls;
     p->starttls = o->starttls;
     p->login_in_clear = o->login_in_clear;
-    p->scram = o->scram;
+    p->mechanisms = o->mechanisms;
     buf_printf(out, "+OK %.*s ready\r\n", SPANV(o->hostname)); /* no <timestamp>: APOP is not offered, RFC1939:7 */
     return p;
 }

@@ -10,7 +10,8 @@
 struct pop3_prelogin;
 
 struct pop3_prelogin_options {
-    bool tls, starttls, login_in_clear, scram;
+    bool tls, starttls, login_in_clear;
+    unsigned mechanisms; /* enum sasl_can bits as configured */
     struct span hostname;
 };
 

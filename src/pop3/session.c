@@ -253,7 +253,8 @@ static void do_noop(struct call *c)
 
 static void do_capa(struct call *c)
 {
-    pop3_put_capabilities(&c->t->out, POP3_AFTER_LOGIN, false, sasl_offer(false, false));
+    char names[SASL_OFFER_MAX];
+    pop3_put_capabilities(&c->t->out, POP3_AFTER_LOGIN, false, sasl_offer(0, names));
     say(c->t);
 }
 

@@ -23,8 +23,7 @@ struct smtp_server_config {
     bool submission;        /* RFC 6409: AUTH before MAIL, Bcc leaves */
     bool starttls;          /* offered while there is no TLS */
     bool auth_in_clear;     /* AUTH without TLS (loopback, by configuration) */
-    struct span mechanisms; /* "PLAIN LOGIN": what AUTH announces and accepts */
-    struct span mechanisms_tls; /* the same where there is TLS; empty: the same list */
+    unsigned mechanisms;    /* enum sasl_can bits as configured: what AUTH announces and accepts */
     uint64_t max_size;
     uint32_t max_command_line, max_text_line, max_header;
     unsigned max_recipients, max_refused; /* of one transaction; refused recipients of one session */

@@ -28,9 +28,9 @@ bool smtp_server_offers_auth(const struct smtp_server *s)
     return s->config->submission && may_auth(s) && s->login.n == 0;
 }
 
-struct span smtp_server_mechanisms(const struct smtp_server *s)
+unsigned smtp_server_mechanisms(const struct smtp_server *s)
 {
-    return s->tls && s->config->mechanisms_tls.n ? s->config->mechanisms_tls : s->config->mechanisms;
+    return s->config->mechanisms | (s->tls ? SASL_TLS : 0u);
 }
 
 /* Why AUTH can't begin; true when it can. */

@@ -1,4 +1,5 @@
 /* The commands of RFC 5321 §4.1.1 as a table, and those that are answered on the spot. */
+#include "auth/mechanisms.h"
 #include "smtp/server_impl.h"
 
 enum arg { ARG_NONE, ARG_MAY, ARG_MUST };
@@ -66,7 +67,8 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
         buf_add(out, SPAN("250-STARTTLS\r\n"));
     if (smtp_server_offers_auth(s)) {
         buf_add(out, SPAN("250-AUTH "));
-        buf_add(out, smtp_server_mechanisms(s));
+        char names[SASL_OFFER_MAX];
+        buf_add(out, sasl_offer(smtp_server_mechanisms(s), names));
         buf_add(out, SPAN("\r\n"));
     }
     buf_add(out, SPAN("250 ENHANCEDSTATUSCODES\r\n"));

@@ -74,7 +74,7 @@ void smtp_server_forget_login(struct smtp_server *s);
 /* server_command.c: one line without its CRLF, checked for octets that no command has. */
 void smtp_server_command(struct smtp_server *s, struct span line);
 /* server_auth.c */
-struct span smtp_server_mechanisms(const struct smtp_server *s); /* what AUTH announces and accepts now */
+unsigned smtp_server_mechanisms(const struct smtp_server *s); /* enum sasl_can bits: what AUTH announces and accepts now */
 void smtp_server_act_starttls(struct smtp_server *s, struct span arg);
 void smtp_server_act_auth(struct smtp_server *s, struct span arg);
 void smtp_server_login_line(struct smtp_server *s, struct span line);

@@ -1,6 +1,5 @@
 /* Listeners, and the settings of the sessions that come through them. A reload or a renewed certificate makes new
  * houses; sessions keep the one they began in. */
-#include "auth/mechanisms.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "smtpd/smtpd.h"
@@ -30,8 +29,7 @@ static struct smtp_server_config engine_config(struct smtpd *d, const struct con
         .submission = d->submission,
         .starttls = l->tls == CONF_TLS_STARTTLS,
         .auth_in_clear = l->plaintext_login,
-        .mechanisms = sasl_offer(c->accounts.scram, false),
-        .mechanisms_tls = sasl_offer(c->accounts.scram, true),
+        .mechanisms = conf_mechanisms(c),
         .max_size = c->smtp.max_message_size,
         .max_command_line = c->smtp.max_command_line,
         .max_text_line = c->smtp.max_text_line,

@@ -184,6 +184,8 @@ static const struct command commands[] = {
     {"account remove", "ADDRESS|ID [--purge]", "remove it and keep its mail; with --purge delete the mail, too", ask,
      "authd", NULL, 0},
     {"account list", "[DOMAIN]", "the accounts, removed ones with mail too", ask, "authd", NULL, 0},
+    {"account scram-sha-1 on", "ADDRESS|ID", "offer it SCRAM-SHA-1, too (old clients)", ask, "authd", NULL, 0},
+    {"account scram-sha-1 off", "ADDRESS|ID", "and no longer", ask, "authd", NULL, 0},
     {"account app-password add", "ADDRESS|ID NAME PROTOCOL...",
      "make a further password for smtp, imap, pop3 or several of them, and show it", ask, "authd", NULL, 0},
     {"account app-password list", "ADDRESS|ID", "its app passwords and their last use", ask, "authd", NULL, 0},

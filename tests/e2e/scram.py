@@ -1,4 +1,4 @@
-"""A client's side of SCRAM-SHA-256, written after RFC 5802, for tests."""
+"""A client's side of SCRAM-SHA-256 and SCRAM-SHA-1, written after RFC 5802, for tests."""
 import base64
 import hashlib
 import hmac
@@ -6,19 +6,21 @@ import os
 import subprocess
 
 
-def _hmac(key, data):
-    return hmac.new(key, data, hashlib.sha256).digest()
 
 
 class Scram:
     """s = Scram(user, password); s.first() -> s.final(server_first) -> s.verify(server_final)."""
 
-    def __init__(self, user, password, flag="n", binding=b""):
+    def __init__(self, user, password, flag="n", binding=b"", digest="sha256"):
+        self.digest = digest
         self.gs2 = flag + ",,"
         self.binding = binding
         self.password = password.encode()
         self.nonce = base64.b64encode(os.urandom(18)).decode()
         self.bare = "n=%s,r=%s" % (user.replace("=", "=3D").replace(",", "=2C"), self.nonce)
+
+    def _hmac(self, key, data):
+        return hmac.new(key, data, self.digest).digest()
 
     def first(self):
         return (self.gs2 + self.bare).encode()
@@ -29,12 +31,12 @@ class Scram:
         assert fields["r"].startswith(self.nonce) and len(fields["r"]) >= len(self.nonce) + 18
         self.iterations = int(fields["i"])
         self.salt = base64.b64decode(fields["s"])
-        salted = hashlib.pbkdf2_hmac("sha256", self.password, self.salt, self.iterations)
-        client = _hmac(salted, b"Client Key")
+        salted = hashlib.pbkdf2_hmac(self.digest, self.password, self.salt, self.iterations)
+        client = self._hmac(salted, b"Client Key")
         bare = "c=%s,r=%s" % (base64.b64encode(self.gs2.encode() + self.binding).decode(), fields["r"])
         said = ",".join((self.bare, server_first, bare)).encode()
-        self.signature = _hmac(_hmac(salted, b"Server Key"), said)
-        signature = _hmac(hashlib.sha256(client).digest(), said)
+        self.signature = self._hmac(self._hmac(salted, b"Server Key"), said)
+        signature = self._hmac(hashlib.new(self.digest, client).digest(), said)
         return (bare + ",p=" + base64.b64encode(bytes(a ^ b for a, b in zip(client, signature))).decode()).encode()
 
     def verify(self, server_final):

@@ -130,3 +130,37 @@ def test_switched_off_and_on(instances):
             s.starttls(context=w.tls())
             s.ehlo()
             assert smtp_auth(s, "SCRAM-SHA-256", Scram(ALICE, word))[0] == want
+
+
+def test_sha_1_where_it_is_switched_on(instances):
+    """RFC5802: offered when configured, right for the accounts it is switched on for, and for no other."""
+    w = instances("a", sections={"accounts": "scram yes; scram-sha-1 yes;"})
+    bob = "bob@example.test"
+
+    def attempt(user, mechanism="SCRAM-SHA-1", flag="n", bind=False):
+        with w.smtp("submission") as s:
+            s.ehlo()
+            assert "auth" not in s.esmtp_features
+            s.starttls(context=w.tls())
+            s.ehlo()
+            assert set(s.esmtp_features["auth"].split()) == {"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-1", "PLAIN", "LOGIN"}
+            scram = Scram(user, w.accounts[user], flag, end_point(s.sock) if bind else b"", digest="sha1")
+            code = smtp_auth(s, mechanism, scram)[0]
+            return code, scram
+    assert attempt(ALICE)[0] == 535
+    assert "SCRAM-SHA-1 works" in w.waypost("account", "scram-sha-1", "on", ALICE).stdout
+    assert attempt(ALICE)[0] == 535, "there is no password yet that a verifier could be made of"
+    w.waypost("account", "passwd", ALICE, "--password-stdin", input=w.accounts[ALICE] + "\n")
+    w.waypost("account", "passwd", bob, "--password-stdin", input=w.accounts[bob] + "\n")
+    code, scram = attempt(ALICE)
+    assert code == 235 and scram.verified and scram.iterations >= 100000 and len(scram.salt) == 16
+    assert attempt(ALICE, "SCRAM-SHA-1-PLUS", "p=tls-server-end-point", True)[0] == 235
+    assert attempt(ALICE, flag="y")[0] == 535, "somebody hid -PLUS from the client"
+    code, scram = attempt(bob)
+    assert code == 535 and len(scram.salt) == 16, "the exchange looks the same"
+    w.waypost("account", "scram-sha-1", "off", ALICE)
+    assert attempt(ALICE)[0] == 535
+    assert w.waypost("account", "scram-sha-1", "on", "nobody@example.test", check=False).returncode == 3
+    c = w.imap()
+    assert "AUTH=SCRAM-SHA-1" in c.capabilities
+    c.logout()

@@ -19,7 +19,7 @@ static void try_address(struct span text)
 
 static void try_sasl(struct span text)
 {
-    static const char *const mechanisms[] = {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"};
+    static const char *const mechanisms[] = {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1"};
     for (size_t i = 0; i < 4; i++) {
         struct sasl_result r;
         struct sasl *s = sasl_begin(span_of(mechanisms[i]), &text, &r);

@@ -115,12 +115,13 @@ Test(app_password, an_older_directory)
     struct db_options how = {.one_process = true};
     directory_close(&d);
     cr_assert_eq(db_open(&db, dir, "directory.db", &how, &err), 0);
-    cr_assert_eq(db_exec(db, "ALTER TABLE account DROP COLUMN scram; DROP TABLE secret; DROP TABLE app_password;"
+    cr_assert_eq(db_exec(db, "ALTER TABLE account DROP COLUMN scram; ALTER TABLE account DROP COLUMN scram_sha_1;"
+                             "ALTER TABLE account DROP COLUMN sha_1; DROP TABLE secret; DROP TABLE app_password;"
                              "PRAGMA user_version = 1", &err), 0, "%s", err.text);
     db_close(&db);
     cr_assert_eq(directory_open(&d, dir, &options, &err), 0, "%s", err.text);
     cr_assert_eq(directory_account_get(d, alice.id, &alice, &err), DIR_OK);
-    cr_assert(strcmp(alice.hash, "hash") == 0 && alice.scram[0] == 0);
+    cr_assert(strcmp(alice.hash, "hash") == 0 && alice.scram[0][0] == 0);
     cr_assert_eq(directory_app_add(d, alice.id, SPAN("phone"), APP_IMAP, 1, secret, &err), DIR_OK);
     uint8_t one[SCRAM_KEY], two[SCRAM_KEY];
     cr_assert(directory_secret(d, one, &err) == 0 && directory_secret(d, two, &err) == 0);

@@ -22,7 +22,7 @@ static void set_up(void)
     struct err err;
     cr_assert_eq(password_init(&err), 0);
     cr_assert_eq(base64_decode(SPAN("W22ZaJ0SNY7soEsUEjb6gQ=="), &salt), 0);
-    scram_derive(SPAN("pencil"), (const uint8_t *)salt.p, 4096, &pencil);
+    scram_derive(SCRAM_SHA_256, SPAN("pencil"), (const uint8_t *)salt.p, 4096, &pencil);
     buf_free(&salt);
     channel = (struct scram_channel){.nonce = SPAN(SNONCE)};
 }
@@ -37,7 +37,7 @@ TestSuite(scram, .init = set_up, .fini = tear_down, .timeout = 30);
 static void begin(bool plus)
 {
     scram_free(&s);
-    s = scram_new(plus, &channel);
+    s = scram_new(SCRAM_SHA_256, plus, &channel);
 }
 
 static void rfc_begins(void)
@@ -209,11 +209,11 @@ Test(scram, verifiers_as_text)
 {
     char text[SCRAM_TEXT_MAX];
     struct scram_verifier a, b;
-    scram_make(SPAN("secret"), &a);
+    scram_make(SCRAM_SHA_256, SPAN("secret"), &a);
     cr_assert_geq(a.iterations, 100000);
     scram_put(&a, text);
     cr_assert(scram_read(span_of(text), &b) && memcmp(&a, &b, sizeof(a)) == 0, "%s", text);
-    scram_make(SPAN("secret"), &b);
+    scram_make(SCRAM_SHA_256, SPAN("secret"), &b);
     cr_assert_neq(memcmp(a.salt, b.salt, SCRAM_SALT), 0, "a salt of its own");
     size_t n = strlen(text);
     for (size_t i = 0; i < n; i++)
@@ -227,13 +227,13 @@ Test(scram, a_fake_salt_stays)
 {
     const uint8_t secret[SCRAM_KEY] = {1, 2, 3}, other[SCRAM_KEY] = {1, 2, 4};
     struct scram_verifier a, b;
-    scram_fake(secret, SPAN("nobody@x"), &a);
-    scram_fake(secret, SPAN("nobody@x"), &b);
+    scram_fake(SCRAM_SHA_256, secret, SPAN("nobody@x"), &a);
+    scram_fake(SCRAM_SHA_256, secret, SPAN("nobody@x"), &b);
     cr_assert(memcmp(a.salt, b.salt, SCRAM_SALT) == 0 && a.iterations == SCRAM_ITERATIONS);
     cr_assert(memcmp(a.stored_key, b.stored_key, SCRAM_KEY) != 0);
-    scram_fake(secret, SPAN("nobody@y"), &b);
+    scram_fake(SCRAM_SHA_256, secret, SPAN("nobody@y"), &b);
     cr_assert_neq(memcmp(a.salt, b.salt, SCRAM_SALT), 0);
-    scram_fake(other, SPAN("nobody@x"), &b);
+    scram_fake(SCRAM_SHA_256, other, SPAN("nobody@x"), &b);
     cr_assert_neq(memcmp(a.salt, b.salt, SCRAM_SALT), 0);
 }
 
@@ -281,4 +281,38 @@ Test(scram, by_sasl_no_step_is_skipped_or_repeated)
     x = sasl_begin(SPAN("SCRAM-SHA-256-PLUS"), &first, &r);
     cr_assert_eq(r.next, SASL_REFUSED);
     sasl_free(&x);
+}
+
+/* RFC5802:3, RFC5803:3: keys of 20 bytes. The values were made with Python's hashlib. */
+Test(scram, sha_1)
+{
+    static const char verifier[] = "SCRAM-SHA-1$4096:W22ZaJ0SNY7soEsUEjb6gQ==$g2pEzX2tMaoibxTD4YfBJkq1y8w=:ZGkNjsmKwVX5C5z80vGxHZ02jOI=";
+    struct span last;
+    struct scram_verifier v, w;
+    char text[SCRAM_TEXT_MAX];
+    scram_derive(SCRAM_SHA_1, SPAN("pencil"), pencil.salt, 4096, &v);
+    scram_put(&v, text);
+    cr_assert_str_eq(text, verifier);
+    cr_assert(scram_read(span_of(text), &w) && w.hash == SCRAM_SHA_1 && memcmp(v.stored_key, w.stored_key, 20) == 0);
+    for (size_t i = 0; i < strlen(text); i++)
+        cr_expect(!scram_read(span_make(text, i), &w), "cut at %zu", i);
+    channel.nonce = SPAN("3rfcNHYJY1ZVvWVs7j");
+    s = scram_new(SCRAM_SHA_1, false, &channel);
+    cr_assert_null(scram_client_first(s, SPAN("n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL")));
+    cr_assert(span_eqs(scram_server_first(s, &v, true), "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"));
+    cr_assert_not_null(scram_client_final(s, SPAN("c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j," PROOF), &last), "a proof of the other hash");
+    cr_assert_null(scram_client_final(s, SPAN("c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=c3vl39dmaFmuO5AUJL09/yANcb0="), &last));
+    cr_assert(span_eqs(last, "v=zboFW+ux96ICwzWB4XILiDvgfJI="));
+}
+
+/* One name, two salts: as it is with accounts that are there (HAZARDS 24). */
+Test(scram, what_is_made_up_differs_with_the_hash)
+{
+    static const uint8_t secret[SCRAM_KEY] = {1};
+    struct scram_verifier a, b, c;
+    scram_fake(SCRAM_SHA_256, secret, SPAN("nobody@x"), &a);
+    scram_fake(SCRAM_SHA_1, secret, SPAN("nobody@x"), &b);
+    scram_fake(SCRAM_SHA_1, secret, SPAN("nobody@x"), &c);
+    cr_assert(memcmp(a.salt, b.salt, SCRAM_SALT) != 0 && memcmp(b.salt, c.salt, SCRAM_SALT) == 0);
+    cr_assert_eq(b.hash, SCRAM_SHA_1);
 }

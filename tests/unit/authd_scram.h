@@ -6,10 +6,10 @@ static void keep_verifier(const char *password)
 {
     struct scram_verifier v;
     char text[SCRAM_TEXT_MAX];
-    scram_make(span_of(password), &v);
+    scram_make(SCRAM_SHA_256, span_of(password), &v);
     scram_put(&v, text);
     cr_assert_eq(directory_account_get(authd.directory, alice.id, &alice, &err), DIR_OK);
-    cr_assert_eq(directory_account_scram(authd.directory, alice.id, alice.hash, text, &err), 0);
+    cr_assert_eq(directory_account_scram(authd.directory, alice.id, alice.hash, SCRAM_SHA_256, text, &err), 0);
 }
 
 static void step(int fd, uint64_t session, struct span response)
@@ -151,17 +151,17 @@ Test(authd, an_account_of_before_gets_its_verifier_at_a_login)
     ask_login(imapd_fd, 2, "PLAIN", SPAN("\0alice@example.test\0wrong"));
     expect(imapd_fd, MSG_auth_result);
     cr_assert_eq(directory_account_get(authd.directory, alice.id, &alice, &err), DIR_OK);
-    cr_assert_str_empty(alice.scram);
+    cr_assert_str_empty(alice.scram[0]);
     login(imapd_fd, 2);
     cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", "secret"), 2);
     /* a verifier belongs to the password it was made of */
-    cr_assert_eq(directory_account_scram(authd.directory, alice.id, "another hash", "x", &err), 0);
+    cr_assert_eq(directory_account_scram(authd.directory, alice.id, "another hash", SCRAM_SHA_256, "x", &err), 0);
     cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", "secret"), 2);
     cr_assert_eq(directory_account_passwd(authd.directory, alice.id, alice.hash, &err), DIR_OK);
     cr_assert_eq(directory_account_get(authd.directory, alice.id, &alice, &err), DIR_OK);
-    cr_assert_str_empty(alice.scram, "gone with the password");
+    cr_assert_str_empty(alice.scram[0], "gone with the password");
     keep_verifier("secret");
-    cr_assert_eq(directory_scram_drop(authd.directory, &err), 0);
+    cr_assert_eq(directory_scram_drop(authd.directory, SCRAM_SHA_256, &err), 0);
     cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", "secret"), 5);
 }
 

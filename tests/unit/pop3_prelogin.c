@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 
+#include "auth/mechanisms.h"
 #include "base/mem.h"
 #include "pop3/prelogin.h"
 
@@ -11,7 +12,7 @@ static bool scram;
 static void open_with(bool tls, bool starttls, bool clear)
 {
     const struct pop3_prelogin_options o = {
-        .tls = tls, .starttls = starttls, .login_in_clear = clear, .scram = scram, .hostname = SPAN("mail.example.test")};
+        .tls = tls, .starttls = starttls, .login_in_clear = clear, .mechanisms = scram ? SASL_SCRAM : 0, .hostname = SPAN("mail.example.test")};
     buf_clear(&out);
     p = pop3_prelogin_new(&o, &out);
     cr_assert(span_eqs(buf_span(&out), "+OK mail.example.test ready\r\n"));

@@ -19,7 +19,6 @@ void smtp_owner_open(struct smtp_owner *o, bool submission)
     o->config = (struct smtp_server_config){.hostname = SPAN("mx.example.test"),
                                             .submission = submission,
                                             .starttls = true,
-                                            .mechanisms = SPAN("PLAIN LOGIN"),
                                             .max_size = 100000,
                                             .max_command_line = 512,
                                             .max_text_line = 1000,
