@@ -44,6 +44,27 @@ int directory_account_at(struct directory *d, int64_t domain, struct span local,
     return 1;
 }
 
+int directory_logins_of(struct directory *d, struct span local, unsigned limit, directory_login_fn *fn, void *ctx,
+                        struct err *err)
+{
+    struct address_key key;
+    char address[ADDRESS_LOCAL_MAX + 16];
+    if (local.n > ADDRESS_LOCAL_MAX)
+        return 0;
+    memcpy(address, local.p, local.n);
+    memcpy(address + local.n, "@name.invalid", 13);
+    if (!address_key(span_make(address, local.n + 13), &key))
+        return 0;
+    struct db_stmt *s = db_stmt(d->db, "SELECT login, state FROM account WHERE domain IN (SELECT id FROM domain)"
+                                       " AND local = ? AND state < 2 ORDER BY login LIMIT ?");
+    db_bind_text(s, 1, address_key_local(&key));
+    db_bind_i64(s, 2, limit);
+    int got;
+    while ((got = db_step(s, err)) > 0)
+        fn(ctx, db_text(s, 0), (enum account_state)db_i64(s, 1));
+    return got;
+}
+
 enum dir_result directory_account_get(struct directory *d, uint32_t id, struct account *out, struct err *err)
 {
     struct db_stmt *s = db_stmt(d->db, "SELECT " ACCOUNT_COLUMNS " FROM account WHERE id = ?");

@@ -96,6 +96,10 @@ enum dir_result directory_account_set_state(struct directory *d, uint32_t id, en
                                             struct err *err);
 /* Enabled or disabled, by its address. */
 enum dir_result directory_account_find(struct directory *d, struct span address, struct account *out, struct err *err);
+/* The logins of accounts with that local part in any domain, enabled or disabled, up to `limit` of them. */
+typedef void directory_login_fn(void *ctx, struct span login, enum account_state state);
+int directory_logins_of(struct directory *d, struct span local, unsigned limit, directory_login_fn *fn, void *ctx,
+                        struct err *err);
 /* For operators: by address or number; without one of that address, the one removed last. Purged ones are gone. */
 enum dir_result directory_account_named(struct directory *d, struct span name, struct account *out, struct err *err);
 enum dir_result directory_account_get(struct directory *d, uint32_t id, struct account *out, struct err *err);

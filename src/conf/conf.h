@@ -74,6 +74,8 @@ struct conf {
     struct arena arena;
 };
 
+struct sockaddr_storage;
+
 const struct conf *conf_ref(const struct conf *c);
 void conf_unref(const struct conf **c); /* the last one frees it */
 /* All defaults (for tests, and what a program has before it is told more). */
@@ -82,6 +84,8 @@ struct conf *conf_new(uint32_t generation);
 const struct conf_listen *conf_listen_at(const struct conf *c,
                                          unsigned index); /* NULL when there is none with that index */
 const struct conf_domain *conf_domain_find(const struct conf *c, struct span name); /* without case; NULL */
+/* Whether one of the networks holds that address. */
+bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_storage *a);
 /* The role that serves that listener. */
 enum role conf_listen_role(const struct conf_listen *l);
 /* The certificate and key file that apply to it; "" when it needs none. */

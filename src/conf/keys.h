@@ -43,7 +43,9 @@
 #define CONF_CHOICES_relay_tls(C) \
     C(RELAY_TLS_NEVER, "never") C(RELAY_TLS_MAY, "may") C(RELAY_TLS_MUST, "must") C(RELAY_TLS_IMPLICIT, "implicit")
 
-#define CONF_CHOICE_TYPES(T) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls)
+#define CONF_CHOICES_asking(C) C(ASKING_OFF, "off") C(ASKING_AUTHENTICATED, "authenticated") C(ASKING_ON, "on")
+
+#define CONF_CHOICE_TYPES(T) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls) T(asking)
 
 /* ---- the keys outside of any section ---- */
 #define CONF_KEYS_main(K) \
@@ -114,7 +116,12 @@
     K(command_timeout, "command-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
       "How long a client may be silent between commands (RFC 5321 section 4.5.3.2.7).") \
     K(data_timeout, "data-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
-      "How long a client may be silent within a message's content.")
+      "How long a client may be silent within a message's content.") \
+    K(vrfy, "vrfy", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
+      "Who may ask by VRFY whether an address exists: nobody (off: 252 for every one), clients that have logged in " \
+      "(authenticated), or everybody (on).") \
+    K(expn, "expn", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
+      "Who may ask by EXPN for the members of an alias; off: 502.")
 
 #define CONF_KEYS_imap(K) \
     K(instances, "instances", number, "2", 1, 16, 0, \

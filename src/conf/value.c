@@ -220,6 +220,15 @@ static int parse_address(struct span v, struct err *err)
     return err_set(err, "\"%.*s\" is not an IP address, write one such as 192.0.2.1 or 2001:db8::1", SPANV(v));
 }
 
+bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_storage *a)
+{
+    struct network n;
+    for (size_t i = 0; i < networks->n; i++)
+        if (network_parse(span_of(networks->items[i]), &n) && network_has(&n, a))
+            return true;
+    return false;
+}
+
 /* DNS servers: ADDRESS or ADDRESS@PORT. The only list of words there is. */
 static int parse_server(struct span v, struct err *err)
 {

@@ -62,6 +62,10 @@
 #define F_sender_check(F) F(u32, instance, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX)
 /* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours. */
 #define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, login, 320) F(text, why, IPC_TEXT_MAX)
+/* VRFY (what 0) and EXPN (1) of smtpd: who is that? Answer: who. Allowed by the settings, or by the session's login. */
+#define F_who_ask(F) F(u64, session, 0) F(u8, what, 1) F(text, name, IPC_ADDRESS_MAX)
+/* kind: as in verdict. members: addresses, a line feed behind each; with kind 5: what the name could mean. */
+#define F_who(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) F(text, members, 16384)
 /* Who receives mail for this address now? Answers: expand_item for each target (answer flag set, same id), then expand_end. */
 #define F_expand(F) F(text, address, IPC_ADDRESS_MAX) F(u8, depth, 255)
 /* kind: 1 an account here (account, mailbox detail), 2 another address (ask again, depth + 1), 3 elsewhere (relay by domain). */
@@ -193,6 +197,8 @@
     M(rcpt_check, FROM_SMTPD, NOFD, 10000, DEFER)                      \
     M(sender_check, FROM(ROLE_SUBMISSION) | FROM(ROLE_QMGR), NOFD, 10000, DEFER) \
     M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \
+    M(who_ask, FROM_SMTPD, NOFD, 10000, DEFER)                         \
+    M(who, FROM(ROLE_AUTHD), NOFD, 0, NONE)                            \
     M(expand, FROM(ROLE_QMGR), NOFD, 30000, RETRY)                     \
     M(expand_item, FROM(ROLE_AUTHD), NOFD, 0, NONE)                    \
     M(expand_end, FROM(ROLE_AUTHD), NOFD, 0, NONE)                     \

@@ -11,18 +11,19 @@
 
 static const struct sm_state states[S_COUNT] = {
     [S_CONNECT] = {"connect", SM_TO(S_HELLO) | SM_TO(S_CLOSED)},
-    [S_HELLO] = {"hello", SM_TO(S_READY) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
-    [S_READY] = {"ready", SM_TO(S_READY) | SM_TO(S_SENDER) | SM_TO(S_MAIL) | SM_TO(S_LOGIN) | SM_TO(S_TLS) |
+    [S_HELLO] = {"hello", SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
+    [S_READY] = {"ready", SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_SENDER) | SM_TO(S_MAIL) | SM_TO(S_LOGIN) | SM_TO(S_TLS) |
                               SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
     [S_SENDER] = {"sender", SM_TO(S_MAIL) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
-    [S_MAIL] = {"mail", SM_TO(S_READY) | SM_TO(S_DATA) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
+    [S_MAIL] = {"mail", SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_DATA) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
+    [S_ASK] = {"ask", SM_TO(S_HELLO) | SM_TO(S_READY) | SM_TO(S_MAIL) | SM_TO(S_CHUNKS) | SM_TO(S_CLOSED)},
     [S_LOGIN] = {"login", SM_TO(S_LOGIN_LINE) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
     [S_LOGIN_LINE] = {"login-line", SM_TO(S_LOGIN) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
     [S_TLS] = {"tls", SM_TO(S_HELLO) | SM_TO(S_CLOSED)},
     [S_DATA] = {"data", SM_TO(S_ROOM) | SM_TO(S_COMMIT) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
     [S_CHUNK] = {"chunk", SM_TO(S_HELLO) | SM_TO(S_READY) | SM_TO(S_MAIL) | SM_TO(S_CHUNKS) | SM_TO(S_ROOM) |
                               SM_TO(S_COMMIT) | SM_TO(S_CLOSED)},
-    [S_CHUNKS] = {"chunks", SM_TO(S_CHUNK) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
+    [S_CHUNKS] = {"chunks", SM_TO(S_ASK) | SM_TO(S_CHUNK) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
     [S_ROOM] = {"room", SM_TO(S_DATA) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
     [S_COMMIT] = {"commit", SM_TO(S_READY) | SM_TO(S_CLOSED)},
     [S_CLOSED] = {"closed", SM_TO(S_CLOSED)},
@@ -352,7 +353,7 @@ const struct smtp_transaction *smtp_server_transaction(const struct smtp_server 
 {
     static const unsigned within =
         1u << S_MAIL | 1u << S_SENDER | 1u << S_DATA | 1u << S_CHUNK | 1u << S_CHUNKS | 1u << S_ROOM | 1u << S_COMMIT;
-    return within & 1u << s->state ? &s->txn : NULL;
+    return within & 1u << (s->state == S_ASK ? s->ask_back : s->state) ? &s->txn : NULL;
 }
 
 const struct buf *smtp_server_content(const struct smtp_server *s)
@@ -377,7 +378,8 @@ struct span smtp_server_login_name(const struct smtp_server *s)
 
 bool smtp_server_blocked(const struct smtp_server *s)
 {
-    return s->waiting || s->state == S_CONNECT || s->state == S_SENDER || s->state == S_LOGIN || s->state == S_TLS ||
+    return s->waiting || s->state == S_CONNECT || s->state == S_SENDER || s->state == S_ASK ||
+           s->state == S_LOGIN || s->state == S_TLS ||
            s->state == S_ROOM || s->state == S_COMMIT;
 }
 

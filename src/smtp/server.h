@@ -17,6 +17,9 @@
 #include "smtp/dsn.h"
 #include "smtp/path.h"
 
+/* Who is answered. */
+enum smtp_asking { SMTP_ASKING_OFF, SMTP_ASKING_AUTHENTICATED, SMTP_ASKING_ON };
+
 /* What sessions share; outlives them. */
 struct smtp_server_config {
     struct span hostname;
@@ -29,6 +32,7 @@ struct smtp_server_config {
     unsigned max_recipients, max_refused; /* of one transaction; refused recipients of one session */
     unsigned max_errors, max_login_failures, max_transactions;
     size_t content_high; /* content waiting above this asks for room */
+    enum smtp_asking vrfy, expn;
 };
 
 /* What the program knows right now, read by every session. */
@@ -47,6 +51,7 @@ enum smtp_want {
     SMTP_WANT_NOTE,   /* nothing to do: a command was refused, for the log: `address` is the verb, `data` the reply */
     SMTP_WANT_SENDER, /* may this login use `address`? (answer: smtp_server_sender) */
     SMTP_WANT_RCPT,   /* is `address` welcome? (answer: smtp_server_rcpt with `index`) */
+    SMTP_WANT_WHO,    /* who is `address`; with `expand`: its members (answer: smtp_server_who) */
     SMTP_WANT_LOGIN,  /* begin `mechanism` (answer: smtp_server_challenge or smtp_server_login) */
     SMTP_WANT_LOGIN_STEP, /* go on with `data` (answer: the same) */
     SMTP_WANT_TLS,        /* send the output, then begin TLS (answer: smtp_server_tls_up) */
@@ -64,6 +69,7 @@ struct smtp_request {
     struct span mechanism;
     bool has_data;
     struct span data;
+    bool expand;
     struct span about; /* a note's: the recipient that was refused, or empty */
 };
 
@@ -108,6 +114,9 @@ struct buf *smtp_server_output(struct smtp_server *s);
 void smtp_server_sender(struct smtp_server *s, const struct outcome *o);
 /* relayed: the address is not ours; welcome only from a login. */
 void smtp_server_rcpt(struct smtp_server *s, unsigned index, const struct outcome *o, bool relayed);
+/* members: addresses with a line feed behind each; with a refusal they are what the name could mean. Without any, the
+ * outcome is the reply. */
+void smtp_server_who(struct smtp_server *s, const struct outcome *o, struct span members);
 void smtp_server_challenge(struct smtp_server *s, struct span challenge);
 void smtp_server_login(struct smtp_server *s, const struct outcome *o, struct span login);
 void smtp_server_tls_up(struct smtp_server *s);

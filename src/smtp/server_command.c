@@ -71,6 +71,10 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
         buf_add(out, sasl_offer(smtp_server_mechanisms(s), names));
         buf_add(out, SPAN("\r\n"));
     }
+    if (smtp_server_serves_vrfy(s))
+        buf_add(out, SPAN("250-VRFY\r\n"));
+    if (smtp_server_serves_expn(s))
+        buf_add(out, SPAN("250-EXPN\r\n"));
     buf_add(out, SPAN("250 ENHANCEDSTATUSCODES\r\n"));
 }
 
@@ -92,12 +96,6 @@ static void act_quit(struct smtp_server *s, struct span arg UNUSED)
     smtp_server_say(s, 221, "2.0.0", "Goodbye");
     smtp_server_move(s, S_CLOSED);
     smtp_server_want(s, SMTP_WANT_CLOSE);
-}
-
-/* RFC5321:3.5.3: says neither yes nor no, so nobody learns who exists (RFC5321:7.3). */
-static void act_vrfy(struct smtp_server *s, struct span arg UNUSED)
-{
-    smtp_server_say(s, 252, "2.0.0", "Addresses are not verified here; send the message and see");
 }
 
 static void act_unserved(struct smtp_server *s, struct span arg UNUSED)
@@ -127,10 +125,11 @@ static const struct command commands[] = {
     {"HELO", ANY, ARG_MUST, act_helo, "HELO host: begins the session without extensions"},
     {"STARTTLS", IN(S_READY), ARG_NONE, smtp_server_act_starttls, "STARTTLS: begins TLS, where EHLO offers it"},
     {"AUTH", IN(S_READY), ARG_MUST, smtp_server_act_auth, "AUTH mechanism [response]: logs in, where EHLO offers it"},
-    {"VRFY", ANY, ARG_MUST, act_vrfy, "VRFY address: says neither yes nor no"},
+    {"VRFY", ANY, ARG_MUST, smtp_server_act_vrfy,
+     "VRFY address [SMTPUTF8]: whether it exists; 252 says neither yes nor no"},
     {"HELP", ANY, ARG_MAY, act_help, "HELP [command]: what you read"},
     {"BDAT", ANY, ARG_MAY, smtp_server_act_bdat, "BDAT octets [LAST]: so many octets of the message follow"},
-    {"EXPN", ANY, ARG_MAY, act_unserved, NULL},
+    {"EXPN", ANY, ARG_MAY, smtp_server_act_expn, "EXPN alias [SMTPUTF8]: its members"},
     {"ETRN", ANY, ARG_MAY, act_unserved, NULL},
     {"ATRN", ANY, ARG_MAY, act_unserved, NULL},
     {"TURN", ANY, ARG_MAY, act_unserved, NULL},
@@ -145,6 +144,22 @@ static const struct command commands[] = {
     {"CONNECT", ANY, ARG_MAY, act_foreign, NULL},
 };
 
+/* Commands that settings, or a login, switch on; else they are as if there were none of that name. */
+static const struct {
+    void (*act)(struct smtp_server *s, struct span arg);
+    bool (*served)(const struct smtp_server *s);
+} optional[] = {
+    {smtp_server_act_expn, smtp_server_serves_expn},
+};
+
+static bool is_served(const struct smtp_server *s, const struct command *c)
+{
+    for (size_t i = 0; i < COUNT_OF(optional); i++)
+        if (optional[i].act == c->act)
+            return optional[i].served(s);
+    return true;
+}
+
 static const struct command *command_find(struct span verb)
 {
     for (size_t i = 0; i < COUNT_OF(commands); i++)
@@ -157,14 +172,14 @@ static const struct command *command_find(struct span verb)
 static void act_help(struct smtp_server *s, struct span arg)
 {
     const struct command *c = arg.n ? command_find(arg) : NULL;
-    if (arg.n && (!c || !c->help)) {
+    if (arg.n && (!c || !c->help || !is_served(s, c))) {
         smtp_server_refuse(s, 504, "5.5.4", "There is no help on that");
     } else if (c) {
         smtp_server_say(s, 214, "2.0.0", c->help);
     } else {
         struct buf all = {0};
         for (size_t i = 0; i < COUNT_OF(commands); i++)
-            if (commands[i].help)
+            if (commands[i].help && is_served(s, &commands[i]))
                 buf_printf(&all, "%s%s", all.n ? " " : "", commands[i].verb);
         smtp_reply_line(&s->out, 214, "2.0.0", true, buf_span(&all));
         smtp_reply_line(&s->out, 214, "2.0.0", false,
@@ -201,6 +216,8 @@ void smtp_server_command(struct smtp_server *s, struct span line)
         smtp_server_refuse(s, 500, "5.5.1", "No such command");
     else if (!(c->states & IN(s->state)))
         out_of_order(s);
+    else if (!is_served(s, c))
+        act_unserved(s, rest);
     else if (c->arg == ARG_MUST && rest.n == 0)
         smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
     else if (c->arg == ARG_NONE && rest.n)

@@ -14,6 +14,7 @@ enum smtp_state {
     S_READY,      /* between transactions */
     S_SENDER,     /* the owner says whether the login may use that reverse-path */
     S_MAIL,       /* a transaction is open */
+    S_ASK,        /* the owner answers a question about a name; then it is `ask_back` again */
     S_LOGIN,      /* the owner has a login exchange to continue */
     S_LOGIN_LINE, /* the client has */
     S_TLS,        /* the handshake */
@@ -56,6 +57,8 @@ struct smtp_server {
     struct span verb;       /* of the command being carried out */
     bool more_behind;       /* input had come behind it */
     struct smtp_chunk chunk;
+    int ask_back;
+    bool asked_utf8, asked_expand;
 };
 
 void smtp_server_move(struct smtp_server *s, enum smtp_state next);
@@ -79,6 +82,11 @@ void smtp_server_act_starttls(struct smtp_server *s, struct span arg);
 void smtp_server_act_auth(struct smtp_server *s, struct span arg);
 void smtp_server_login_line(struct smtp_server *s, struct span line);
 bool smtp_server_offers_auth(const struct smtp_server *s);
+/* server_ask.c */
+bool smtp_server_serves_vrfy(const struct smtp_server *s);
+bool smtp_server_serves_expn(const struct smtp_server *s);
+void smtp_server_act_vrfy(struct smtp_server *s, struct span arg);
+void smtp_server_act_expn(struct smtp_server *s, struct span arg);
 /* server_mail.c */
 void smtp_server_act_mail(struct smtp_server *s, struct span arg);
 void smtp_server_act_rcpt(struct smtp_server *s, struct span arg);

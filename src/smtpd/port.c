@@ -22,6 +22,8 @@ static struct tls_ctx *read_tls(struct smtpd *d, const struct conf *conf, unsign
                            d->submission /* HAZARDS 26: no tickets on port 25 */, err);
 }
 
+_Static_assert((int)SMTP_ASKING_ON == (int)CONF_ASKING_ON, "the same words");
+
 static struct smtp_server_config engine_config(struct smtpd *d, const struct conf *c, const struct conf_listen *l)
 {
     return (struct smtp_server_config){
@@ -40,6 +42,8 @@ static struct smtp_server_config engine_config(struct smtpd *d, const struct con
         .max_login_failures = c->smtp.max_login_failures,
         .max_transactions = c->smtp.max_transactions,
         .content_high = IPC_INLINE_MAX,
+        .vrfy = (enum smtp_asking)c->smtp.vrfy,
+        .expn = (enum smtp_asking)c->smtp.expn,
     };
 }
 

@@ -212,6 +212,7 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_NOTE: note(s, r); break;
     case SMTP_WANT_SENDER: ask_sender(s, r); break;
     case SMTP_WANT_RCPT: ask_rcpt(s, r); break;
+    case SMTP_WANT_WHO: ask_who(s, r); break;
     case SMTP_WANT_LOGIN: ask_login(s, r); break;
     case SMTP_WANT_LOGIN_STEP: ask_login_step(s, r); break;
     case SMTP_WANT_TLS: start_tls(s); break;

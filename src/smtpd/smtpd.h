@@ -73,7 +73,7 @@ struct session {
     int64_t timeout;
     unsigned door; /* the step that it is at (door.c); 0: inside */
     bool login_begun, paused, choked, closing, greeted, shaking, eof;
-    struct question login; /* login or sender */
+    struct question login; /* login, sender, or a name */
     struct question first; /* the first recipient in flight; further ones are allocated */
     struct link questions; /* those */
     /* the message on its way to qmgr */
@@ -108,6 +108,7 @@ bool door_input(struct session *s); /* something came: true: the engine is to ha
 
 /* verdict.c: authd */
 void ask_rcpt(struct session *s, const struct smtp_request *r);
+void ask_who(struct session *s, const struct smtp_request *r);
 void ask_sender(struct session *s, const struct smtp_request *r);
 void ask_login(struct session *s, const struct smtp_request *r);
 void ask_login_step(struct session *s, const struct smtp_request *r);

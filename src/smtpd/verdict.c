@@ -107,7 +107,7 @@ void ask_rcpt(struct session *s, const struct smtp_request *r)
     rcpt_ask(q, r->address);
 }
 
-/* ---- sender and login: one at a time for a session ---- */
+/* ---- sender, name and login: one at a time for a session ---- */
 
 static void on_sender(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
 {
@@ -131,6 +131,36 @@ void ask_sender(struct session *s, const struct smtp_request *r)
     struct outcome o = no_directory();
     smtp_server_sender(s->smtp, &o);
 }
+
+/* ---- names ---- */
+
+static void on_who(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    (void)c;
+    struct session *s = ctx;
+    drop_fd(fd);
+    s->login.id = 0;
+    struct outcome o = no_directory();
+    const struct msg_who *w = &m->who;
+    if (why == CHAN_ANSWERED && m->type == MSG_who &&
+        (w->kind == OUTCOME_DONE || w->kind == OUTCOME_RETRY || w->kind == OUTCOME_FAILED))
+        o = outcome_make(w->kind, w->code, w->subject, w->detail, "%.*s", SPANV(w->why));
+    smtp_server_who(s->smtp, &o, why == CHAN_ANSWERED && m->type == MSG_who ? w->members : SPAN(""));
+    session_poke(s);
+}
+
+void ask_who(struct session *s, const struct smtp_request *r)
+{
+    struct msg m = {.type = MSG_who_ask,
+                    .who_ask = {.session = s->login_begun ? s->id : 0, .what = r->expand, .name = r->address}};
+    s->login.id = chan_full(s->d->authd) ? 0 : chan_ask(s->d->authd, &m, -1, on_who, s);
+    if (s->login.id)
+        return;
+    struct outcome o = no_directory();
+    smtp_server_who(s->smtp, &o, SPAN(""));
+}
+
+/* ---- logins ---- */
 
 static struct outcome from_result(const struct msg *m)
 {

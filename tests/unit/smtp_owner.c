@@ -71,6 +71,26 @@ static void login_answer(struct smtp_owner *o, const struct smtp_request *r, boo
     smtp_server_login(o->s, good ? &yes : &no, SPAN("alice@example.test"));
 }
 
+/* What a directory says: bob is one of two, `list` has members, `\xc3\xbcmit` needs UTF-8. */
+static void who_answer(struct smtp_owner *o, const struct smtp_request *r)
+{
+    struct outcome yes = outcome_make(OUTCOME_DONE, 250, 1, 5, "Ok");
+    struct outcome no = outcome_make(OUTCOME_FAILED, 550, 1, 1, "No such user here");
+    struct outcome many = outcome_make(OUTCOME_FAILED, 553, 1, 4, "Ambiguous, it may be one of");
+    struct outcome unsure = outcome_make(OUTCOME_DONE, 252, 5, 0, "That domain is not served here");
+    if (r->expand)
+        smtp_server_who(o->s, span_ieqs(r->address, "list") ? &yes : &no,
+                        span_ieqs(r->address, "list") ? SPAN("<alice@example.test>\n<bob@example.test>\n") : SPAN(""));
+    else if (span_ieqs(r->address, "bob"))
+        smtp_server_who(o->s, &many, SPAN("<bob@example.test>\n<bob@second.test>\n"));
+    else if (span_istarts(r->address, SPAN("alice")))
+        smtp_server_who(o->s, &yes, SPAN("<alice@example.test>\n"));
+    else if (span_ieqs(r->address, "jurgen"))
+        smtp_server_who(o->s, &yes, SPAN("<j\xc3\xbcrgen@example.test>\n"));
+    else
+        smtp_server_who(o->s, span_iends(r->address, SPAN("elsewhere.test")) ? &unsure : &no, SPAN(""));
+}
+
 static void sender_answer(struct smtp_owner *o, const struct smtp_request *r)
 {
     struct outcome yes = outcome_make(OUTCOME_DONE, 250, 1, 0, "Ok");
@@ -148,6 +168,7 @@ static void carry_out(struct smtp_owner *o, enum smtp_want want, const struct sm
         else
             rcpt_answer(o, r->index, r->address);
         break;
+    case SMTP_WANT_WHO: who_answer(o, r); break;
     case SMTP_WANT_LOGIN:
     case SMTP_WANT_LOGIN_STEP: login_answer(o, r, want == SMTP_WANT_LOGIN); break;
     case SMTP_WANT_TLS:

@@ -1,0 +1,91 @@
+/* VRFY and EXPN: every answer, in every state, for who may ask and who may not. */
+#include <criterion/criterion.h>
+
+#include "smtp_owner.h"
+
+struct talk {
+    enum smtp_asking vrfy, expn;
+    bool submission;
+    const char *send, *heard; /* lines without CRLF, "\n" behind each */
+};
+
+#define LOGIN "EHLO c\r\nAUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\n"
+
+static void expect(const struct talk *t)
+{
+    struct smtp_owner o;
+    smtp_owner_open(&o, t->submission);
+    o.config.vrfy = t->vrfy;
+    o.config.expn = t->expn;
+    o.config.auth_in_clear = true;
+    if (t->submission)
+        smtp_owner_feed(&o, SPAN(LOGIN));
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, span_of(t->send));
+    struct buf lines = {0};
+    for (size_t i = 0; i < o.sent.n; i++)
+        if (o.sent.p[i] != '\r')
+            buf_addc(&lines, o.sent.p[i]);
+    cr_assert_str_eq(buf_cstr(&lines), t->heard, "%s", t->send);
+    buf_free(&lines);
+    smtp_owner_close(&o);
+}
+
+#define OFF SMTP_ASKING_OFF
+#define ON SMTP_ASKING_ON
+#define AUTH SMTP_ASKING_AUTHENTICATED
+
+#define NEITHER "252 2.5.0 Addresses are not verified here; send the message and see\n"
+#define UNSERVED "502 5.5.1 That command is not served here\n"
+#define NO_NAME "501 5.1.3 That is neither an address nor the name of a user\n"
+
+Test(smtp_ask, every_answer)
+{
+    static const struct talk talks[] = {
+        /* off: who exists and who doesn't sound the same (RFC5321:7.3) */
+        {OFF, OFF, false, "VRFY alice\r\nVRFY nobody\r\nVRFY <alice@example.test>\r\n", NEITHER NEITHER NEITHER},
+        {OFF, OFF, false, "VRFY a b\r\nVRFY a@\r\nVRFY <a@b\r\nVRFY a@b@c\r\n", NO_NAME NO_NAME NO_NAME NO_NAME},
+        {OFF, OFF, false, "VRFY\r\nEXPN list\r\nEXPN\r\n",
+         "501 5.5.4 That command needs an argument\n" UNSERVED UNSERVED},
+        {OFF, OFF, false, "VRFY j\xc3\xbcrgen\r\nVRFY j\xc3\xbcrgen SMTPUTF8\r\nVRFY \xff SMTPUTF8\r\n",
+         "553 5.6.7 A name outside of ASCII is UTF-8 and needs SMTPUTF8 behind it\n" NEITHER NO_NAME},
+        /* authenticated: not on port 25 */
+        {AUTH, AUTH, false, "VRFY alice\r\nEXPN list\r\n", NEITHER UNSERVED},
+        {AUTH, AUTH, true, "VRFY alice\r\nEXPN list\r\n",
+         "250 2.1.5 <alice@example.test>\n250-2.1.5 <alice@example.test>\n250 2.1.5 <bob@example.test>\n"},
+        /* on (RFC5321:3.5.1) */
+        {ON, ON, false, "VRFY alice\r\nVRFY nobody\r\nVRFY bob\r\nVRFY x@elsewhere.test\r\n",
+         "250 2.1.5 <alice@example.test>\n550 5.1.1 No such user here\n553-5.1.4 Ambiguous, it may be one of\n"
+         "553-5.1.4 <bob@example.test>\n553 5.1.4 <bob@second.test>\n252 2.5.0 That domain is not served here\n"},
+        {ON, ON, false, "EXPN alice\r\nEXPN\r\nEXPN a b\r\n",
+         "550 5.1.1 No such user here\n501 5.5.4 That command needs an argument\n" NO_NAME},
+        {ON, OFF, false, "EXPN list\r\nHELP EXPN\r\n", UNSERVED "504 5.5.4 There is no help on that\n"},
+        {ON, ON, false, "HELP EXPN\r\n", "214 2.0.0 EXPN alias [SMTPUTF8]: its members\n"},
+        /* RFC6531:3.7.4.2: UTF-8 leaves for who says it takes it only */
+        {ON, ON, false, "VRFY jurgen\r\nVRFY jurgen SMTPUTF8\r\n",
+         "252 2.6.8 The answer is UTF-8: ask again with SMTPUTF8 behind the name\n"
+         "250 2.1.5 <j\xc3\xbcrgen@example.test>\n"},
+        /* in a transaction, which goes on (RFC5321:4.1.4) */
+        {ON, ON, false,
+         "EHLO c\r\nMAIL FROM:<c@remote.test>\r\nVRFY alice\r\nRCPT TO:<alice@example.test>\r\nEXPN list\r\nRSET\r\n",
+         "250-mx.example.test\n250-PIPELINING\n250-SIZE 100000\n250-8BITMIME\n250-CHUNKING\n250-DSN\n250-SMTPUTF8\n"
+         "250-LIMITS MAILMAX=50 RCPTMAX=100\n250-STARTTLS\n250-VRFY\n250-EXPN\n250 ENHANCEDSTATUSCODES\n"
+         "250 2.1.0 Ok\n250 2.1.5 <alice@example.test>\n250 2.1.5 Ok\n250-2.1.5 <alice@example.test>\n"
+         "250 2.1.5 <bob@example.test>\n250 2.0.0 Ok\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(talks); i++)
+        expect(&talks[i]);
+}
+
+/* As at RCPT: who guesses names is sent away. */
+Test(smtp_ask, guessing_ends)
+{
+    struct smtp_owner o;
+    smtp_owner_open(&o, false);
+    o.config.vrfy = SMTP_ASKING_ON;
+    for (int i = 0; i < 21; i++)
+        smtp_owner_feed(&o, SPAN("VRFY nobody\r\n"));
+    cr_assert(o.closed);
+    cr_assert(span_iends(buf_span(&o.sent), SPAN("421 4.7.0 Too many names were refused, closing the connection\r\n")));
+    smtp_owner_close(&o);
+}
