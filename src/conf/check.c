@@ -71,6 +71,16 @@ static void check_listen(struct conf_parse *p, const struct conf_listen *l)
                    l->name);
 }
 
+static void check_proxy(struct conf_parse *p, const struct conf_listen *l)
+{
+    if (l->proxy && !l->proxy_from.n)
+        conf_error(p, conf_line(p, CONF_SECTION_listen, l->index, "proxy"),
+                   "proxy without proxy-from, name the networks of your load balancers: \"proxy-from 192.0.2.0/24;\"");
+    if (!l->proxy && l->proxy_from.n)
+        conf_error(p, conf_line(p, CONF_SECTION_listen, l->index, "proxy-from"),
+                   "proxy-from without \"proxy yes;\", add that or take it away");
+}
+
 static bool same_place(const struct conf_listen *a, size_t i, const struct conf_listen *b, size_t j)
 {
     return a->port == b->port && strcmp(a->address.items[i], b->address.items[j]) == 0;
@@ -149,8 +159,10 @@ void conf_check(struct conf_parse *p)
 {
     struct conf *c = p->conf;
     check_pair(p, CONF_SECTION_tls, 0, c->tls.certificate, c->tls.key);
-    for (size_t i = 0; i < c->listen_count; i++)
+    for (size_t i = 0; i < c->listen_count; i++) {
         check_listen(p, &c->listen[i]);
+        check_proxy(p, &c->listen[i]);
+    }
     check_collisions(p);
     check_relay(p);
     check_file(p, conf_line(p, CONF_SECTION_dns, 0, "trust-anchor"), "trust-anchor", c->dns.trust_anchor, false);

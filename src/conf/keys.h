@@ -77,7 +77,12 @@
     K(key, "key", path, "", 0, 0, 0, \
       "The private key of that certificate, PEM.") \
     K(plaintext_login, "plaintext-login", flag, "no", 0, 0, CONF_FRONTS, \
-      "Allow logins without TLS. Only on a listener whose addresses are all loopback ones.")
+      "Allow logins without TLS. Only on a listener whose addresses are all loopback ones.") \
+    K(proxy, "proxy", flag, "no", 0, 0, CONF_FRONTS, \
+      "Connections come from a load balancer and begin with a header of the PROXY protocol (version 1 or 2), before " \
+      "TLS too; the client that it names counts as the peer. Needs proxy-from.") \
+    K(proxy_from, "proxy-from", networks, "", 0, 64, CONF_FRONTS, \
+      "The balancers: connections from elsewhere are closed.")
 
 #define CONF_KEYS_tls(K) \
     K(certificate, "certificate", path, "", 0, 0, 0, \

@@ -38,6 +38,13 @@ static void on_connection(void *ctx, int fd, const struct sockaddr_storage *peer
     front_session_open(ctx, fd, peer);
 }
 
+static bool trusted(void *ctx, const struct sockaddr_storage *peer)
+{
+    const struct front_door *d = ctx;
+    const struct conf_listen *l = conf_listen_at(service_conf(d->front->service), d->index);
+    return l && conf_networks_have(&l->proxy_from, peer);
+}
+
 static void houses_free(struct front_door *doors, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -78,6 +85,8 @@ int doors_open(struct front *f, struct err *err)
         doors[i].listener = listener_new(f->loop, list[i].fd, on_connection, &doors[i]);
         if (!doors[i].listener)
             return err_set(err, "listen %s: the socket can't be watched", list[i].conf->name);
+        if (list[i].conf->proxy)
+            listener_proxied(doors[i].listener, trusted);
     }
     return 0;
 }

@@ -2,6 +2,7 @@
  * wake-up found a connection, the next wake-up may take twice as many. HAZARDS 10. */
 #include "net/listener.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -14,6 +15,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/util.h"
+#include "net/proxied.h"
 
 struct listener {
     struct loop *loop;
@@ -24,12 +26,14 @@ struct listener {
     listener_fn *fn;
     void *ctx;
     unsigned budget;
-    bool paused, resting, busy, freed;
+    listener_trust_fn *trust; /* NULL: no PROXY headers */
+    struct proxied *proxied;
+    bool paused, resting, busy, freed, full;
 };
 
 static void watch(struct listener *ln)
 {
-    io_want(ln->io, ln->paused || ln->resting ? 0 : IO_READ);
+    io_want(ln->io, ln->paused || ln->resting || ln->full ? 0 : IO_READ);
 }
 
 static void rested(void *ctx)
@@ -74,6 +78,23 @@ static void plain_ipv4(struct sockaddr_storage *a)
     memcpy(a, &four, sizeof four);
 }
 
+static void arrived(struct listener *ln, int fd, const struct sockaddr_storage *peer)
+{
+    if (!ln->trust) {
+        ln->fn(ln->ctx, fd, peer);
+    } else if (ln->trust(ln->ctx, peer)) {
+        proxied_take(ln->proxied, fd, peer);
+    } else {
+        char text[INET6_ADDRSTRLEN] = "?";
+        inet_ntop(peer->ss_family,
+                  peer->ss_family == AF_INET6 ? (const void *)&((const struct sockaddr_in6 *)peer)->sin6_addr
+                                              : (const void *)&((const struct sockaddr_in *)peer)->sin_addr,
+                  text, sizeof text);
+        LOGW("proxy-refused", KVT("proxy", text), KVT("why", "it is not in proxy-from"));
+        close(fd);
+    }
+}
+
 /* True when there may be more. */
 static bool take_one(struct listener *ln)
 {
@@ -82,7 +103,7 @@ static bool take_one(struct listener *ln)
     int fd = accept4(ln->fd, (struct sockaddr *)&peer, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
         plain_ipv4(&peer);
-        ln->fn(ln->ctx, fd, &peer);
+        arrived(ln, fd, &peer);
         return true;
     }
     switch (errno) {
@@ -113,7 +134,7 @@ static void on_ready(void *ctx, unsigned events)
     ln->busy = true;
     unsigned budget = ln->budget, taken = 0;
     bool more = true;
-    while (taken < budget && more && !ln->paused && !ln->freed) {
+    while (taken < budget && more && !ln->paused && !ln->full && !ln->freed) {
         more = take_one(ln);
         taken++;
     }
@@ -153,12 +174,26 @@ struct listener *listener_new(struct loop *l, int fd, listener_fn *fn, void *ctx
     return ln;
 }
 
+static void on_proxied_room(void *ctx, bool there)
+{
+    struct listener *ln = ctx;
+    ln->full = !there;
+    watch(ln);
+}
+
+void listener_proxied(struct listener *ln, listener_trust_fn *trust)
+{
+    ln->trust = trust;
+    ln->proxied = proxied_new(ln->loop, ln->fn, ln->ctx, on_proxied_room, ln);
+}
+
 void listener_free(struct listener **lnp)
 {
     struct listener *ln = *lnp;
     *lnp = NULL;
     if (!ln)
         return;
+    proxied_free(&ln->proxied);
     io_free(&ln->io);
     timer_free(&ln->rest);
     if (ln->reserve >= 0)

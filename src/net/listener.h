@@ -19,6 +19,10 @@ typedef void listener_fn(void *ctx, int fd, const struct sockaddr_storage *peer)
 /* The listening socket stays the caller's and open for as long as the listener. What is accepted inherits
  * TCP_NODELAY and keep-alive from it. NULL: the kernel refuses the descriptor. */
 struct listener *listener_new(struct loop *l, int fd, listener_fn *fn, void *ctx);
+/* Every connection begins with a PROXY header (net/proxy.h), whose client fn is told as the peer; who is not trusted to
+ * send one is closed. ctx is the listener's. */
+typedef bool listener_trust_fn(void *ctx, const struct sockaddr_storage *peer);
+void listener_proxied(struct listener *ln, listener_trust_fn *trust);
 void listener_free(struct listener **ln); /* allowed inside its own fn */
 /* connections wait in the kernel's queue, or go to another process on the same socket */
 void listener_pause(struct listener *ln);

@@ -64,6 +64,13 @@ static void on_connection(void *ctx, int fd, const struct sockaddr_storage *peer
     session_open(ctx, fd, peer);
 }
 
+static bool trusted(void *ctx, const struct sockaddr_storage *peer)
+{
+    const struct port *p = ctx;
+    const struct conf_listen *l = conf_listen_at(p->house->conf, p->index);
+    return l && conf_networks_have(&l->proxy_from, peer);
+}
+
 static void houses_free(struct port *ports, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -103,6 +110,8 @@ int ports_open(struct smtpd *d, struct err *err)
         ports[i].listener = listener_new(d->loop, list[i].fd, on_connection, &ports[i]);
         if (!ports[i].listener)
             return err_set(err, "listen %s: the socket can't be watched", list[i].conf->name);
+        if (list[i].conf->proxy)
+            listener_proxied(ports[i].listener, trusted);
     }
     return 0;
 }
