@@ -7,8 +7,8 @@
 
 #include "queue/sql.h"
 
-#define WAL_MARK_PAGES 4096 /* 16 MiB: a checkpoint is due */
-#define WAL_REST_PAGES 1024 /* what the writer moves itself */
+#define WAL_MARK_PAGES 1024 /* 16 MiB: a checkpoint is due */
+#define WAL_REST_PAGES 256 /* what the writer moves itself */
 
 struct queue {
     struct loop *loop;
@@ -29,7 +29,7 @@ struct queue {
     size_t waiting_count;
     bool stopping, writer_sleeps, checkpoint_wanted, rest_wanted;
     int64_t sleeps_until_us; /* of the writer; 0: until it is woken */
-    int64_t commit_wait_us;
+    int64_t commit_wait_us, commit_takes_us; /* the setting; what one takes here, a moving average */
     int64_t earliest_us; /* when the most urgent of `waiting` has to leave */
     struct queue_stats stats;
     _Atomic unsigned open_senders;

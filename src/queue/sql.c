@@ -82,7 +82,8 @@ static const char *const migrations[] = {
 
 /* ---- opening ---- */
 
-#define SHRINK_PAGES 8192 /* free pages (32 MiB) that are worth giving back */
+#define QUEUE_PAGE 16384  /* holds some ordinary messages: fewer writes a commit than small pages that overflow */
+#define SHRINK_PAGES 2048 /* free pages (32 MiB) that are worth giving back */
 
 /* A file that a backlog has left mostly empty is written anew: there is little in it. */
 static int shrink(struct sql *q, struct err *err)
@@ -101,6 +102,7 @@ int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
                            .own_checkpoints = true,
                            .one_process = true,
                            .cache_kib = 4096,
+                           .page_size = QUEUE_PAGE,
                            .wal_limit = INT64_C(64) << 20};
     int64_t mark, tokens;
     *q = (struct sql){.tokens_since_us = now_us};

@@ -1,5 +1,6 @@
 /* The writer: one thread with the only connection that changes the database. Requests gather while a commit is on its
- * way to the disk; with several senders in the middle of a transaction a commit waits for them, at most commit_wait.
+ * way to the disk; with several senders in the middle of a transaction a commit waits for half of them (while it is on its way,
+ * the other half gathers), at most commit_wait and no longer than commits take here: waiting for more would cost more than it saves.
  * Outcomes that nobody waits for ride along.
  *
  * A second thread moves the write-ahead log into the database file (checkpoints), so that no commit waits for that;
@@ -136,9 +137,9 @@ static int64_t leave_at(struct queue *q)
         return 1;
     if (q->waiting_senders) {
         unsigned open = atomic_load_explicit(&q->open_senders, memory_order_relaxed);
-        return open <= 1 || q->waiting_senders >= open || q->commit_wait_us == 0
+        return open <= 1 || q->waiting_senders * 2 >= open || q->commit_wait_us == 0
                    ? 1
-                   : q->first_sender_us + q->commit_wait_us;
+                   : q->first_sender_us + MIN_OF(q->commit_wait_us, q->commit_takes_us);
     }
     return q->earliest_us;
 }
@@ -204,9 +205,11 @@ void *queue_writer_run(void *ctx)
         q->rest_wanted = false;
         take_batch(q, &batch);
         pthread_mutex_unlock(&q->lock);
+        int64_t began = queue_now_us(CLOCK_MONOTONIC);
         unsigned commits = carry_out(q, &batch);
         note_files(q, &batch);
         pthread_mutex_lock(&q->lock);
+        q->commit_takes_us += (queue_now_us(CLOCK_MONOTONIC) - began - q->commit_takes_us) / 8;
         q->stats.commits += commits;
         while (!list_empty(&batch)) {
             struct link *l = batch.next;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -464,8 +465,17 @@ static void warm_time_zone(void)
     tzset();
 }
 
+/* A program that a message wakes does not push the sender of that message aside: the sender finishes its turn, with all it has to
+ * say, and the other finds several messages at once instead of one (sched(7), SCHED_BATCH). Without it: a few per cent slower. */
+static void wake_politely(void)
+{
+    const struct sched_param none = {0};
+    sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
 static int prepare(struct service *s, struct err *err)
 {
+    wake_politely();
     warm_time_zone();
     handed_tie(&s->handed, s->conf);
     open_log(s);
