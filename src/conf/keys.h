@@ -122,6 +122,8 @@
       "How long a client may be silent between commands (RFC 5321 section 4.5.3.2.7).") \
     K(data_timeout, "data-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
       "How long a client may be silent within a message's content.") \
+    K(xclient_from, "xclient-from", networks, "", 0, 64, FROM_SMTPD, \
+      "Fronts (mail proxies) that may say by XCLIENT for which client they speak; announced to them alone.") \
     K(vrfy, "vrfy", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
       "Who may ask by VRFY whether an address exists: nobody (off: 252 for every one), clients that have logged in " \
       "(authenticated), or everybody (on).") \

@@ -11,8 +11,8 @@
 
 static const struct sm_state states[S_COUNT] = {
     [S_CONNECT] = {"connect", SM_TO(S_HELLO) | SM_TO(S_CLOSED)},
-    [S_HELLO] = {"hello", SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
-    [S_READY] = {"ready", SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_SENDER) | SM_TO(S_MAIL) | SM_TO(S_LOGIN) | SM_TO(S_TLS) |
+    [S_HELLO] = {"hello", SM_TO(S_CONNECT) | SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
+    [S_READY] = {"ready", SM_TO(S_CONNECT) | SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_SENDER) | SM_TO(S_MAIL) | SM_TO(S_LOGIN) | SM_TO(S_TLS) |
                               SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
     [S_SENDER] = {"sender", SM_TO(S_MAIL) | SM_TO(S_READY) | SM_TO(S_CLOSED)},
     [S_MAIL] = {"mail", SM_TO(S_ASK) | SM_TO(S_READY) | SM_TO(S_DATA) | SM_TO(S_CHUNK) | SM_TO(S_CLOSED)},
@@ -66,7 +66,7 @@ void smtp_server_open(struct smtp_server *s, const struct smtp_server_config *co
 {
     struct smtp_server fresh = {.config = config, .door = door, .state = S_CONNECT, .tls = tls};
     smtp_server_forget(s);
-    struct buf *kept[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note};
+    struct buf *kept[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note, &s->told_helo};
     for (size_t i = 0; i < COUNT_OF(kept); i++)
         keep_or_free(kept[i]);
     if (s->rcpt_cap > KEEP_RCPTS) {
@@ -79,6 +79,7 @@ void smtp_server_open(struct smtp_server *s, const struct smtp_server_config *co
     fresh.login = s->login;
     fresh.scratch = s->scratch;
     fresh.note = s->note;
+    fresh.told_helo = s->told_helo;
     fresh.arena = s->arena;
     fresh.txn.rcpts = s->txn.rcpts;
     fresh.rcpt_cap = s->rcpt_cap;
@@ -90,7 +91,7 @@ void smtp_server_free(struct smtp_server **sp)
     struct smtp_server *s = *sp;
     if (!s)
         return;
-    struct buf *all[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note};
+    struct buf *all[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note, &s->told_helo};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         buf_free(all[i]);
     arena_free(&s->arena);
@@ -363,12 +364,12 @@ const struct buf *smtp_server_content(const struct smtp_server *s)
 
 struct span smtp_server_helo(const struct smtp_server *s)
 {
-    return buf_span(&s->helo);
+    return buf_span(s->told_helo.n ? &s->told_helo : &s->helo);
 }
 
 bool smtp_server_is_esmtp(const struct smtp_server *s)
 {
-    return s->esmtp;
+    return s->told_proto ? s->told_proto == 2 : s->esmtp;
 }
 
 struct span smtp_server_login_name(const struct smtp_server *s)

@@ -16,6 +16,7 @@
 #include "smtp/data.h"
 #include "smtp/dsn.h"
 #include "smtp/path.h"
+#include "smtp/xclient.h"
 
 /* Who is answered. */
 enum smtp_asking { SMTP_ASKING_OFF, SMTP_ASKING_AUTHENTICATED, SMTP_ASKING_ON };
@@ -51,6 +52,7 @@ enum smtp_want {
     SMTP_WANT_NOTE,   /* nothing to do: a command was refused, for the log: `address` is the verb, `data` the reply */
     SMTP_WANT_SENDER, /* may this login use `address`? (answer: smtp_server_sender) */
     SMTP_WANT_RCPT,   /* is `address` welcome? (answer: smtp_server_rcpt with `index`) */
+    SMTP_WANT_XCLIENT, /* another client: smtp_server_xclient(); then smtp_server_greet() as for a new session */
     SMTP_WANT_WHO,    /* who is `address`; with `expand`: its members (answer: smtp_server_who) */
     SMTP_WANT_LOGIN,  /* begin `mechanism` (answer: smtp_server_challenge or smtp_server_login) */
     SMTP_WANT_LOGIN_STEP, /* go on with `data` (answer: the same) */
@@ -136,6 +138,9 @@ const struct smtp_transaction *smtp_server_transaction(const struct smtp_server 
 const struct buf *smtp_server_content(const struct smtp_server *s);
 struct span smtp_server_helo(const struct smtp_server *s);
 bool smtp_server_is_esmtp(const struct smtp_server *s);
+/* Behind smtp_server_open(): that client may say XCLIENT. */
+void smtp_server_trust(struct smtp_server *s);
+const struct smtp_xclient *smtp_server_xclient(const struct smtp_server *s); /* what it said last */
 struct span smtp_server_login_name(const struct smtp_server *s); /* empty: not logged in */
 bool smtp_server_blocked(const struct smtp_server *s);    /* waits for an answer and reads nothing until it came */
 bool smtp_server_in_content(const struct smtp_server *s); /* reads what follows DATA or BDAT */

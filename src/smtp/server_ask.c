@@ -127,3 +127,43 @@ void smtp_server_who(struct smtp_server *s, const struct outcome *o, struct span
     if (s->door->draining && s->state != S_CLOSED)
         smtp_server_drain(s);
 }
+
+/* ---- XCLIENT: a trusted front says whom it speaks for; the session begins anew ---- */
+
+void smtp_server_trust(struct smtp_server *s)
+{
+    s->trusted = true;
+}
+
+void smtp_server_act_xclient(struct smtp_server *s, struct span arg)
+{
+    struct smtp_xclient *x = &s->xclient;
+    struct smtp_xclient told;
+    if (!s->trusted) {
+        smtp_server_refuse(s, 550, "5.7.0", "You may speak for nobody else here");
+        return;
+    }
+    if (!smtp_xclient_parse(arg, &told)) {
+        smtp_server_refuse(s, 501, "5.5.4", "XCLIENT takes " SMTP_XCLIENT_ATTRIBUTES " with values in xtext");
+        return;
+    }
+    *x = told;
+    smtp_server_forget(s);
+    smtp_server_forget_login(s);
+    buf_clear(&s->helo);
+    s->errors = s->refused = s->login_failures = s->transactions = 0;
+    if (x->has_helo) {
+        buf_clear(&s->told_helo);
+        buf_adds(&s->told_helo, x->helo);
+    }
+    if (x->has_proto)
+        s->told_proto = x->esmtp ? 2 : 1;
+    s->esmtp = false;
+    smtp_server_move(s, S_CONNECT);
+    smtp_server_want(s, SMTP_WANT_XCLIENT);
+}
+
+const struct smtp_xclient *smtp_server_xclient(const struct smtp_server *s)
+{
+    return &s->xclient;
+}

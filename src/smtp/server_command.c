@@ -75,6 +75,8 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
         buf_add(out, SPAN("250-VRFY\r\n"));
     if (smtp_server_serves_expn(s))
         buf_add(out, SPAN("250-EXPN\r\n"));
+    if (s->trusted)
+        buf_add(out, SPAN("250-XCLIENT " SMTP_XCLIENT_ATTRIBUTES "\r\n"));
     buf_add(out, SPAN("250 ENHANCEDSTATUSCODES\r\n"));
 }
 
@@ -130,6 +132,8 @@ static const struct command commands[] = {
     {"HELP", ANY, ARG_MAY, act_help, "HELP [command]: what you read"},
     {"BDAT", ANY, ARG_MAY, smtp_server_act_bdat, "BDAT octets [LAST]: so many octets of the message follow"},
     {"EXPN", ANY, ARG_MAY, smtp_server_act_expn, "EXPN alias [SMTPUTF8]: its members"},
+    {"XCLIENT", IN(S_HELLO) | IN(S_READY), ARG_MUST, smtp_server_act_xclient,
+     "XCLIENT attribute=xtext ...: whom a trusted front speaks for: " SMTP_XCLIENT_ATTRIBUTES},
     {"ETRN", ANY, ARG_MAY, act_unserved, NULL},
     {"ATRN", ANY, ARG_MAY, act_unserved, NULL},
     {"TURN", ANY, ARG_MAY, act_unserved, NULL},
@@ -160,6 +164,12 @@ static bool is_served(const struct smtp_server *s, const struct command *c)
     return true;
 }
 
+/* XCLIENT is refused to others, not unknown: its help is for those who may use it. */
+static bool has_help(const struct smtp_server *s, const struct command *c)
+{
+    return c->help && is_served(s, c) && (c->act != smtp_server_act_xclient || s->trusted);
+}
+
 static const struct command *command_find(struct span verb)
 {
     for (size_t i = 0; i < COUNT_OF(commands); i++)
@@ -172,14 +182,14 @@ static const struct command *command_find(struct span verb)
 static void act_help(struct smtp_server *s, struct span arg)
 {
     const struct command *c = arg.n ? command_find(arg) : NULL;
-    if (arg.n && (!c || !c->help || !is_served(s, c))) {
+    if (arg.n && (!c || !has_help(s, c))) {
         smtp_server_refuse(s, 504, "5.5.4", "There is no help on that");
     } else if (c) {
         smtp_server_say(s, 214, "2.0.0", c->help);
     } else {
         struct buf all = {0};
         for (size_t i = 0; i < COUNT_OF(commands); i++)
-            if (commands[i].help && is_served(s, &commands[i]))
+            if (has_help(s, &commands[i]))
                 buf_printf(&all, "%s%s", all.n ? " " : "", commands[i].verb);
         smtp_reply_line(&s->out, 214, "2.0.0", true, buf_span(&all));
         smtp_reply_line(&s->out, 214, "2.0.0", false,

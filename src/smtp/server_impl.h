@@ -59,6 +59,10 @@ struct smtp_server {
     struct smtp_chunk chunk;
     int ask_back;
     bool asked_utf8, asked_expand;
+    bool trusted; /* may say XCLIENT */
+    uint8_t told_proto; /* by XCLIENT: 1 SMTP, 2 ESMTP; 0: not */
+    struct buf told_helo;
+    struct smtp_xclient xclient;
 };
 
 void smtp_server_move(struct smtp_server *s, enum smtp_state next);
@@ -86,6 +90,7 @@ bool smtp_server_offers_auth(const struct smtp_server *s);
 bool smtp_server_serves_vrfy(const struct smtp_server *s);
 bool smtp_server_serves_expn(const struct smtp_server *s);
 void smtp_server_act_vrfy(struct smtp_server *s, struct span arg);
+void smtp_server_act_xclient(struct smtp_server *s, struct span arg);
 void smtp_server_act_expn(struct smtp_server *s, struct span arg);
 /* server_mail.c */
 void smtp_server_act_mail(struct smtp_server *s, struct span arg);

@@ -40,6 +40,10 @@ void smtp_trace_received(struct buf *out, const struct smtp_trace *t)
     buf_add(out, SPAN("Received: from "));
     buf_add(out, smtp_domain_valid(t->helo, 0) ? t->helo : SPAN("unknown"));
     buf_add(out, SPAN(" ("));
+    if (t->name.n && smtp_domain_valid(t->name, 0)) {
+        buf_add(out, t->name);
+        buf_addc(out, ' ');
+    }
     literal(out, t->remote);
     buf_add(out, SPAN(")\r\n\tby "));
     buf_add(out, t->by);

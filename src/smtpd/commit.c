@@ -67,6 +67,7 @@ void commit_prefix(struct session *s)
     random_token(s->token, now_ms);
     buf_clear(&s->prefix);
     const struct smtp_trace trace = {.helo = smtp_server_helo(s->smtp),
+                                     .name = span_of(s->name),
                                      .remote = span_of(s->remote),
                                      .by = s->house->smtp.hostname,
                                      .tls = span_of(stream_tls_text(s->stream)),

@@ -81,7 +81,7 @@ void door_leave(struct session *s)
 void door_refuse(struct session *s, unsigned code, const char *status, const char *text)
 {
     s->door = 0;
-    if (s->house->implicit) {
+    if (s->house->implicit && !stream_is_tls(s->stream)) {
         LOGI("refused", KVT("client", s->remote), KVT("why", text));
         session_end(s);
         return;

@@ -2,6 +2,7 @@
  * Trusts nothing that comes from the client. Sessions are used again, so that a connection costs no allocation. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -148,6 +149,9 @@ static struct session *session_make(struct port *p, const struct sockaddr_storag
     list_add_tail(&d->sessions, &s->link);
     d->session_count++;
     smtp_server_open(s->smtp, &s->house->smtp, &d->door, s->house->implicit);
+    s->front = *peer;
+    if (conf_networks_have(&s->house->conf->smtp.xclient_from, peer))
+        smtp_server_trust(s->smtp);
     return s;
 }
 
@@ -166,7 +170,7 @@ void session_open(struct port *p, int fd, const struct sockaddr_storage *peer)
 /* The door is open (door.c). */
 void session_begin(struct session *s)
 {
-    if (s->house->implicit) {
+    if (s->house->implicit && !stream_is_tls(s->stream)) {
         stream_tls_server(s->stream, s->house->tls);
         s->shaking = true;
         set_timeout(s, HANDSHAKE_MS);
@@ -179,6 +183,42 @@ void session_begin(struct session *s)
 
 /* ---- what the engine asks for ---- */
 
+static struct span shown(struct span s)
+{
+    return s.p ? s : SPAN("");
+}
+
+/* XCLIENT: the session is another client's from here on, and comes in by the door again. */
+static void become(struct session *s)
+{
+    const struct smtp_xclient *x = smtp_server_xclient(s->smtp);
+    struct smtpd *d = s->d;
+    struct sockaddr_storage peer = s->peer;
+    char before[64];
+    if (x->has_addr)
+        peer = x->addr.ss_family ? x->addr : s->front;
+    if (x->has_port && peer.ss_family == AF_INET)
+        ((struct sockaddr_in *)&peer)->sin_port = htons(x->port);
+    else if (x->has_port)
+        ((struct sockaddr_in6 *)&peer)->sin6_port = htons(x->port);
+    if (x->has_name)
+        snprintf(s->name, sizeof s->name, "%s", x->name);
+    gate_leave(&d->gate, &s->peer);
+    enum gate_answer a = gate_enter(&d->gate, &peer);
+    if (a != GATE_IN) {
+        gate_enter(&d->gate, &s->peer); /* its place is free still */
+        smtp_server_shut(s->smtp, "4.7.0", "Too many connections from that client");
+        return;
+    }
+    snprintf(before, sizeof before, "%s", s->remote);
+    s->peer = peer;
+    remote_text(&peer, s->remote, sizeof s->remote);
+    LOGI("xclient", KVT("front", before), KVT("client", s->remote), KVT("name", s->name),
+         KVS("helo", shown(smtp_server_helo(s->smtp))));
+    s->greeted = false;
+    door_enter(s);
+}
+
 static void start_tls(struct session *s)
 {
     struct buf *out = smtp_server_output(s->smtp);
@@ -188,11 +228,6 @@ static void start_tls(struct session *s)
     stream_tls_server(s->stream, s->house->tls); /* drops, and logs, what came behind the command (HAZARDS 3) */
     s->shaking = true;
     set_timeout(s, HANDSHAKE_MS);
-}
-
-static struct span shown(struct span s)
-{
-    return s.p ? s : SPAN("");
 }
 
 static void note(const struct session *s, const struct smtp_request *r)
@@ -212,6 +247,7 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_NOTE: note(s, r); break;
     case SMTP_WANT_SENDER: ask_sender(s, r); break;
     case SMTP_WANT_RCPT: ask_rcpt(s, r); break;
+    case SMTP_WANT_XCLIENT: become(s); break;
     case SMTP_WANT_WHO: ask_who(s, r); break;
     case SMTP_WANT_LOGIN: ask_login(s, r); break;
     case SMTP_WANT_LOGIN_STEP: ask_login_step(s, r); break;
@@ -266,7 +302,7 @@ static size_t session_turn(struct session *s, struct span in)
         if (want == SMTP_WANT_INPUT)
             break;
         carry_out(s, want, &r);
-        if (want == SMTP_WANT_TLS)
+        if (want == SMTP_WANT_TLS || (want == SMTP_WANT_XCLIENT && s->door))
             return total;
     }
     after_turn(s);

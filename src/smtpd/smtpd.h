@@ -69,6 +69,8 @@ struct session {
     struct smtp_server *smtp;
     struct sockaddr_storage peer;
     char remote[64];
+    char name[256];               /* its name as a trusted front told it; empty: not told */
+    struct sockaddr_storage front; /* who is connected: another than the peer behind XCLIENT */
     uint64_t id; /* names the login session and the transaction to authd and qmgr */
     int64_t timeout;
     unsigned door; /* the step that it is at (door.c); 0: inside */

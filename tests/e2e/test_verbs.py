@@ -1,4 +1,4 @@
-"""VRFY and EXPN against the real directory."""
+"""VRFY and EXPN against the real directory; XCLIENT."""
 import waypost as wp
 
 
@@ -61,3 +61,39 @@ def test_a_login_is_needed_where_the_setting_says_so(instances):
         assert s.has_extn("vrfy") and ask(s, "VRFY bob") == (250, "2.1.5 <bob@example.test>")
     with w.smtp() as s:
         assert ask(s, "VRFY bob")[0] == 252
+
+
+def test_xclient_speaks_for_its_client(instances):
+    w = instances("a", sections={"smtp": "xclient-from 127.0.0.0/8; max-connections-per-client 2;"})
+    with w.smtp() as s:
+        s.ehlo("front.test")
+        assert s.esmtp_features["xclient"] == "NAME ADDR PORT PROTO HELO"
+        assert ask(s, "XCLIENT NAME=client.test ADDR=IPV6:2001:db8::7 PORT=4711 PROTO=ESMTP HELO=said.test")[0] == 220
+        s.ehlo("front.test")
+        s.sendmail("c@remote.test", ["bob@example.test"], wp.message("by a front"))
+        assert ask(s, "XCLIENT LOGIN=alice@example.test") == (501, "5.5.4 XCLIENT takes NAME ADDR PORT PROTO HELO with values in xtext")
+    m, = w.wait_inbox("bob@example.test", 1)
+    assert m.split(b"\r\n")[2].startswith(b"Received: from said.test (client.test [IPv6:2001:db8::7])"), m
+    w.wait_log("accepted .*client=2001:db8::7 helo=said.test")
+    # the limits count the client
+    with w.smtp() as s, w.smtp() as t:
+        s.ehlo(), t.ehlo()
+        assert ask(s, "XCLIENT ADDR=192.0.2.9")[0] == ask(t, "XCLIENT ADDR=192.0.2.9")[0] == 220
+        with w.smtp() as u:
+            u.ehlo()
+            assert ask(u, "XCLIENT ADDR=192.0.2.9")[0] == 421
+
+
+def test_xclient_behind_tls_and_for_strangers(instances):
+    w = instances("a", sections={"smtp": "xclient-from 127.0.0.0/8;"})
+    with w.submit("alice@example.test", "submissions") as s:
+        assert ask(s, "XCLIENT ADDR=192.0.2.9")[0] == 220
+        s.ehlo()
+        assert ask(s, "MAIL FROM:<alice@example.test>")[0] == 530
+        s.login("alice@example.test", "wonder-1")
+        w.wait_log("login user=alice@example.test remote=192.0.2.9 ")
+    b = instances("b")
+    with b.smtp() as s:
+        s.ehlo()
+        assert not s.has_extn("xclient")
+        assert ask(s, "XCLIENT ADDR=192.0.2.9") == (550, "5.7.0 You may speak for nobody else here")

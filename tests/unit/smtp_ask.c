@@ -1,4 +1,4 @@
-/* VRFY and EXPN: every answer, in every state, for who may ask and who may not. */
+/* VRFY, EXPN and XCLIENT: every answer, in every state, for who may ask and who may not. */
 #include <criterion/criterion.h>
 
 #include "smtp_owner.h"
@@ -87,5 +87,78 @@ Test(smtp_ask, guessing_ends)
         smtp_owner_feed(&o, SPAN("VRFY nobody\r\n"));
     cr_assert(o.closed);
     cr_assert(span_iends(buf_span(&o.sent), SPAN("421 4.7.0 Too many names were refused, closing the connection\r\n")));
+    smtp_owner_close(&o);
+}
+
+/* ---- XCLIENT ---- */
+
+Test(smtp_ask, xclient_begins_anew)
+{
+    struct smtp_owner o;
+    smtp_owner_open(&o, false);
+    smtp_server_trust(o.s);
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("EHLO front.test\r\nHELP XCLIENT\r\n"));
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("250-XCLIENT NAME ADDR PORT PROTO HELO\r\n")), 0);
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("214 2.0.0 XCLIENT attribute=xtext")), 0);
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("XCLIENT NAME=c.test ADDR=192.0.2.7 PORT=4000 PROTO=SMTP HELO=real+2Etest\r\n"));
+    cr_assert(span_eqs(buf_span(&o.sent), "220 mx.example.test ESMTP Waypost\r\n"));
+    const struct smtp_xclient *x = smtp_server_xclient(o.s);
+    cr_assert(x->has_name && x->has_addr && x->has_port && x->has_proto && x->has_helo);
+    cr_assert_str_eq(x->name, "c.test");
+    cr_assert_eq(x->port, 4000);
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("MAIL FROM:<>\r\nEHLO front.test\r\n"));
+    cr_assert(span_starts(buf_span(&o.sent), SPAN("503 5.5.1 ")), "the session begins anew");
+    cr_assert(span_eqs(smtp_server_helo(o.s), "real.test"), "what the front told of its client stays");
+    cr_assert_not(smtp_server_is_esmtp(o.s));
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("MAIL FROM:<>\r\nXCLIENT ADDR=192.0.2.8\r\nRSET\r\nXCLIENT ADDR=[UNAVAILABLE] HELO=[UNAVAILABLE]\r\n"));
+    cr_assert(span_iends(buf_span(&o.sent), SPAN("250 2.0.0 Ok\r\n220 mx.example.test ESMTP Waypost\r\n")));
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("503 5.5.1 ")), 0, "not within a transaction");
+    cr_assert_eq(smtp_server_xclient(o.s)->addr.ss_family, AF_UNSPEC);
+    smtp_owner_feed(&o, SPAN("HELO front.test\r\n"));
+    cr_assert(span_eqs(smtp_server_helo(o.s), "front.test"));
+    smtp_owner_close(&o);
+}
+
+Test(smtp_ask, xclient_drops_the_login)
+{
+    struct smtp_owner o;
+    smtp_owner_open(&o, true);
+    o.config.auth_in_clear = true;
+    smtp_server_trust(o.s);
+    smtp_owner_feed(&o, SPAN(LOGIN));
+    cr_assert_gt(smtp_server_login_name(o.s).n, 0u);
+    smtp_owner_feed(&o, SPAN("XCLIENT ADDR=192.0.2.7\r\nEHLO c\r\n"));
+    cr_assert_eq(smtp_server_login_name(o.s).n, 0u);
+    cr_assert_eq(o.forgets, 1u);
+    smtp_owner_feed(&o, SPAN("MAIL FROM:<alice@example.test>\r\n"));
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("530 5.7.0 ")), 0);
+    smtp_owner_close(&o);
+}
+
+Test(smtp_ask, xclient_errors)
+{
+    static const char *const bad[] = {"XCLIENT NAME", "XCLIENT NAME=", "XCLIENT =x", "XCLIENT LOGIN=alice", "XCLIENT DESTADDR=192.0.2.1",
+                                      "XCLIENT ADDR=192.0.2", "XCLIENT ADDR=::1", "XCLIENT ADDR=IPV6:192.0.2.1", "XCLIENT PORT=0",
+                                      "XCLIENT PORT=65536", "XCLIENT PORT=x", "XCLIENT PROTO=LMTP", "XCLIENT NAME=a+2", "XCLIENT NAME=a+0Ab",
+                                      "XCLIENT NAME=a NAME=b", "XCLIENT ADDR=192.0.2.1 x", "XCLIENT HELO=a+20b", "XCLIENT NAME=(x)"};
+    struct smtp_owner o;
+    smtp_owner_open(&o, false);
+    smtp_server_trust(o.s);
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        buf_clear(&o.sent);
+        smtp_owner_feed(&o, span_of(bad[i]));
+        smtp_owner_feed(&o, SPAN("\r\n"));
+        cr_assert(span_starts(buf_span(&o.sent), SPAN("501 5.5.4 ")), "%s: %.*s", bad[i], SPANV(buf_span(&o.sent)));
+    }
+    smtp_owner_close(&o);
+    smtp_owner_open(&o, false);
+    smtp_owner_feed(&o, SPAN("EHLO c\r\nXCLIENT ADDR=192.0.2.7\r\nXCLIENT\r\nHELP XCLIENT\r\n"));
+    cr_assert_lt(span_search(buf_span(&o.sent), SPAN("250-XCLIENT")), 0);
+    cr_assert(span_iends(buf_span(&o.sent), SPAN("550 5.7.0 You may speak for nobody else here\r\n501 5.5.4 That command needs an argument\r\n"
+                                                 "504 5.5.4 There is no help on that\r\n")));
     smtp_owner_close(&o);
 }

@@ -168,6 +168,7 @@ static void carry_out(struct smtp_owner *o, enum smtp_want want, const struct sm
         else
             rcpt_answer(o, r->index, r->address);
         break;
+    case SMTP_WANT_XCLIENT: smtp_server_greet(o->s); break;
     case SMTP_WANT_WHO: who_answer(o, r); break;
     case SMTP_WANT_LOGIN:
     case SMTP_WANT_LOGIN_STEP: login_answer(o, r, want == SMTP_WANT_LOGIN); break;
