@@ -324,9 +324,16 @@ enum dir_result directory_account_set_state(struct directory *d, uint32_t id, en
         return DIR_FAILED;
     if (state != ACCOUNT_PURGED)
         return DIR_OK;
-    s = db_stmt(d->db, "DELETE FROM app_password WHERE account = ?");
-    db_bind_i64(s, 1, id);
-    return db_run(s, err) ? DIR_FAILED : DIR_OK;
+    static const char *const goes[] = {"DELETE FROM app_password WHERE account = ?",
+                                       "DELETE FROM certificate WHERE account = ?",
+                                       "DELETE FROM delegate WHERE account = ?"};
+    for (size_t i = 0; i < COUNT_OF(goes); i++) {
+        s = db_stmt(d->db, goes[i]);
+        db_bind_i64(s, 1, id);
+        if (db_run(s, err))
+            return DIR_FAILED;
+    }
+    return DIR_OK;
 }
 
 /* ---- reading ---- */

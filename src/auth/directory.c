@@ -32,6 +32,12 @@ static const char *const steps[] = {
     /* SCRAM-SHA-1, where it is switched on. */
     "ALTER TABLE account ADD COLUMN sha_1 INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE account ADD COLUMN scram_sha_1 TEXT NOT NULL DEFAULT '';",
+    /* Clients' certificates: the SHA-256 of each says whose it is. Addresses that an account may send from without
+       receiving their mail. */
+    "CREATE TABLE certificate (id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES account(id),"
+    " fingerprint BLOB NOT NULL UNIQUE, created INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) STRICT;"
+    "CREATE TABLE delegate (id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES account(id),"
+    " address TEXT NOT NULL, UNIQUE (account, address)) STRICT;",
 };
 
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...)

@@ -141,6 +141,26 @@ enum app_check {
 enum app_check directory_app_check(struct directory *d, uint32_t account, struct span password, unsigned protocol,
                                    int64_t now, char *name, struct err *err);
 
+/* ---- clients' certificates: whose each is ---- */
+#define CERTIFICATE_FINGERPRINT 32 /* SHA-256 of the certificate */
+#define CERTIFICATES_MAX 50        /* of one account */
+enum dir_result directory_certificate_add(struct directory *d, uint32_t account, const uint8_t *fingerprint,
+                                          int64_t now, struct err *err);
+enum dir_result directory_certificate_remove(struct directory *d, uint32_t account, const uint8_t *fingerprint,
+                                             struct err *err);
+struct certificate {
+    uint8_t fingerprint[CERTIFICATE_FINGERPRINT];
+    int64_t created, used; /* ms since 1970; used: to the minute, 0: never */
+};
+typedef void directory_certificate_fn(void *ctx, const struct certificate *c);
+int directory_certificate_list(struct directory *d, uint32_t account, directory_certificate_fn *fn, void *ctx,
+                               struct err *err);
+/* Whose it is: 1, 0, -1. */
+int directory_certificate_owner(struct directory *d, const uint8_t *fingerprint, uint32_t *account, struct err *err);
+int directory_certificate_used(struct directory *d, const uint8_t *fingerprint, int64_t now, struct err *err);
+/* A fingerprint as text: hex digits, with or without colons; or a certificate, PEM, whose fingerprint is made. */
+bool certificate_read(struct span text, uint8_t *fingerprint);
+
 /* ---- aliases ---- */
 /* address: local@domain, or @domain for the catch-all. Adds the targets to those it has; refuses what would make a
  * loop. */

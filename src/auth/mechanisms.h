@@ -10,6 +10,7 @@
 enum sasl_can {
     SASL_SCRAM = 1,   /* SCRAM-SHA-256 is configured */
     SASL_SCRAM_1 = 2, /* SCRAM-SHA-1, too */
+    SASL_EXTERNAL = 8, /* the client showed a certificate that verifies */
     SASL_TLS = 4,     /* the connection has it; without it there is nothing to bind to (RFC5802:6) */
 };
 
@@ -19,6 +20,7 @@ static const struct sasl_offer_row {
     const char *name;
     unsigned needs; /* sasl_can bits, all of them */
 } sasl_offers[] = {
+    {"EXTERNAL", SASL_EXTERNAL | SASL_TLS},
     {"SCRAM-SHA-256-PLUS", SASL_SCRAM | SASL_TLS},
     {"SCRAM-SHA-256", SASL_SCRAM},
     {"SCRAM-SHA-1-PLUS", SASL_SCRAM_1 | SASL_TLS},

@@ -93,6 +93,16 @@ static void login_take(struct sasl *s, struct span response, struct sasl_result 
     verify(s, r);
 }
 
+/* RFC4422:A.1: the authorization identity, or nothing. */
+static void external_take(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    if (s->step++ || !take_field(s->authzid, &s->authzid_n, sizeof(s->authzid), response, true)) {
+        refuse(r, "EXTERNAL with an identity that is too long or not UTF-8");
+        return;
+    }
+    *r = (struct sasl_result){.next = SASL_CERTIFICATE, .authzid = {s->authzid, s->authzid_n}};
+}
+
 /* ---- SCRAM: first message, final message, and the empty answer to ours (RFC4422:4, RFC5802:5) ---- */
 
 static void scram_begin(struct sasl *s, struct span response, struct sasl_result *r)
@@ -144,6 +154,7 @@ static const struct mechanism mechanisms[] = {
     {{"SCRAM-SHA-256", 13}, {"", 0}, scram_take, SCRAM_SHA_256, false},
     {{"SCRAM-SHA-1-PLUS", 16}, {"", 0}, scram_take, SCRAM_SHA_1, true},
     {{"SCRAM-SHA-1", 11}, {"", 0}, scram_take, SCRAM_SHA_1, false},
+    {.name = {"EXTERNAL", 8}, .first = {"", 0}, .take = external_take},
     {.name = {"PLAIN", 5}, .first = {"", 0}, .take = plain_take},
     {.name = {"LOGIN", 5}, .first = {"Username:", 9}, .take = login_take},
 };

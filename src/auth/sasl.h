@@ -1,6 +1,6 @@
 /* SASL, the server's side, pure: raw responses in, challenges and what is to be verified out. No socket, no database,
  * no hashing; base64 and `*` belong to the protocols. The caller looks up and verifies: PLAIN (RFC 4616) and LOGIN
- * bring a password; SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (auth/scram.h) need what is stored, and prove. */
+ * bring a password, EXTERNAL (RFC4422:A) a certificate's owner; SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (auth/scram.h) need what is stored, and prove. */
 #ifndef AUTH_SASL_H
 #define AUTH_SASL_H
 
@@ -15,6 +15,7 @@ enum sasl_next {
     SASL_CHALLENGE, /* send `challenge`, then sasl_step() with the response */
     SASL_VERIFY,    /* the exchange is over: is `password` the one of `user`, and may it act as `authzid`? */
     SASL_CREDENTIALS, /* what is stored for `user` (of `hash`)? may it act as `authzid`? then sasl_credentials() */
+    SASL_CERTIFICATE, /* the exchange is over: whose is the certificate? may it act as `authzid` (empty: as itself)? */
     SASL_PROVEN,      /* the exchange is over: it was `user` */
     SASL_REFUSED, /* broken response; `why` says for the log what was wrong. The same as a wrong password to the client
                    */

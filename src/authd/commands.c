@@ -367,6 +367,75 @@ static void sha_1_off(void *ctx, struct admin_call *c, const struct span *args, 
     account_sha_1(ctx, c, args[0], false);
 }
 
+/* ---- clients' certificates ---- */
+
+static bool fingerprint_arg(struct admin_call *c, struct span text, uint8_t *out)
+{
+    if (certificate_read(text, out))
+        return true;
+    admin_end(c, ADMIN_USAGE, "a certificate is named by a file with it (PEM), or by its SHA-256 fingerprint");
+    return false;
+}
+
+static void certificate_cell(struct admin_call *c, const uint8_t *fingerprint)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < CERTIFICATE_FINGERPRINT; i++)
+        buf_printf(&text, "%02x", fingerprint[i]);
+    admin_text(c, "fingerprint", buf_span(&text));
+    buf_free(&text);
+}
+
+static void certificate_add(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    struct authd *authd = ctx;
+    uint8_t fingerprint[CERTIFICATE_FINGERPRINT];
+    struct account a;
+    struct err err;
+    if (!fingerprint_arg(c, args[1], fingerprint) || !find(authd, c, args[0], &a))
+        return;
+    if (a.state == ACCOUNT_REMOVED) {
+        admin_end(c, ADMIN_FAILED, "%s is removed", a.login);
+        return;
+    }
+    enum dir_result r = directory_certificate_add(authd->directory, a.id, fingerprint, clock_wall(), &err);
+    if (r == DIR_OK) {
+        certificate_cell(c, fingerprint);
+        admin_row(c);
+    }
+    end(c, r, &err, "the certificate logs in as this account");
+}
+
+static void certificate_remove(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    struct authd *authd = ctx;
+    uint8_t fingerprint[CERTIFICATE_FINGERPRINT];
+    struct account a;
+    struct err err;
+    if (fingerprint_arg(c, args[1], fingerprint) && find(authd, c, args[0], &a))
+        end(c, directory_certificate_remove(authd->directory, a.id, fingerprint, &err), &err,
+            "it logs nobody in any more");
+}
+
+static void certificate_row(void *ctx, const struct certificate *cert)
+{
+    struct admin_call *c = ctx;
+    certificate_cell(c, cert->fingerprint);
+    admin_time(c, "created", cert->created);
+    admin_time(c, "last-use", cert->used);
+    admin_row(c);
+}
+
+static void certificate_list(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    struct authd *authd = ctx;
+    struct account a;
+    struct err err;
+    if (find(authd, c, args[0], &a))
+        end(c, directory_certificate_list(authd->directory, a.id, certificate_row, c, &err) ? DIR_FAILED : DIR_OK,
+            &err, "");
+}
+
 /* ---- app passwords ---- */
 
 static const struct {
@@ -532,6 +601,9 @@ static const struct admin_command commands[] = {
     {"account disable", "ADDRESS|ID", 1, 1, account_disable},
     {"account scram-sha-1 on", "ADDRESS|ID", 1, 1, sha_1_on},
     {"account scram-sha-1 off", "ADDRESS|ID", 1, 1, sha_1_off},
+    {"account certificate add", "ADDRESS|ID CERTIFICATE", 2, 2, certificate_add},
+    {"account certificate list", "ADDRESS|ID", 1, 1, certificate_list},
+    {"account certificate remove", "ADDRESS|ID CERTIFICATE", 2, 2, certificate_remove},
     {"account app-password add", "ADDRESS|ID NAME PROTOCOL…", 3, 5, app_add},
     {"account app-password list", "ADDRESS|ID", 1, 1, app_list},
     {"account app-password remove", "ADDRESS|ID NAME", 2, 2, app_remove},

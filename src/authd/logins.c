@@ -6,6 +6,7 @@
 
 #include "auth/mechanisms.h"
 #include "auth/sasl.h"
+#include "authd/external.h"
 #include "authd/hasher.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -25,6 +26,7 @@ struct session {
     const char *claim_why;   /* why it can't, for the log */
     uint8_t protocol, tls;
     char remote[65], mechanism[33];
+    struct buf certificate, names; /* EXTERNAL, while the exchange goes on: of the client's certificate */
 };
 
 /* A password under way. It outlives its session. */
@@ -65,6 +67,8 @@ static struct front *front_of(struct logins *l, enum role role, uint32_t instanc
 static void session_reset(struct session *s)
 {
     sasl_free(&s->sasl);
+    buf_free(&s->certificate);
+    buf_free(&s->names);
     if (s->attempt)
         s->attempt->session = NULL;
     s->attempt = NULL;
@@ -322,6 +326,23 @@ static void verify(struct logins *l, struct session *s, const struct reply_to *t
     s->attempt = t;
 }
 
+/* ---- a certificate ---- */
+
+static void certified(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r)
+{
+    struct account a;
+    const char *why;
+    if (external_identify(l->authd->directory, service_conf(l->authd->service), (const uint8_t *)s->certificate.p,
+                          buf_span(&s->names), r->authzid, &a, &why)) {
+        say_later(to);
+    } else if (why) {
+        log_failed(s, r->authzid, why);
+        say_no(to);
+    } else {
+        log_in(s, to, a.id, a.login);
+    }
+}
+
 /* ---- SCRAM ---- */
 
 /* A salt for a name that has none: the same however the name is written. */
@@ -394,6 +415,8 @@ static void act(struct logins *l, struct session *s, const struct reply_to *to, 
     }
     if (r->next == SASL_VERIFY) {
         verify(l, s, to, r);
+    } else if (r->next == SASL_CERTIFICATE) {
+        certified(l, s, to, r);
     } else if (r->next == SASL_PROVEN) {
         proven(l, s, to, r);
     } else {
@@ -427,7 +450,12 @@ void logins_begin(struct logins *l, struct chan *from, const struct msg *m)
     copy_text(s->remote, sizeof(s->remote), b->remote);
     copy_text(s->mechanism, sizeof(s->mechanism), b->mechanism);
     const struct scram_channel channel = {.exporter = b->exporter, .end_point = b->end_point};
-    if (sasl_offered(conf_mechanisms(service_conf(l->authd->service)) | (b->tls ? SASL_TLS : 0u), b->mechanism))
+    bool shown = b->tls && b->certificate.n == CERTIFICATE_FINGERPRINT;
+    unsigned can = conf_mechanisms(service_conf(l->authd->service)) | (b->tls ? SASL_TLS : 0u) |
+                   (shown ? SASL_EXTERNAL : 0u);
+    buf_add(&s->certificate, b->certificate);
+    buf_add(&s->names, b->names);
+    if (sasl_offered(can, b->mechanism))
         s->sasl = sasl_begin_over(&channel, b->mechanism, b->has_initial ? &b->initial : NULL, &r);
     if (s->sasl)
         act(l, s, &to, &r);

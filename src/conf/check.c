@@ -60,6 +60,10 @@ static void check_listen(struct conf_parse *p, const struct conf_listen *l)
                    "listen \"%s\" has no certificate for TLS, add certificate and key here or in a section tls, or say "
                    "\"tls none;\"",
                    l->name);
+    check_file(p, conf_line(p, CONF_SECTION_listen, l->index, "client-ca"), "client-ca", l->client_ca, false);
+    if (*l->client_ca && (l->tls == CONF_TLS_NONE || l->protocol == CONF_PROTOCOL_SMTP))
+        conf_error(p, conf_line(p, CONF_SECTION_listen, l->index, "client-ca"),
+                   "client-ca where nobody logs in over TLS, take it away");
     if (l->plaintext_login && !all_loopback(l))
         conf_error(
             p, conf_line(p, CONF_SECTION_listen, l->index, "plaintext-login"),

@@ -76,6 +76,10 @@
       "The certificate chain of this listener, PEM. Without it, the one of the tls section.") \
     K(key, "key", path, "", 0, 0, 0, \
       "The private key of that certificate, PEM.") \
+    K(client_ca, "client-ca", path, "", 0, 0, CONF_FRONTS, \
+      "Certificates of authorities, PEM. Clients are asked for a certificate of one of them; who shows one may log in with " \
+      "EXTERNAL as the account that it belongs to ('waypost account certificate add', or certificate-names of the " \
+      "accounts section). Who shows none logs in as elsewhere.") \
     K(plaintext_login, "plaintext-login", flag, "no", 0, 0, CONF_FRONTS, \
       "Allow logins without TLS. Only on a listener whose addresses are all loopback ones.") \
     K(proxy, "proxy", flag, "no", 0, 0, CONF_FRONTS, \
@@ -236,6 +240,9 @@
     K(scram_sha_1, "scram-sha-1", flag, "no", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \
       "Offer SCRAM-SHA-1 (RFC 5802), too, to the accounts that it is switched on for by 'waypost account scram-sha-1 " \
       "on ADDRESS': for clients that know no better. Needs scram. With no, what was kept for it is deleted.") \
+    K(certificate_names, "certificate-names", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
+      "A client's certificate (client-ca of a listener) belongs to the account whose address is in its subjectAltName: " \
+      "the authorities say who may log in as whom.") \
     K(idle_exit, "idle-exit", time, "60s", CONF_SECOND, CONF_DAY, FROM(ROLE_ZYGOTE), \
       "How long an account's process stays when it has nothing to do.")
 

@@ -30,6 +30,8 @@ static struct front_house *house_new(struct front *f, const struct conf *conf, c
     h->login_in_clear = l->plaintext_login;
     if (l->tls != CONF_TLS_NONE && !(h->tls = read_tls(f, conf, l->index, err)))
         house_unref(&h);
+    if (h && *l->client_ca && tls_ask_clients(h->tls, service_cert_fd(f->service, l->index, 3), err))
+        house_unref(&h);
     return h;
 }
 

@@ -43,7 +43,7 @@ struct front_protocol {
     void (*close)(void **engine);
     /* Takes one command off `in`: returns bytes used (0: not a whole one yet). */
     size_t (*input)(void *engine, struct span in, struct buf *out, struct login_action *a);
-    void (*secured)(void *engine); /* TLS is up, after STARTTLS */
+    void (*secured)(void *engine, bool certified); /* TLS is up, after STARTTLS; with a client's certificate */
     void (*challenge)(void *engine, struct span challenge, struct buf *out);
     /* the login that is under way failed: its tagged answer */
     void (*refused)(void *engine, enum login_refusal why, struct buf *out);

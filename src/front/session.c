@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "auth/mechanisms.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/outcome.h"
@@ -252,10 +253,12 @@ static void ask(struct front_session *s, const struct login_action *a)
 {
     struct front *f = s->front;
     struct stream_binding bound;
+    struct stream_client client;
     struct msg m = {.type = MSG_auth_step, .auth_step = {.session = s->id, .response = a->initial}};
     if (a->what == LOGIN_BEGIN) {
         forget_login(s);
         stream_tls_binding(s->client, &bound);
+        bool shown = span_ieqs(a->mechanism, "EXTERNAL") && stream_tls_client_certificate(s->client, &client);
         m = (struct msg){.type = MSG_auth_begin,
                          .auth_begin = {.session = s->id,
                                         .protocol = f->protocol->number,
@@ -266,6 +269,10 @@ static void ask(struct front_session *s, const struct login_action *a)
                                         .initial = a->initial,
                                         .exporter = span_make(bound.exporter, bound.exporter_n),
                                         .end_point = span_make(bound.end_point, bound.end_point_n)}};
+        if (shown) {
+            m.auth_begin.certificate = span_make(client.fingerprint, sizeof client.fingerprint);
+            m.auth_begin.names = span_make(client.names, client.names_n);
+        }
     }
     move(s, ASKING);
     stream_pause(s->client);
@@ -343,7 +350,8 @@ static void greet(struct front_session *s)
     const struct front_place place = {.tls = stream_is_tls(s->client),
                                       .starttls = s->house->mode == CONF_TLS_STARTTLS,
                                       .login_in_clear = s->house->login_in_clear,
-                                      .mechanisms = conf_mechanisms(service_conf(f->service)),
+                                      .mechanisms = conf_mechanisms(service_conf(f->service)) |
+                                                    (stream_tls_certified(s->client) ? SASL_EXTERNAL : 0u),
                                       .hostname = conf_name[0] ? span_of(conf_name) : span_of(f->hostname)};
     s->engine = f->protocol->open(&place, &s->out);
     say(s);
@@ -355,7 +363,7 @@ static void on_tls_up(struct front_session *s)
         return;
     move(s, TALKING);
     if (s->engine)
-        s->front->protocol->secured(s->engine);
+        s->front->protocol->secured(s->engine, stream_tls_certified(s->client));
     else
         greet(s);
 }

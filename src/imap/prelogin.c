@@ -64,9 +64,10 @@ void imap_prelogin_free(struct imap_prelogin **pp)
     mem_free(pp);
 }
 
-void imap_prelogin_secured(struct imap_prelogin *p)
+void imap_prelogin_secured(struct imap_prelogin *p, bool certified)
 {
     p->o.tls = true;
+    p->o.mechanisms |= certified ? SASL_EXTERNAL : 0u;
     p->in_sasl = false;
     imap_collect_free(&p->collect);
     imap_collect_init(&p->collect, IMAP_PRELOGIN_MAX);

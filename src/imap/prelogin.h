@@ -22,7 +22,7 @@ struct imap_prelogin *imap_prelogin_new(const struct imap_prelogin_options *o, s
 void imap_prelogin_free(struct imap_prelogin **p);
 /* Takes one command, or a part of one, off `in`; returns bytes used. At most one action; a->what stays LOGIN_NOTHING otherwise. */
 size_t imap_prelogin_input(struct imap_prelogin *p, struct span in, struct buf *out, struct login_action *a);
-void imap_prelogin_secured(struct imap_prelogin *p); /* TLS is up: everything said before is forgotten */
+void imap_prelogin_secured(struct imap_prelogin *p, bool certified); /* TLS is up: everything said before is forgotten */
 void imap_prelogin_challenge(struct imap_prelogin *p, struct span challenge, struct buf *out);
 void imap_prelogin_refused(struct imap_prelogin *p, enum login_refusal why, struct buf *out);
 struct span imap_prelogin_tag(const struct imap_prelogin *p);

@@ -35,9 +35,9 @@ static size_t engine_input(void *engine, struct span in, struct buf *out, struct
     return imap_prelogin_input(engine, in, out, a);
 }
 
-static void engine_secured(void *engine)
+static void engine_secured(void *engine, bool certified)
 {
-    imap_prelogin_secured(engine);
+    imap_prelogin_secured(engine, certified);
 }
 
 static void engine_challenge(void *engine, struct span challenge, struct buf *out)

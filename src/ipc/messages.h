@@ -28,8 +28,8 @@
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
-/* A certificate chain (what=0), private key (what=1) or relay client trust file (what=2), open for reading. Renewed ones come the same way. */
-#define F_cert_file(F) F(u16, instance, 0) F(u8, what, 2)
+/* A certificate chain (what=0), private key (what=1), relay client trust file (what=2) or authorities of clients (what=3), open for reading. Renewed ones come the same way. */
+#define F_cert_file(F) F(u16, instance, 0) F(u8, what, 3)
 /* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket. */
 #define F_resource(F) F(u8, what, 8)
 /* Our end of a fresh pair with that peer. The old pair, if any, is dead: every request open on it ends as GONE. */
@@ -74,8 +74,10 @@
 #define F_expand_end(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, held, 1) F(u32, count, 0) F(text, why, IPC_TEXT_MAX)
 
 /* A login begins. session: chosen by the front, unique on its channel. exporter, end_point: what names its TLS session (RFC 9266, RFC 5929),
- * empty where there is no such thing. Answers: auth_challenge or auth_result. */
-#define F_auth_begin(F) F(u64, session, 0) F(u8, protocol, 4) F(text, mechanism, 32) F(text, remote, 64) F(u8, tls, 1) F(u8, has_initial, 1) F(blob, initial, 12288) F(blob, exporter, 64) F(blob, end_point, 64)
+ * empty where there is no such thing. certificate: SHA-256 of the client's, when it
+ * showed one that verifies, and names: the mail addresses in it, a line end between (EXTERNAL only). Answers: auth_challenge or auth_result. */
+#define F_auth_begin(F) F(u64, session, 0) F(u8, protocol, 4) F(text, mechanism, 32) F(text, remote, 64) F(u8, tls, 1) F(u8, has_initial, 1) F(blob, initial, 12288) F(blob, exporter, 64) F(blob, end_point, 64) \
+    F(blob, certificate, 32) F(text, names, 2048)
 #define F_auth_step(F) F(u64, session, 0) F(blob, response, 12288)
 #define F_auth_challenge(F) F(blob, challenge, 12288)
 /* kind: 2 in (login is the account's canonical address), 4 later, 5 no. code/subject/detail are for SMTP. */

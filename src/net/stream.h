@@ -76,6 +76,16 @@ struct stream_binding {
     size_t exporter_n, end_point_n;
 };
 void stream_tls_binding(const struct stream *s, struct stream_binding *out);
+/* Server side, after tls_ask_clients(): the client showed a certificate that verifies. */
+bool stream_tls_certified(const struct stream *s);
+#define STREAM_NAMES_MAX 2048
+struct stream_client {
+    uint8_t fingerprint[32]; /* SHA-256 of the certificate */
+    char names[STREAM_NAMES_MAX]; /* the mail addresses it was issued for, a line end between */
+    size_t names_n;
+};
+/* False: not certified, *out is of no use. */
+bool stream_tls_client_certificate(const struct stream *s, struct stream_client *out);
 const char *stream_error(const struct stream *s);
 /* The peer's (local) address as text without brackets, and port. */
 const char *stream_remote(const struct stream *s);

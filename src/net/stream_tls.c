@@ -169,6 +169,11 @@ static void fail_ssl(struct stream *s, const char *what)
     ERR_clear_error();
 }
 
+SSL *tls_half_ssl(const struct tls_half *t)
+{
+    return t->ssl;
+}
+
 bool tls_is_up(const struct tls_half *t)
 {
     return t->up;

@@ -27,4 +27,8 @@ void tls_pem_free(char **pem, size_t n);
 /* A server context from the descriptors of its chain and key, which stay the caller's. NULL when one is -1, or bad: err says which. */
 struct tls_ctx *tls_server_open(int chain_fd, int key_fd, enum tls_min min, bool tickets, struct err *err);
 
+/* Clients are asked for a certificate of the authorities in that file (PEM, the descriptor stays the caller's); none is
+ * needed. stream_tls_certified() says what came of it. Sessions of such a context are not resumed. */
+int tls_ask_clients(struct tls_ctx *c, int ca_fd, struct err *err);
+
 #endif

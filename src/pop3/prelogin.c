@@ -275,8 +275,9 @@ void pop3_prelogin_free(struct pop3_prelogin **pp)
     mem_free(pp);
 }
 
-void pop3_prelogin_secured(struct pop3_prelogin *p)
+void pop3_prelogin_secured(struct pop3_prelogin *p, bool certified)
 {
+    p->mechanisms |= certified ? SASL_EXTERNAL : 0u;
     forget(p);
     p->lines = (struct pop3_lines){0};
     p->tls = true;

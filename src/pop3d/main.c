@@ -36,9 +36,9 @@ static size_t engine_input(void *engine, struct span in, struct buf *out, struct
     return pop3_prelogin_input(engine, in, out, a);
 }
 
-static void engine_secured(void *engine)
+static void engine_secured(void *engine, bool certified)
 {
-    pop3_prelogin_secured(engine);
+    pop3_prelogin_secured(engine, certified);
 }
 
 static void engine_challenge(void *engine, struct span challenge, struct buf *out)

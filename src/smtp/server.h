@@ -122,6 +122,8 @@ void smtp_server_who(struct smtp_server *s, const struct outcome *o, struct span
 void smtp_server_challenge(struct smtp_server *s, struct span challenge);
 void smtp_server_login(struct smtp_server *s, const struct outcome *o, struct span login);
 void smtp_server_tls_up(struct smtp_server *s);
+/* The client showed a certificate that verifies: EXTERNAL is offered. Before tls_up, or the greeting. */
+void smtp_server_certified(struct smtp_server *s);
 /* Swaps the content for an empty buffer of the owner's; reading goes on. */
 void smtp_server_take(struct smtp_server *s, struct buf *content);
 /* The rest of the content is read and dropped, then this is the reply. */

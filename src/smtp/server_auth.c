@@ -30,7 +30,12 @@ bool smtp_server_offers_auth(const struct smtp_server *s)
 
 unsigned smtp_server_mechanisms(const struct smtp_server *s)
 {
-    return s->config->mechanisms | (s->tls ? SASL_TLS : 0u);
+    return s->config->mechanisms | (s->tls ? SASL_TLS : 0u) | (s->certified ? SASL_EXTERNAL : 0u);
+}
+
+void smtp_server_certified(struct smtp_server *s)
+{
+    s->certified = true;
 }
 
 /* Why AUTH can't begin; true when it can. */

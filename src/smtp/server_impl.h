@@ -52,6 +52,7 @@ struct smtp_server {
     struct smtp_transaction txn;
     unsigned rcpt_cap, waiting, next_reply;
     unsigned errors, refused, login_failures, transactions;
+    bool certified; /* the client's certificate verifies */
     bool tls, esmtp, skipping, spooling, turned_away;
     struct outcome why_not; /* with turned_away: the reply at the end of the content */
     struct span verb;       /* of the command being carried out */

@@ -56,6 +56,8 @@ static struct house *house_new(struct smtpd *d, const struct conf *conf, const s
     h->implicit = l->tls == CONF_TLS_IMPLICIT;
     if (l->tls != CONF_TLS_NONE && !(h->tls = read_tls(d, h->conf, l->index, err)))
         house_unref(&h);
+    if (h && *l->client_ca && tls_ask_clients(h->tls, service_cert_fd(d->service, l->index, 3), err))
+        house_unref(&h);
     return h;
 }
 

@@ -369,6 +369,8 @@ static void timed_out(struct session *s)
 static void tls_up(struct session *s)
 {
     s->shaking = false;
+    if (stream_tls_certified(s->stream))
+        smtp_server_certified(s->smtp);
     if (s->greeted)
         smtp_server_tls_up(s->smtp);
     else

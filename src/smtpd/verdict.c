@@ -204,6 +204,8 @@ void ask_login(struct session *s, const struct smtp_request *r)
     struct msg m = {.type = MSG_auth_begin};
     struct stream_binding bound;
     stream_tls_binding(s->stream, &bound);
+    struct stream_client client;
+    bool shown = span_ieqs(r->mechanism, "EXTERNAL") && stream_tls_client_certificate(s->stream, &client);
     m.auth_begin = (struct msg_auth_begin){.session = s->id,
                                            .protocol = CONF_PROTOCOL_SUBMISSION,
                                            .mechanism = r->mechanism,
@@ -213,6 +215,10 @@ void ask_login(struct session *s, const struct smtp_request *r)
                                            .initial = r->data,
                                            .exporter = span_make(bound.exporter, bound.exporter_n),
                                            .end_point = span_make(bound.end_point, bound.end_point_n)};
+    if (shown) {
+        m.auth_begin.certificate = span_make(client.fingerprint, sizeof client.fingerprint);
+        m.auth_begin.names = span_make(client.names, client.names_n);
+    }
     s->login_begun = true;
     login_ask(s, &m);
 }

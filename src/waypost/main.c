@@ -1,5 +1,6 @@
 /* waypost: the operators' command. It opens no database and reads no mail: every answer comes from the service that
  * owns the thing. */
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "waypost/secret.h"
 
 #define ARGS_MAX 64
+#define CERTIFICATE_MAX 16000 /* bytes of a file with one */
 
 struct cli {
     const char *config;
@@ -164,6 +166,39 @@ static int run_password(struct cli *cli, const struct command *c)
     return status;
 }
 
+static bool is_fingerprint(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!strchr("0123456789abcdefABCDEF:", s.p[i]))
+            return false;
+    return s.n > 0;
+}
+
+/* The last argument is a fingerprint, or a file whose content is sent instead. */
+static int run_certificate(struct cli *cli, const struct command *c)
+{
+    static char content[CERTIFICATE_MAX + 1];
+    char path[4096];
+    if (cli->nargs != 2)
+        return usage_of(c);
+    struct span last = cli->args[1];
+    if (is_fingerprint(last) || last.n >= sizeof path)
+        return ask(cli, c);
+    memcpy(path, last.p, last.n);
+    path[last.n] = 0;
+    FILE *f = fopen(path, "re");
+    size_t n = f ? fread(content, 1, sizeof content, f) : 0;
+    if (!f || ferror(f) || n > CERTIFICATE_MAX) {
+        fprintf(stderr, "waypost: %s: %s\n", path, n > CERTIFICATE_MAX ? "too large for a certificate" : strerror(errno));
+        if (f)
+            fclose(f);
+        return EXIT_USAGE;
+    }
+    fclose(f);
+    cli->args[1] = span_make(content, n);
+    return ask(cli, c);
+}
+
 static int run_help(struct cli *cli, const struct command *c);
 
 static const struct command commands[] = {
@@ -186,6 +221,9 @@ static const struct command commands[] = {
     {"account list", "[DOMAIN]", "the accounts, removed ones with mail too", ask, "authd", NULL, 0},
     {"account scram-sha-1 on", "ADDRESS|ID", "offer it SCRAM-SHA-1, too (old clients)", ask, "authd", NULL, 0},
     {"account scram-sha-1 off", "ADDRESS|ID", "and no longer", ask, "authd", NULL, 0},
+    {"account certificate add", "ADDRESS|ID FILE|FINGERPRINT", "that client certificate logs in as it", run_certificate, "authd", NULL, 0},
+    {"account certificate list", "ADDRESS|ID", "its client certificates and their last use", ask, "authd", NULL, 0},
+    {"account certificate remove", "ADDRESS|ID FILE|FINGERPRINT", "and no longer", run_certificate, "authd", NULL, 0},
     {"account app-password add", "ADDRESS|ID NAME PROTOCOL...",
      "make a further password for smtp, imap, pop3 or several of them, and show it", ask, "authd", NULL, 0},
     {"account app-password list", "ADDRESS|ID", "its app passwords and their last use", ask, "authd", NULL, 0},

@@ -83,6 +83,15 @@ class Authority:
             os.replace("%s/%s.%s" % (self.dir, name, ext), "%s/%s.%s" % (out, name, ext))
         return "%s/%s.pem" % (out, name), "%s/%s.key" % (out, name)
 
+    def client(self, name, emails=(), days=30, usage="clientAuth"):
+        """(certificate file, key file) of a client, for those mail addresses."""
+        names = ["email.%d=%s" % (i, e) if e.isascii() else "otherName.%d=1.3.6.1.5.5.7.8.9;FORMAT:UTF8,UTF8:%s" % (i, e) for i, e in enumerate(emails)]
+        with open("%s/%s.ext" % (self.dir, name), "w", encoding="utf-8") as f:
+            f.write("extendedKeyUsage=%s\n" % usage + ("subjectAltName=@names\n[names]\n" + "\n".join(names) + "\n" if names else ""))
+        self._openssl("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=%s -keyout %s.key -out %s.csr" % (name, name, name))
+        self._openssl("x509 -req -in %s.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days %d -extfile %s.ext -out %s.pem" % (name, days, name, name))
+        return "%s/%s.pem" % (self.dir, name), "%s/%s.key" % (self.dir, name)
+
 
 class Instance:
     LISTENERS = (("mx", "smtp", "starttls"), ("submission", "submission", "starttls"), ("submissions", "submission", "implicit"),

@@ -42,7 +42,7 @@ static void act(struct door *d, const struct login_action *a, unsigned mode)
     if (a->what == LOGIN_STARTTLS) {
         must(!d->may_login || (mode & 8));
         d->may_login = true;
-        d->imap ? imap_prelogin_secured(d->i) : pop3_prelogin_secured(d->p);
+        d->imap ? imap_prelogin_secured(d->i, true) : pop3_prelogin_secured(d->p, true);
     }
     if (a->what != LOGIN_BEGIN && a->what != LOGIN_STEP)
         return;

@@ -219,7 +219,7 @@ void front_up(const struct house *h)
     sv.conf->hostname = "mail.example.test";
     sv.conf->listen = mem_alloc(sizeof *sv.conf->listen);
     *sv.conf->listen = (struct conf_listen){
-        .name = "x", .protocol = h->protocol, .tls = h->tls, .plaintext_login = h->plaintext_login};
+        .name = "x", .client_ca = "", .protocol = h->protocol, .tls = h->tls, .plaintext_login = h->plaintext_login};
     sv.conf->listen_count = 1;
     set(&sv.conf->imap.max_connections, h->max_connections);
     set(&sv.conf->imap.max_connections_each, h->max_each);

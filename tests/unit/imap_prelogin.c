@@ -145,7 +145,7 @@ Test(imap_prelogin, nothing_secret_in_clear, .fini = done)
     EXPECT("d STARTTLS x\r\n", "d BAD");
     EXPECT("e STARTTLS\r\n", "e OK");
     cr_assert_eq(last.what, LOGIN_STARTTLS);
-    imap_prelogin_secured(p);
+    imap_prelogin_secured(p, false);
     EXPECT("f STARTTLS\r\n", "f BAD");
     EXPECT("g CAPABILITY\r\n", "* CAPABILITY IMAP4rev1 LITERAL+ ID SASL-IR AUTH=PLAIN\r\n");
     feed(SPAN("h LOGIN a b\r\n"));

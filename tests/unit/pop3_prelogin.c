@@ -111,7 +111,7 @@ Test(pop3_prelogin, scram, .fini = done)
     cr_assert(strstr(buf_cstr(&out), "\r\nSASL SCRAM-SHA-256 PLAIN LOGIN\r\n"));
     cr_assert(starts("AUTH SCRAM-SHA-256-PLUS\r\n", "-ERR no such mechanism"));
     cr_assert(starts("STLS\r\n", "+OK"));
-    pop3_prelogin_secured(p);
+    pop3_prelogin_secured(p, false);
     answer("CAPA\r\n");
     cr_assert(strstr(buf_cstr(&out), "\r\nSASL SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN\r\n"));
     feed(SPAN("AUTH scram-sha-256-plus cD0=\r\n"));
@@ -140,7 +140,7 @@ Test(pop3_prelogin, no_password_without_tls, .fini = done)
     cr_assert(starts("STLS now\r\n", "-ERR"));
     cr_assert(starts("STLS\r\n", "+OK"));
     cr_assert_eq(last.what, LOGIN_STARTTLS);
-    pop3_prelogin_secured(p);
+    pop3_prelogin_secured(p, false);
     answer("CAPA\r\n");
     cr_assert_not(strstr(buf_cstr(&out), "STLS"));
     cr_assert(strstr(buf_cstr(&out), "\r\nUSER\r\nSASL PLAIN LOGIN\r\n"));
@@ -154,7 +154,7 @@ Test(pop3_prelogin, stls_forgets_what_was_said, .fini = done)
     open_with(false, true, true);
     cr_assert(starts("USER mallory\r\n", "+OK"));
     cr_assert(starts("STLS\r\n", "+OK"));
-    pop3_prelogin_secured(p);
+    pop3_prelogin_secured(p, false);
     cr_assert(starts("PASS secret\r\n", "-ERR USER first"));
 }
 
