@@ -120,8 +120,9 @@
       "Messages of one session.") \
     K(max_connections, "max-connections", number, "1000", 1, 50000, FROM_SMTPD, \
       "Sessions that each process serves at a time.") \
-    K(max_connections_per_client, "max-connections-per-client", number, "250", 1, 50000, FROM_SMTPD, \
-      "Of those, how many one client may have: an IPv4 address or an IPv6 /64.") \
+    K(max_connections_per_client, "max-connections-per-client", number, "250", 1, 50000, FROM_SMTPD | FROM(ROLE_TALLYD), \
+      "Sessions that one client (an IPv4 address or an IPv6 /64) may have at a time, over all processes; those of " \
+      "limits.exempt are counted by each process for itself.") \
     K(command_timeout, "command-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
       "How long a client may be silent between commands (RFC 5321 section 4.5.3.2.7).") \
     K(data_timeout, "data-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
@@ -139,8 +140,9 @@
       "How many processes carry the IMAP connections.") \
     K(max_connections, "max-connections", number, "2000", 1, 50000, FROM(ROLE_IMAPD), \
       "Connections that each process carries at a time.") \
-    K(max_connections_each, "max-connections-each", number, "1000", 1, 50000, FROM(ROLE_IMAPD), \
-      "Connections of one client (an IPv4 address or an IPv6 /64) that each process carries at a time.") \
+    K(max_connections_each, "max-connections-each", number, "1000", 1, 50000, FROM(ROLE_IMAPD) | FROM(ROLE_TALLYD), \
+      "Connections of one client (an IPv4 address or an IPv6 /64) at a time, over all processes; those of limits.exempt " \
+      "are counted by each process for itself.") \
     K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_IMAPD), \
       "Failed logins after which a connection is closed.") \
     K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_IMAPD), \
@@ -153,14 +155,42 @@
       "How many processes carry the POP3 connections.") \
     K(max_connections, "max-connections", number, "1000", 1, 50000, FROM(ROLE_POP3D), \
       "Connections that each process carries at a time.") \
-    K(max_connections_each, "max-connections-each", number, "500", 1, 50000, FROM(ROLE_POP3D), \
-      "Connections of one client (an IPv4 address or an IPv6 /64) that each process carries at a time.") \
+    K(max_connections_each, "max-connections-each", number, "500", 1, 50000, FROM(ROLE_POP3D) | FROM(ROLE_TALLYD), \
+      "Connections of one client (an IPv4 address or an IPv6 /64) at a time, over all processes; those of limits.exempt " \
+      "are counted by each process for itself.") \
     K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_POP3D), \
       "Failed logins after which a connection is closed.") \
     K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_POP3D), \
       "How long a client may be silent before it has logged in.") \
     K(idle_timeout, "idle-timeout", time, "10m", CONF_SECOND, CONF_DAY, FROM(ROLE_POP3D) | FROM(ROLE_ZYGOTE), \
       "How long a client that has logged in may be silent; RFC 1939 section 3 asks for at least 10 minutes.")
+
+#define CONF_KEYS_limits(K) \
+    K(exempt, "exempt", networks, "127.0.0.0/8 ::1", 0, 64, CONF_FRONTS | FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD), \
+      "Who is neither counted nor slowed by this section: networks of your own, ADDRESS or ADDRESS/BITS. A client of " \
+      "all others is an IPv4 address or an IPv6 /64. Up to half of a limit nothing happens, then replies are delayed " \
+      "more and more, then the client is turned away with 421; a limit of 0 is none.") \
+    K(connection_rate, "connection-rate", number, "600", 0, 1000000, FROM(ROLE_TALLYD), \
+      "Connections of one client in rate-window: SMTP, IMAP and POP3 each for themselves.") \
+    K(message_rate, "message-rate", number, "3000", 0, 1000000, FROM(ROLE_TALLYD), \
+      "Messages of one client in rate-window.") \
+    K(rate_window, "rate-window", time, "1m", CONF_SECOND, CONF_DAY, FROM(ROLE_TALLYD), \
+      "The time that those two count for.") \
+    K(refused_recipients, "refused-recipients", number, "1000", 0, 1000000, FROM(ROLE_TALLYD), \
+      "Recipients refused to one client in window.") \
+    K(errors, "errors", number, "500", 0, 1000000, FROM(ROLE_TALLYD), \
+      "Wrong commands of one client in window.") \
+    K(failed_logins, "failed-logins", number, "100", 0, 1000000, FROM(ROLE_TALLYD), \
+      "Failed logins of one client in window. Not held against a client that has logged in within 30 days: they may " \
+      "be somebody else's behind the same address, and are slowed for each account.") \
+    K(window, "window", time, "1h", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_TALLYD), \
+      "The time that those three count for.") \
+    K(tarpit, "tarpit", time, "5s", 0, CONF_MINUTE, FROM_SMTPD | FROM(ROLE_TALLYD), \
+      "The longest that a reply is delayed; 0 delays none.") \
+    K(tarpit_sessions, "tarpit-sessions", number, "100", 0, 50000, FROM_SMTPD, \
+      "Sessions of each process whose replies are being delayed, at most; further ones end with 421.") \
+    K(clients, "clients", number, "100000", 1000, 10000000, FROM(ROLE_TALLYD), \
+      "Clients that are remembered, some 150 bytes each.")
 
 #define CONF_KEYS_queue(K) \
     K(commit_wait, "commit-wait", time, "2ms", 0, CONF_SECOND, FROM(ROLE_QMGR), \
@@ -254,6 +284,7 @@
     S(smtp, "smtp", ONE) \
     S(imap, "imap", ONE) \
     S(pop3, "pop3", ONE) \
+    S(limits, "limits", ONE) \
     S(queue, "queue", ONE) \
     S(relay, "relay", ONE) \
     S(dns, "dns", ONE)   \

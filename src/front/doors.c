@@ -81,6 +81,7 @@ int doors_open(struct front *f, struct err *err)
     f->doors = doors;
     f->door_count = n;
     struct front_limits limits = f->protocol->limits(service_conf(f->service));
+    guests_configure(&f->guests, service_conf(f->service));
     f->gate.max = limits.max_connections;
     f->gate.max_each = limits.max_each;
     for (size_t i = 0; i < n; i++) {

@@ -20,6 +20,7 @@ int front_start(struct front *f, const struct front_protocol *p, struct err *err
     f->protocol = p;
     f->loop = service_loop(f->service);
     f->authd = service_chan(f->service, ROLE_AUTHD, 0);
+    guests_open(&f->guests, service_chan(f->service, ROLE_TALLYD, 0), p->conf);
     list_init(&f->sessions);
     return doors_open(f, err);
 }
@@ -28,6 +29,13 @@ static void on_msg(struct service *s UNUSED, struct chan *from UNUSED, const str
 {
     if (fd >= 0)
         close(fd); /* nobody has anything to tell a front but answers */
+}
+
+static void on_up(struct service *s, struct chan *c)
+{
+    struct front *f = service_state(s);
+    if (c == f->guests.tallyd && f->guests.tallyd)
+        guests_up(&f->guests);
 }
 
 static int can_reload(struct service *s, const struct conf *next, struct err *why)
@@ -65,6 +73,7 @@ static void stop(struct service *s)
     if (f->sessions.next)
         front_sessions_free(f);
     gate_free(&f->gate);
+    guests_free(&f->guests);
 }
 
 void front_def(struct service_def *def, struct front *f, enum role role, const char *name,
@@ -75,6 +84,7 @@ void front_def(struct service_def *def, struct front *f, enum role role, const c
                                 .warm = warm,
                                 .start = start,
                                 .on_msg = on_msg,
+                                .on_up = on_up,
                                 .can_reload = can_reload,
                                 .reloaded = reloaded,
                                 .on_certs = on_certs,

@@ -16,6 +16,7 @@
 #include "net/stream.h"
 #include "net/tls.h"
 #include "service/service.h"
+#include "tally/guest.h"
 
 /* The numbers of F_auth_begin's `protocol`. */
 enum front_number { FRONT_IMAP = 2, FRONT_POP3 = 3 };
@@ -79,6 +80,7 @@ struct front {
     struct front_door *doors;
     size_t door_count;
     struct gate gate;
+    struct guests guests;
     struct link sessions;
     size_t count;
     uint64_t next_id;

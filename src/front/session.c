@@ -17,6 +17,7 @@
 #define ATTACH_TAG_MAX 256
 
 enum state {
+    AT_DOOR,  /* tallyd is asked whether the client may come in, or it has to wait a moment */
     SHAKING,  /* implicit TLS: the handshake comes first */
     TALKING,  /* the engine reads */
     ASKING,   /* authd has the login */
@@ -26,6 +27,7 @@ enum state {
 };
 
 static const struct sm_state states[] = {
+    [AT_DOOR] = {"door", SM_TO(SHAKING) | SM_TO(TALKING) | SM_TO(ENDING)},
     [SHAKING] = {"shaking", SM_TO(TALKING) | SM_TO(ENDING)},
     [TALKING] = {"talking", SM_TO(TALKING) | SM_TO(SHAKING) | SM_TO(ASKING) | SM_TO(ENDING)},
     [ASKING] = {"asking", SM_TO(TALKING) | SM_TO(WAITING) | SM_TO(ATTACHED) | SM_TO(ENDING)},
@@ -42,6 +44,7 @@ struct front_session {
     struct stream *account; /* our end of the pair whose other end the account's process has */
     void *engine;
     struct sockaddr_storage peer;
+    struct guest guest;
     int state;
     uint64_t id;       /* names the session to authd */
     uint64_t asked;    /* the request that is open */
@@ -75,6 +78,7 @@ static void session_free(struct front_session *s)
 {
     struct front *f = s->front;
     forget_login(s);
+    guest_leave(&s->guest);
     list_del(&s->link);
     gate_leave(&f->gate, &s->peer);
     if (s->engine)
@@ -152,9 +156,15 @@ static void back_to_talk(struct front_session *s)
     stream_resume(s->client);
 }
 
-static void refuse_now(void *ctx)
+static void enter(struct front_session *s);
+
+static void delay_over(void *ctx)
 {
     struct front_session *s = ctx;
+    if (s->state == AT_DOOR) {
+        enter(s);
+        return;
+    }
     s->front->protocol->refused(s->engine, LOGIN_WRONG, &s->out);
     if (s->failures >= s->house->limits.max_login_failures)
         end_with(s, LOGIN_BYE_FAILURES);
@@ -370,7 +380,7 @@ static void on_tls_up(struct front_session *s)
 
 static void on_timeout(struct front_session *s)
 {
-    if (s->state == ENDING || s->state == SHAKING)
+    if (s->state == ENDING || s->state == SHAKING || s->state == AT_DOOR)
         session_free(s);
     else if (s->state == ATTACHED)
         end(s); /* the account's process, which speaks the protocol, has a shorter time and its own last words */
@@ -432,6 +442,35 @@ static void turn_away(struct front_door *d, int fd, const struct sockaddr_storag
     close(fd);
 }
 
+/* The door is open. */
+static void enter(struct front_session *s)
+{
+    bool implicit = s->house->mode == CONF_TLS_IMPLICIT;
+    move(s, implicit ? SHAKING : TALKING);
+    stream_resume(s->client);
+    if (implicit)
+        stream_tls_server(s->client, s->house->tls);
+    else
+        greet(s);
+}
+
+static void on_guest(struct guest *g, bool refused, uint32_t slow, struct span why)
+{
+    struct front_session *s = container_of(g, struct front_session, guest);
+    if (s->state != AT_DOOR)
+        return;
+    if (refused) {
+        LOGI("connection-refused", KVT("remote", stream_remote(s->client)), KVS("why", why));
+        if (s->house->mode != CONF_TLS_IMPLICIT)
+            s->front->protocol->bye(NULL, LOGIN_BYE_FULL, &s->out);
+        end(s);
+    } else if (slow) {
+        timer_start(s->delay, slow);
+    } else {
+        enter(s);
+    }
+}
+
 void front_session_open(struct front_door *d, int fd, const struct sockaddr_storage *peer)
 {
     struct front *f = d->front;
@@ -446,10 +485,10 @@ void front_session_open(struct front_door *d, int fd, const struct sockaddr_stor
     s->house->refs++;
     s->peer = *peer;
     s->id = ++f->next_id;
-    s->state = d->house->mode == CONF_TLS_IMPLICIT ? SHAKING : TALKING;
+    s->state = AT_DOOR;
     list_add_tail(&f->sessions, &s->link);
     f->count++;
-    s->delay = timer_new(f->loop, refuse_now, s);
+    s->delay = timer_new(f->loop, delay_over, s);
     s->client = stream_new(f->loop, fd, &client_ops, s);
     if (!s->client) {
         close(fd);
@@ -458,17 +497,17 @@ void front_session_open(struct front_door *d, int fd, const struct sockaddr_stor
     }
     stream_set_peer(s->client, peer);
     stream_timeout(s->client, s->house->limits.login_timeout);
-    if (s->state == SHAKING)
-        stream_tls_server(s->client, s->house->tls);
+    if (guest_come(&f->guests, &s->guest, peer, on_guest))
+        enter(s);
     else
-        greet(s);
+        stream_pause(s->client); /* its first bytes may be of a handshake: they stay with the kernel until then */
 }
 
 void front_sessions_drain(struct front *f)
 {
     LIST_EACH(&f->sessions, l) {
         struct front_session *s = container_of(l, struct front_session, link);
-        if (s->state == SHAKING)
+        if (s->state == SHAKING || s->state == AT_DOOR)
             session_free(s);
         else if (s->state != ATTACHED && s->state != ENDING)
             end_with(s, LOGIN_BYE_STOPPING);

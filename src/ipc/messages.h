@@ -118,6 +118,21 @@
 /* authd to mda, when the account is disabled or removed: end its sessions; purge=1: delete the store, then leave. Answer: mda_leave. */
 #define F_mda_evict(F) F(u8, purge, 1)
 
+/* ---- tallyd: limits of clients ---------------------------------------------------------------------------------------------- */
+
+/* A client (client_key() of base/client.h) is at the door of that protocol (as listen sections count them). It counts as being there
+ * from then on, unless it is refused, until a client_note says gone with the same visit: a number that the front uses once. Answer:
+ * client_verdict; without one in time the door stays open. */
+#define F_client_ask(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3)
+/* kind: 2 in, and each reply waits `slow` ms; 5 refused with these words. */
+#define F_client_verdict(F) F(u8, kind, 5) F(u32, slow, 600000) F(text, why, IPC_TEXT_MAX)
+/* What a client did since the last note. came: it is there already, nobody was asked; gone: it has left. From authd (visit 0): failed
+ * logins, and whether it has logged in. */
+#define F_client_note(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3) F(u8, came, 1) F(u8, gone, 1) F(u32, messages, 0) F(u32, refused, 0) \
+    F(u32, errors, 0) F(u32, failed_logins, 0) F(u8, trusted, 1)
+/* tallyd to authd: an operator lifts what is held against that client. */
+#define F_client_forget(F) F(u64, client, 0)
+
 /* ---- into the queue ------------------------------------------------------------------------------------------------------ */
 
 /* One transaction of a sender: msg_begin, msg_rcpt for each recipient, then msg_commit (a request). txn: chosen by the sender, unique
@@ -224,6 +239,10 @@
     M(mda_leave, FROM(ROLE_AUTHD) | FROM(ROLE_MDA), NOFD, 0, NONE)     \
     M(usage, FROM(ROLE_MDA), NOFD, 0, NONE)                            \
     M(mda_evict, FROM(ROLE_AUTHD), NOFD, 60000, NONE)                  \
+    M(client_ask, FROM_DOORS, NOFD, 1000, NONE)                        \
+    M(client_verdict, FROM(ROLE_TALLYD), NOFD, 0, NONE)                \
+    M(client_note, FROM_DOORS | FROM(ROLE_AUTHD), NOFD, 0, NONE)       \
+    M(client_forget, FROM(ROLE_TALLYD), NOFD, 0, NONE)                 \
     M(msg_begin, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 0, NONE)           \
     M(msg_rcpt, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 0, NONE)            \
     M(msg_abort, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 0, NONE)           \

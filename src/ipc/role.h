@@ -9,6 +9,7 @@
     R(WAYPOSTD, "waypostd")      \
     R(ZYGOTE, "zygote")          \
     R(AUTHD, "authd")            \
+    R(TALLYD, "tallyd")          \
     R(QMGR, "qmgr")              \
     R(RELAY, "relay")            \
     R(MDA, "mda")                \
@@ -32,6 +33,7 @@ enum role {
 #define FROM_SMTPD (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION))
 #define FROM_LOGIN (FROM(ROLE_SUBMISSION) | FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
 #define FROM_FRONT (FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
+#define FROM_DOORS (FROM_SMTPD | FROM_FRONT)
 #define FROM_WORKER (FROM(ROLE_RELAY) | FROM(ROLE_MDA))
 #define FROM_ANY ((UINT32_C(1) << ROLE_COUNT) - 1)
 

@@ -377,6 +377,12 @@ struct span smtp_server_login_name(const struct smtp_server *s)
     return buf_span(&s->login);
 }
 
+void smtp_server_faults(const struct smtp_server *s, unsigned *errors, unsigned *refused)
+{
+    *errors = s->errors;
+    *refused = s->refused;
+}
+
 bool smtp_server_blocked(const struct smtp_server *s)
 {
     return s->waiting || s->state == S_CONNECT || s->state == S_SENDER || s->state == S_ASK ||

@@ -144,6 +144,8 @@ bool smtp_server_is_esmtp(const struct smtp_server *s);
 void smtp_server_trust(struct smtp_server *s);
 const struct smtp_xclient *smtp_server_xclient(const struct smtp_server *s); /* what it said last */
 struct span smtp_server_login_name(const struct smtp_server *s); /* empty: not logged in */
+/* Wrong commands and refused recipients so far. */
+void smtp_server_faults(const struct smtp_server *s, unsigned *errors, unsigned *refused);
 bool smtp_server_blocked(const struct smtp_server *s);    /* waits for an answer and reads nothing until it came */
 bool smtp_server_in_content(const struct smtp_server *s); /* reads what follows DATA or BDAT */
 const char *smtp_server_state(const struct smtp_server *s);

@@ -148,6 +148,7 @@ void commit_done(struct session *s, const struct outcome *o, struct span qid)
     if (qid.n)
         log_accepted(s, qid);
     spool_drop(s);
+    s->prompt = true;
     smtp_server_committed(s->smtp, o);
     session_settled(s);
 }

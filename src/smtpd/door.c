@@ -7,6 +7,8 @@
  *
  * Who speaks before the greeting on the port for servers is sent away by the engine at once; elsewhere the first bytes
  * stay with the kernel until the session begins. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "smtpd/smtpd.h"
 
@@ -30,9 +32,61 @@ static enum door_now quiet_begin(struct session *s)
     return is_for_servers(s) && stream_has_spoken(s->stream) ? DOOR_WAIT : DOOR_ON;
 }
 
+/* ---- tally: what is known of this client ---- */
+
+static void on_tally(struct guest *g, bool refuse, uint32_t slow, struct span why)
+{
+    struct session *s = container_of(g, struct session, guest);
+    char text[IPC_TEXT_MAX + 1];
+    s->slow = slow;
+    if (refuse) {
+        snprintf(text, sizeof text, "%.*s", SPANV(why));
+        door_refuse(s, 421, "4.7.0", text);
+    } else {
+        door_go_on(s);
+    }
+}
+
+static enum door_now tally_begin(struct session *s)
+{
+    return guest_come(&s->d->guests, &s->guest, &s->peer, on_tally) ? DOOR_ON : DOOR_WAIT;
+}
+
+static void tally_cancel(struct session *s)
+{
+    guest_leave(&s->guest);
+}
+
+/* ---- slow: the greeting is the first reply that waits ---- */
+
+static void slow_over(void *ctx)
+{
+    door_go_on(ctx);
+}
+
+static enum door_now slow_begin(struct session *s)
+{
+    uint32_t ms = tarpit_delay(s);
+    if (ms == 0)
+        return DOOR_ON;
+    if (!s->slowed) {
+        door_refuse(s, 421, "4.7.0", "Too many clients are being slowed down, try again later");
+        return DOOR_OVER;
+    }
+    tarpit_wait(s, ms, slow_over);
+    return DOOR_WAIT;
+}
+
+static void slow_cancel(struct session *s)
+{
+    timer_stop(s->hold);
+}
+
 /* ---- the steps, in their order ---- */
 
 static const struct door_step steps[] = {
+    {tally_begin, tally_cancel},
+    {slow_begin, slow_cancel},
     {quiet_begin, NULL},
 };
 

@@ -29,6 +29,8 @@ static int start(struct service *sv, struct err *err)
     d->submission = service_role(sv) == ROLE_SUBMISSION;
     d->authd = service_chan(sv, ROLE_AUTHD, 0);
     d->qmgr = service_chan(sv, ROLE_QMGR, 0);
+    guests_open(&d->guests, service_chan(sv, ROLE_TALLYD, 0),
+                d->submission ? CONF_PROTOCOL_SUBMISSION : CONF_PROTOCOL_SMTP);
     list_init(&d->sessions);
     list_init(&d->spare);
     list_init(&d->stalled);
@@ -49,6 +51,8 @@ static void on_msg(struct service *sv, struct chan *from, const struct msg *m, i
 static void on_up(struct service *sv, struct chan *c)
 {
     struct smtpd *d = service_state(sv);
+    if (c == d->guests.tallyd)
+        guests_up(&d->guests);
     if (c != d->qmgr)
         return;
     d->door.queue_closed = false; /* until it says otherwise */
@@ -113,6 +117,7 @@ static void stop(struct service *sv)
     if (d->sessions.next)
         sessions_free(d);
     gate_free(&d->gate);
+    guests_free(&d->guests);
     timer_free(&d->stall_timer);
 }
 

@@ -106,6 +106,7 @@ int ports_open(struct smtpd *d, struct err *err)
     ports_close(d);
     d->ports = ports;
     d->port_count = n;
+    guests_configure(&d->guests, c);
     d->gate.max = c->smtp.max_connections;
     d->gate.max_each = c->smtp.max_connections_per_client;
     for (size_t i = 0; i < n; i++) {

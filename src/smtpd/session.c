@@ -64,7 +64,13 @@ static void session_release(struct session *s)
 /* The client is gone, or is sent away. A commit under way is waited for, so that its message is logged. */
 void session_end(struct session *s)
 {
+    unsigned errors, refused;
     door_leave(s);
+    smtp_server_faults(s->smtp, &errors, &refused);
+    s->guest.errors = errors;
+    s->guest.refused = refused;
+    guest_leave(&s->guest);
+    tarpit_leave(s);
     stream_free(&s->stream);
     gate_leave(&s->d->gate, &s->peer);
     questions_forget(s);
@@ -90,6 +96,8 @@ void sessions_free(struct smtpd *d)
     {
         struct session *s = container_of(l, struct session, link);
         door_leave(s);
+        guest_leave(&s->guest);
+        tarpit_leave(s);
         stream_free(&s->stream);
         questions_forget(s);
         commit_abort(s);
@@ -253,7 +261,10 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_LOGIN_STEP: ask_login_step(s, r); break;
     case SMTP_WANT_TLS: start_tls(s); break;
     case SMTP_WANT_ROOM: spool_room(s); break;
-    case SMTP_WANT_COMMIT: commit(s); break;
+    case SMTP_WANT_COMMIT:
+        s->guest.messages++;
+        commit(s);
+        break;
     case SMTP_WANT_CLOSE: s->closing = true; break;
     }
 }
@@ -267,10 +278,38 @@ static void pause_reading(struct session *s)
     s->paused = true;
 }
 
+static void hold_over(void *ctx)
+{
+    struct session *s = ctx;
+    s->held = false;
+    s->prompt = true;
+    session_poke(s);
+}
+
+/* The end of a message is answered at once: who waits too long for it sends it again. */
+static bool is_delayed(struct session *s)
+{
+    bool now = s->prompt || s->closing;
+    s->prompt = false;
+    uint32_t ms = now ? 0 : tarpit_delay(s);
+    if (ms == 0)
+        return false;
+    if (!s->slowed) {
+        smtp_server_shut(s->smtp, "4.7.0", "Too many errors, closing the connection");
+        LOGI("refused", KVT("client", s->remote), KVT("why", "no room in the tarpit"));
+        s->closing = true;
+        return false;
+    }
+    s->held = true;
+    pause_reading(s);
+    tarpit_wait(s, ms, hold_over);
+    return true;
+}
+
 static void send_replies(struct session *s)
 {
     struct buf *out = smtp_server_output(s->smtp);
-    if (out->n == 0)
+    if (out->n == 0 || (s->held && !s->closing) || is_delayed(s))
         return;
     s->choked = !stream_write(s->stream, buf_span(out));
     buf_clear(out);
@@ -336,7 +375,7 @@ void session_poke(struct session *s)
         return;
     session_turn(s, SPAN(""));
     finish_after_eof(s);
-    if (s->paused && !s->closing && !s->choked && !smtp_server_blocked(s->smtp)) {
+    if (s->paused && !s->held && !s->closing && !s->choked && !smtp_server_blocked(s->smtp)) {
         s->paused = false;
         stream_resume(s->stream);
     }

@@ -12,6 +12,7 @@
 #include "net/tls.h"
 #include "service/service.h"
 #include "smtp/server.h"
+#include "tally/guest.h"
 
 /* The settings that a session began with, and keeps. */
 struct house {
@@ -38,6 +39,8 @@ struct smtpd {
     struct port *ports;
     size_t port_count;
     struct gate gate;
+    struct guests guests;
+    unsigned slowed; /* sessions whose replies are being delayed */
     struct link sessions;
     size_t session_count;
     struct link spare; /* sessions to use again */
@@ -74,6 +77,10 @@ struct session {
     uint64_t id; /* names the login session and the transaction to authd and qmgr */
     int64_t timeout;
     unsigned door; /* the step that it is at (door.c); 0: inside */
+    struct guest guest;
+    uint32_t slow;      /* ms that each reply waits, as tallyd said */
+    struct timer *hold; /* while one waits; made when first wanted */
+    bool held, slowed, prompt; /* prompt: what comes next does not wait */
     bool login_begun, paused, choked, closing, greeted, shaking, eof;
     struct question login; /* login, sender, or a name */
     struct question first; /* the first recipient in flight; further ones are allocated */
@@ -107,6 +114,12 @@ void door_go_on(struct session *s); /* the step that was waited for is done */
 void door_refuse(struct session *s, unsigned code, const char *status, const char *text);
 void door_leave(struct session *s); /* the session ends, or is over otherwise */
 bool door_input(struct session *s); /* something came: true: the engine is to have it now */
+
+/* tarpit.c: replies that wait */
+/* How long what is to be said now waits, ms. The session may be told to end instead. */
+uint32_t tarpit_delay(struct session *s);
+void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then);
+void tarpit_leave(struct session *s);
 
 /* verdict.c: authd */
 void ask_rcpt(struct session *s, const struct smtp_request *r);

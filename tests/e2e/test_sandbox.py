@@ -10,7 +10,7 @@ import waypost as wp
 from waypost import message, until
 
 pytestmark = pytest.mark.skipif(wp.SANITIZED, reason="sandbox tests use the plain build")
-LOCKED = ("zygote", "authd", "qmgr", "relay", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
 EMPTY_ROOT = ("relay", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
 CAP_SETGID, CAP_SETUID = 6, 7
 
@@ -78,7 +78,7 @@ def test_as_root_each_has_a_uid_of_its_own_and_an_empty_root(running):
 
 def test_descriptors_are_sockets_and_ones_own_files_only(running):
     w, found = running
-    own = {"authd": "/state/directory", "qmgr": "/state/queue", "mda": "/state/mail/"}
+    own = {"authd": "/state/directory", "tallyd": "/state/tally", "qmgr": "/state/queue", "mda": "/state/mail/"}
     for name in LOCKED + ("mda",):
         for pid in found[name]:
             for fd in os.listdir("/proc/%d/fd" % pid):

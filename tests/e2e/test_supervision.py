@@ -17,7 +17,7 @@ from waypost import until
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = re.findall(r"^\s+M\((\w+),", open(SOURCE + "/src/ipc/messages.h").read(), re.M)
 TYPES = {name: i + 1 for i, name in enumerate(NAMES)}
-PROGRAMS = ("zygote", "authd", "qmgr", "relay", "smtpd", "imapd", "pop3d")
+PROGRAMS = ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd", "imapd", "pop3d")
 
 
 def text(s):
@@ -146,7 +146,7 @@ def ready(w, service, instance=0):
 
 def test_everything_that_the_configuration_asks_for_runs(world):
     st = world.status()
-    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("qmgr", 0), ("relay", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
+    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
     for (service, _), r in st.items():
         assert r["state"] == "ready" and r["pid"] > 0, r
         assert service == "waypostd" or "seccomp" in r["sandbox"], r
@@ -158,8 +158,9 @@ def test_everything_that_the_configuration_asks_for_runs(world):
 
 
 def test_each_program_has_the_channels_of_the_table_and_no_other(world):
-    want = {"smtpd-mx": {("authd", 0), ("qmgr", 0)}, "imapd": {("authd", 0)}, "relay": {("qmgr", 0)}, "zygote": {("authd", 0), ("qmgr", 0)},
-            "authd": {("zygote", 0), ("qmgr", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
+    want = {"smtpd-mx": {("authd", 0), ("qmgr", 0), ("tallyd", 0)}, "imapd": {("authd", 0), ("tallyd", 0)},
+            "tallyd": {("authd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}, "relay": {("qmgr", 0)}, "zygote": {("authd", 0), ("qmgr", 0)},
+            "authd": {("zygote", 0), ("qmgr", 0), ("tallyd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
             "qmgr": {("zygote", 0), ("authd", 0), ("smtpd-mx", 0), ("relay", 0)}}
     for service, peers in want.items():
         got = world.peers(service)
@@ -219,13 +220,13 @@ def test_reload_switches_everybody_or_nobody(world):
     world.write(hostname="new.test")
     status, _, said = world.ask("waypostd", "reload")
     assert status == 0 and "hostname" in said, said
-    for s in ("authd", "qmgr", "relay", "smtpd-mx", "imapd", "zygote"):
+    for s in ("authd", "tallyd", "qmgr", "relay", "smtpd-mx", "imapd", "zygote"):
         until(lambda: world.tell(s)["hostname"] == "new.test", s)
         assert world.tell(s)["reloads"] == 1
     world.write(hostname="refuse.qmgr.test")
     status, _, said = world.ask("waypostd", "reload")
     assert status == 1 and "qmgr: told to refuse" in said, said
-    for s in ("authd", "qmgr", "relay", "smtpd-mx"):
+    for s in ("authd", "tallyd", "qmgr", "relay", "smtpd-mx"):
         assert world.tell(s)["hostname"] == "new.test" and world.tell(s)["reloads"] == 1, s
     assert {k: r["pid"] for k, r in world.status().items()} == before
     world.write(hostname="third.test")
@@ -238,7 +239,7 @@ def test_a_reload_ends_where_a_fresh_start_does(world):
     """HAZARDS 31: nothing is parsed differently, or left out, on the way of a reload."""
     def all_told():
         keys = ("hostname", "listeners", "cert", "key", "store", "uid")
-        return {s: {k: world.tell(s)[k] for k in keys} for s in ("zygote", "authd", "qmgr", "relay", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")}
+        return {s: {k: world.tell(s)[k] for k in keys} for s in ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")}
     ca = wp.Authority(world.dir + "/ca")
     cert, key = ca.issue("server", ["mail.test"], world.dir)
     more = "".join("listen %s { protocol %s; address %s; port %d; }\n" % (n, p, world.address, port)
@@ -263,7 +264,7 @@ def test_a_program_that_dies_while_a_reload_asks(world):
     os.kill(pid, signal.SIGKILL)
     world.wait_log("reloaded generation=2")
     until(lambda: ready(world, "qmgr"), "qmgr")
-    assert {world.tell(s)["hostname"] for s in ("authd", "qmgr", "relay", "smtpd-mx", "imapd", "zygote")} == {"new.test"}
+    assert {world.tell(s)["hostname"] for s in ("authd", "tallyd", "qmgr", "relay", "smtpd-mx", "imapd", "zygote")} == {"new.test"}
 
 
 def test_a_stop_while_a_reload_asks(world):
@@ -303,7 +304,7 @@ def test_reload_adds_and_takes_away_listeners_and_programs(world):
     mx = world.status()[("smtpd-mx", 0)]["pid"]
     world.write(more="imap { instances 1; }\n")
     assert world.ask("waypostd", "reload")[0] == 0
-    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("qmgr", 0), ("relay", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
+    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
     with pytest.raises(OSError):
         socket.create_connection((world.address, 2110), timeout=wp.PATIENCE).close()
     assert world.status()[("smtpd-mx", 0)]["pid"] == mx
@@ -428,6 +429,6 @@ def test_the_door_admits_root_owner_and_group_only(world):
 
 @pytest.mark.skipif(wp.SANITIZED, reason="sandbox tests use the plain build")
 def test_every_running_program_is_locked_in(world):
-    for service in ("zygote", "authd", "qmgr", "relay", "smtpd-mx", "imapd"):
+    for service in ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd-mx", "imapd"):
         row = world.ask(service, "try")[1][0]
         assert row == {"open-etc": 0, "kill-parent": 0}, service

@@ -1,0 +1,40 @@
+/* Replies that wait: to a client that tallyd says is to be slowed, and to one that makes errors or asks for wrong
+ * recipients, more and more from half of what ends its session. Slowed sessions cost memory, so their number is
+ * bounded. Exempt clients (limits.exempt) are not slowed. */
+#include "smtpd/smtpd.h"
+
+static uint32_t grown(unsigned n, unsigned most, int64_t longest)
+{
+    return n * 2 > most ? (uint32_t)(longest * (n * 2 - most) / MAX_OF(most, 1u)) : 0;
+}
+
+uint32_t tarpit_delay(struct session *s)
+{
+    const struct conf *c = s->house->conf;
+    unsigned errors, refused;
+    if (!guest_is_counted(&s->guest))
+        return 0;
+    smtp_server_faults(s->smtp, &errors, &refused);
+    uint32_t ms = MAX_OF(grown(errors, c->smtp.max_errors, c->limits.tarpit),
+                         grown(refused, c->smtp.max_refused, c->limits.tarpit));
+    ms = MAX_OF(ms, s->slow);
+    if (ms && !s->slowed && s->d->slowed < c->limits.tarpit_sessions) {
+        s->slowed = true;
+        s->d->slowed++;
+    }
+    return ms;
+}
+
+void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then)
+{
+    timer_free(&s->hold);
+    s->hold = timer_new(s->d->loop, then, s);
+    timer_start(s->hold, ms);
+}
+
+void tarpit_leave(struct session *s)
+{
+    timer_free(&s->hold);
+    s->d->slowed -= s->slowed ? 1 : 0;
+    s->slowed = s->held = false;
+}

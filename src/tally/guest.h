@@ -1,0 +1,53 @@
+/* A front's side of the clients' limits: one question to tallyd when a client comes, one statement when it leaves. Who
+ * comes from an exempt network is neither asked about nor counted. tallyd away, late or flooded: the door stays open
+ * (what each process limits by itself remains), and the log says so once. */
+#ifndef TALLY_GUEST_H
+#define TALLY_GUEST_H
+
+#include <sys/socket.h>
+
+#include "base/client.h"
+#include "base/list.h"
+#include "conf/conf.h"
+#include "ipc/chan.h"
+
+/* What the guests of one program share. */
+struct guests {
+    struct chan *tallyd;
+    enum conf_protocol protocol;
+    struct link inside; /* those that tallyd counts */
+    struct network *exempt;
+    size_t exempt_count;
+    uint64_t visits;
+    bool silent; /* tallyd does not answer, and the log has been told */
+};
+
+struct guest;
+/* refuse: with these words. slow: ms that each reply waits. */
+typedef void guest_fn(struct guest *g, bool refuse, uint32_t slow, struct span why);
+
+/* Embedded in a session, zeroed before it is used. */
+struct guest {
+    struct link link;
+    struct guests *all;
+    uint64_t client; /* 0: not counted */
+    uint64_t visit;  /* its number here */
+    uint64_t asked;  /* the question that is open */
+    guest_fn *fn;
+    uint32_t messages, refused, errors; /* for the owner to count */
+};
+
+void guests_open(struct guests *all, struct chan *tallyd, enum conf_protocol protocol);
+void guests_configure(struct guests *all, const struct conf *c);
+void guests_free(struct guests *all);
+/* A fresh tallyd (service_def.on_up): it is told of everyone inside. */
+void guests_up(struct guests *all);
+
+/* True: in. False: fn is called once, later, unless guest_leave() comes first. */
+bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_storage *peer, guest_fn *fn);
+/* Whether limits apply to it. */
+bool guest_is_counted(const struct guest *g);
+/* The end, also while the question is open. Fine for one that never came. */
+void guest_leave(struct guest *g);
+
+#endif
