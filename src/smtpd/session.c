@@ -61,16 +61,20 @@ static void session_release(struct session *s)
         service_done(d->service);
 }
 
+/* What it did is told to tallyd. */
+static void guest_over(struct session *s)
+{
+    smtp_server_faults(s->smtp, &s->guest.errors, &s->guest.refused);
+    guest_leave(&s->guest);
+    tarpit_leave(s);
+    s->slow = 0;
+}
+
 /* The client is gone, or is sent away. A commit under way is waited for, so that its message is logged. */
 void session_end(struct session *s)
 {
-    unsigned errors, refused;
     door_leave(s);
-    smtp_server_faults(s->smtp, &errors, &refused);
-    s->guest.errors = errors;
-    s->guest.refused = refused;
-    guest_leave(&s->guest);
-    tarpit_leave(s);
+    guest_over(s);
     stream_free(&s->stream);
     gate_leave(&s->d->gate, &s->peer);
     questions_forget(s);
@@ -96,8 +100,7 @@ void sessions_free(struct smtpd *d)
     {
         struct session *s = container_of(l, struct session, link);
         door_leave(s);
-        guest_leave(&s->guest);
-        tarpit_leave(s);
+        guest_over(s);
         stream_free(&s->stream);
         questions_forget(s);
         commit_abort(s);
@@ -218,6 +221,7 @@ static void become(struct session *s)
         smtp_server_shut(s->smtp, "4.7.0", "Too many connections from that client");
         return;
     }
+    guest_over(s);
     snprintf(before, sizeof before, "%s", s->remote);
     s->peer = peer;
     remote_text(&peer, s->remote, sizeof s->remote);
