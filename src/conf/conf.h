@@ -33,6 +33,7 @@ typedef const char
     *conf_type_secret_file; /* the supervisor: the path; the role that is told: the first line of that file */
 typedef struct conf_list conf_type_words;
 typedef struct conf_list conf_type_addresses; /* IP addresses as text, without brackets */
+typedef struct conf_list conf_type_logins;    /* LOGIN@DOMAIN each */
 typedef struct conf_list conf_type_networks;  /* as text, for network_parse() of base/client.h */
 typedef uint32_t conf_type_number;
 typedef uint64_t conf_type_size; /* bytes */
@@ -135,7 +136,7 @@ int conf_receive(struct conf_receiver *r, const struct msg *m, const struct conf
 
 /* ---- the table, for the manual and tests ---- */
 enum conf_type {
-    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks,
+    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins,
     CONF_IS_number, CONF_IS_size, CONF_IS_time, CONF_IS_flag,
 #define CONF_IS(type) CONF_IS_##type,
     CONF_CHOICE_TYPES(CONF_IS)

@@ -24,6 +24,8 @@ static const char *type_words(const struct conf_key *k)
         return "HOST or HOST:PORT";
     case CONF_IS_words:
         return "ADDRESS or ADDRESS@PORT, several with blanks between";
+    case CONF_IS_logins:
+        return "accounts with blanks between";
     case CONF_IS_networks:
         return "networks with blanks between, or none";
     case CONF_IS_addresses:

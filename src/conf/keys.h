@@ -3,7 +3,7 @@
  *
  * A section is a list of K(member, "key", type, "default", least, most, roles, "what it means"):
  *   type     text, path, host (a domain name), words (a list), addresses (a list of IP addresses), hostport, secret_file,
- *            networks (ADDRESS/BITS; none), number, size, time, flag, or one of the choices below
+ *            networks (ADDRESS/BITS; none), logins, number, size, time, flag, or one of the choices below
  *   default  as it would stand in the file; "" for an optional key; NULL for one that must be given
  *   least, most   for number, size (bytes), time (ms) and the length of a list
  *   roles    the programs that are told of it, FROM(ROLE_…) bits; the supervisor always knows */
@@ -133,7 +133,16 @@
       "Who may ask by VRFY whether an address exists: nobody (off: 252 for every one), clients that have logged in " \
       "(authenticated), or everybody (on).") \
     K(expn, "expn", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
-      "Who may ask by EXPN for the members of an alias; off: 502.")
+      "Who may ask by EXPN for the members of an alias; off: 502.") \
+    K(deliver_by_min, "deliver-by-min", time, "30s", 0, CONF_DAY, FROM_SMTPD, \
+      "The least time that a sender may grant a message that is to be returned when it is not delivered by then " \
+      "(DELIVERBY, RFC 2852); announced. 0 sets no minimum.") \
+    K(future_release, "future-release", time, "30d", 0, 366 * CONF_DAY, FROM(ROLE_SUBMISSION), \
+      "How long our users may have a message held before it leaves (FUTURERELEASE, RFC 4865); announced. 0 does not " \
+      "offer it.") \
+    K(priority_accounts, "priority-accounts", logins, "", 0, 64, FROM(ROLE_SUBMISSION) | FROM(ROLE_QMGR), \
+      "Accounts (LOGIN@DOMAIN each) that may send with a priority above 0 (MT-PRIORITY, RFC 6710); for others such " \
+      "a priority becomes 0. Everybody may send with a lower one.")
 
 #define CONF_KEYS_imap(K) \
     K(instances, "instances", number, "2", 1, 16, 0, \
@@ -217,7 +226,8 @@
     K(port, "port", number, "25", 1, 65535, FROM(ROLE_RELAY), \
       "The port of other servers.") \
     K(tls, "tls", relay_tls, "may", 0, 0, FROM(ROLE_RELAY), \
-      "never, may (when it is offered), must, or implicit (smarthost only: TLS from the first byte).") \
+      "never, may (when it is offered), must, or implicit (smarthost only: TLS from the first byte). A message that " \
+      "says \"TLS-Required: No\" (RFC 8689) goes out as with may where must is set.") \
     K(smarthost, "smarthost", hostport, "", 0, 0, FROM(ROLE_RELAY), \
       "HOST or HOST:PORT that takes all mail to others, instead of asking DNS for MX.") \
     K(smarthost_user, "smarthost-user", text, "", 0, 0, FROM(ROLE_RELAY), \
@@ -241,7 +251,11 @@
       "The addresses to connect from: at most one of IPv4 and one of IPv6.") \
     K(ca_file, "ca-file", path, "", 0, 0, 0, \
       "Certificates of the authorities that a smarthost's certificate must come from, PEM. With it, the name " \
-      "is checked too.")
+      "is checked too.") \
+    K(trust_file, "trust-file", path, "/etc/ssl/certs/ca-certificates.crt", 0, 0, 0, \
+      "Certificates of the authorities that other servers' certificates must come from when a message requires TLS " \
+      "(REQUIRETLS, RFC 8689), PEM. Such a message goes only to hosts whose names DNSSEC proves (see trust-anchor) and " \
+      "which offer REQUIRETLS, else it is returned.")
 
 #define CONF_KEYS_dns(K) \
     K(server, "server", words, "", 0, 8, CONF_ASK_DNS, \

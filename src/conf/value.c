@@ -239,6 +239,14 @@ static int parse_server(struct span v, struct err *err)
     return parse_address(address, err);
 }
 
+static int parse_login(struct span v, struct err *err)
+{
+    ptrdiff_t at = span_rfind(v, '@');
+    if (at > 0 && (size_t)at + 1 < v.n)
+        return 0;
+    return err_set(err, "\"%.*s\" is not an account, write LOGIN@DOMAIN", SPANV(v));
+}
+
 static int parse_network(struct span v, struct err *err)
 {
     struct network n;
@@ -251,12 +259,14 @@ static int parse_network(struct span v, struct err *err)
 
 static bool is_list(const struct conf_key *k)
 {
-    return k->type == CONF_IS_words || k->type == CONF_IS_addresses || k->type == CONF_IS_networks;
+    return k->type == CONF_IS_words || k->type == CONF_IS_addresses || k->type == CONF_IS_networks ||
+           k->type == CONF_IS_logins;
 }
 
 static int parse_item(enum conf_type type, struct span v, struct err *err)
 {
-    return type == CONF_IS_networks    ? parse_network(v, err)
+    return type == CONF_IS_logins      ? parse_login(v, err)
+           : type == CONF_IS_networks  ? parse_network(v, err)
            : type == CONF_IS_addresses ? parse_address(v, err)
                                        : parse_server(v, err);
 }
@@ -398,6 +408,7 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b)
         return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
     case CONF_IS_words:
     case CONF_IS_addresses:
+    case CONF_IS_logins:
     case CONF_IS_networks:
         return lists_equal(a, b);
     case CONF_IS_size:
@@ -425,6 +436,7 @@ void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, 
         break;
     case CONF_IS_words:
     case CONF_IS_addresses:
+    case CONF_IS_logins:
     case CONF_IS_networks:
         for (size_t i = 0; i < ((const struct conf_list *)at)->n; i++)
             buf_printf(text, "%s%s", i ? " " : "", ((const struct conf_list *)at)->items[i]);
@@ -477,6 +489,7 @@ int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, 
         return 0;
     case CONF_IS_words:
     case CONF_IS_addresses:
+    case CONF_IS_logins:
     case CONF_IS_networks:
         return get_list(text, arena, at);
     case CONF_IS_flag:

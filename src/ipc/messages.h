@@ -28,7 +28,7 @@
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
-/* A certificate chain (what=0), private key (what=1), relay client trust file (what=2) or authorities of clients (what=3), open for reading. Renewed ones come the same way. */
+/* A certificate chain (what=0), private key (what=1), relay client trust file (what=2) or the authorities of clients, for the relay of servers (what=3), open for reading. Renewed ones come the same way. */
 #define F_cert_file(F) F(u16, instance, 0) F(u8, what, 3)
 /* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket. */
 #define F_resource(F) F(u8, what, 8)
@@ -170,9 +170,9 @@
 #define F_attempt_rcpt(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_attempt_go(F) F(u64, lease, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 /* remote, tls: the host that said so, as in attempt_report; empty when none did. tells: it took over what the sender asked of
- * notifications (RFC 3461 §5.2.1). */
+ * notifications (RFC 3461 §5.2.1). by: and the time by which it is to be delivered (RFC 2852 §4.1.4). */
 #define F_rcpt_report(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) \
-    F(text, remote, 320) F(text, tls, 100) F(u8, tells, 1)
+    F(text, remote, 320) F(text, tls, 100) F(u8, tells, 1) F(u8, by, 1)
 /* remote: host[address] that answered; tls: "TLSv1.3 CIPHER" or empty; took: ms. unreached=1: no host could be talked to (counts for the destination). */
 #define F_attempt_report(F) F(u64, lease, 0) F(u8, unreached, 1) F(text, remote, 320) F(text, tls, 100) F(u32, took, 0)
 

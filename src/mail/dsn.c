@@ -123,6 +123,10 @@ static void put_human_rcpt(struct buf *out, const struct dsn_rcpt *r)
     }
     if (r->action > DSN_DELAYED)
         return;
+    if (r->late)
+        buf_adds(out, r->action == DSN_FAILED
+                          ? "    You asked for it back when it is not delivered by a certain time, which has passed.\r\n"
+                          : "    The time by which you wanted it delivered has passed.\r\n");
     if (r->expired)
         buf_printf(out, "    It was tried %u times, without success. The last answer was:\r\n", r->attempts);
     buf_adds(out, "    ");
@@ -221,6 +225,16 @@ static void put_machine(struct buf *out, const struct dsn *d)
     buf_printf(out, "Reporting-MTA: dns; %.*s\r\nArrival-Date: ", SPANV(d->reporting_mta));
     date_put(out, d->arrival, 0);
     buf_adds(out, "\r\n");
+    if (d->deliver_by) { /* RFC2852:5 */
+        buf_adds(out, "Deliver-By-Date: ");
+        date_put(out, d->deliver_by, 0);
+        buf_adds(out, "\r\n");
+    }
+    if (d->hold.n) { /* RFC4865:5.1.2 */
+        buf_adds(out, "Future-Release-Request: ");
+        put_line(out, d->hold);
+        buf_adds(out, "\r\n");
+    }
     for (size_t i = 0; i < d->count; i++)
         put_machine_rcpt(out, &d->rcpts[i]);
 }

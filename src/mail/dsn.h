@@ -16,6 +16,7 @@ struct dsn_rcpt {
     struct span given;   /* the address that the sender gave */
     struct span orcpt;   /* "rfc822;xtext" as the sender gave it, or empty */
     bool expired;        /* given up after many attempts */
+    bool late;           /* with it, or delayed: the time of DELIVERBY has passed */
     uint8_t kind;        /* class of the status: 2, 4 or 5 */
     uint16_t subject, detail;
     uint16_t code;        /* SMTP reply code; 0: not from SMTP */
@@ -33,6 +34,8 @@ struct dsn {
     struct span message_id; /* the original's, with its brackets; or empty */
     struct span envid;      /* ENVID as given (xtext), or empty */
     int64_t arrival, now;   /* seconds since 1970 */
+    int64_t deliver_by;     /* of DELIVERBY, seconds since 1970; 0: not asked for */
+    struct span hold;       /* of FUTURERELEASE as it was asked for, "for;3600"; or empty */
     const struct dsn_rcpt *rcpts;
     size_t count, unlisted; /* unlisted: further recipients that failed, too many to list */
     struct span header;     /* the original's header section, or with `whole` all of it */

@@ -239,6 +239,16 @@ static enum queue_origin origin_of(enum role r)
 
 static void commit_go(struct txn *t);
 
+/* RFC6710:3: smtpd has said so to the client; here it is made sure. */
+static bool may_hurry(const struct qmgr *q, struct span login)
+{
+    const struct conf_list *l = &q->conf->smtp.priority_accounts;
+    for (size_t i = 0; i < l->n; i++)
+        if (span_ieqs(login, l->items[i]))
+            return true;
+    return false;
+}
+
 static void on_verdict(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
 {
     struct txn *t = ctx;
@@ -253,6 +263,8 @@ static void on_verdict(void *ctx, struct chan *c, enum chan_why why, const struc
         t->checked = CHECK_GOOD;
         t->msg->m.account = m->verdict.account;
         t->msg->m.login = arena_dup(&t->msg->arena, m->verdict.login);
+        if (t->msg->m.priority > 0 && !may_hurry(t->q, m->verdict.login))
+            t->msg->m.priority = 0;
     } else {
         const struct msg_verdict *v = &m->verdict;
         t->checked = v->kind == OUTCOME_RETRY ? CHECK_LATER : CHECK_REFUSED;
@@ -401,6 +413,17 @@ static void refuse_accepted(struct accepting *a)
     say_not_queued(a->from, a->epoch, a->commit_id, &o);
 }
 
+static void begin(struct accepting *a)
+{
+    int64_t at = queue_message_begins(&a->msg->m);
+    if (at > qmgr_wall(a->q)) { /* RFC4865:4.2: not before its time */
+        refill_at(a->q, at);
+        return;
+    }
+    for (size_t i = 0; i < a->accept.count; i++)
+        activate(a->q, a->rcpts[i]);
+}
+
 static void on_accepted(struct queue_request *r)
 {
     struct accepting *a = container_of(container_of(r, struct queue_accept, request), struct accepting, accept);
@@ -413,8 +436,7 @@ static void on_accepted(struct queue_request *r)
     } else {
         log_queued(a);
         say_queued(a->from, a->epoch, a->commit_id, a->msg->m.id);
-        for (size_t i = 0; i < a->accept.count; i++)
-            activate(a->q, a->rcpts[i]);
+        begin(a);
     }
     accepting_free(a);
 }
@@ -440,7 +462,7 @@ static void submit(struct txn *t)
         list_del(l);
         r->r.id = ids++;
         r->r.state = QUEUE_WAITING;
-        r->r.next = msg->m.received;
+        r->r.next = queue_message_begins(&msg->m);
         a->rcpts[n] = r;
         rows[n++] = r->r;
     }

@@ -20,7 +20,7 @@ static void no_answer(struct rcpt *r, enum chan_why why)
     }
     struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 3, "the directory did not answer");
     r->msg->expanding--;
-    settle_rcpt(r, VERDICT_DEFERRED, &o, SPAN_NONE);
+    settle_outcome(r, VERDICT_NONE, &o, SPAN_NONE);
     work_release_open(r->msg);
 }
 

@@ -127,6 +127,8 @@ static void deliver(struct account_worker *w, struct job *j)
 {
     struct message *m = j->msg;
     struct rcpt *r = j->rcpts;
+    if (job_too_late(j))
+        return;
     enum content c = content_ready(j);
     if (c == CONTENT_COMING)
         return;

@@ -7,6 +7,14 @@
 #define RETURN_MAX 32768 /* of the original's header, or of all of it with RET=FULL; above, only the header */
 #define LISTED_MAX 50    /* recipients that are listed one by one */
 
+/* RFC2852:4.1.4, RFC2852:4.1.4.2: when a trace was asked for, or the next host doesn't watch the time. */
+static bool by_relayed(const struct rcpt *r)
+{
+    const struct queue_message *m = &r->msg->m;
+    return (m->by_mode & QUEUE_BY_TRACE) ||
+           ((m->by_mode & QUEUE_BY_NOTIFY) && !r->by_taken && r->r.last < m->deliver_by);
+}
+
 bool notice_wanted(const struct rcpt *r)
 {
     uint8_t notify = r->r.notify;
@@ -14,9 +22,10 @@ bool notice_wanted(const struct rcpt *r)
         return false;
     switch (r->verdict) {
     case VERDICT_FAILED: /* RFC3461:5.2.6 */ return notify == 0 || (notify & QUEUE_NOTIFY_FAILURE);
-    case VERDICT_DEFERRED: return r->delayed;
+    case VERDICT_DEFERRED:
+    case VERDICT_POSTPONED: return r->delayed;
     case VERDICT_DELIVERED: /* RFC3461:5.2.3 */ return notify & QUEUE_NOTIFY_SUCCESS;
-    case VERDICT_RELAYED: /* RFC3461:5.2.2 */ return (notify & QUEUE_NOTIFY_SUCCESS) && !r->tells;
+    case VERDICT_RELAYED: /* RFC3461:5.2.2 */ return by_relayed(r) || ((notify & QUEUE_NOTIFY_SUCCESS) && !r->tells);
     case VERDICT_EXPANDED: /* RFC3461:5.2.7.2, RFC3461:5.2.7.3 */
         return (notify & QUEUE_NOTIFY_SUCCESS) && r->child_count > 1;
     default: return false;
@@ -38,15 +47,21 @@ uint8_t notice_inherited(uint8_t notify, size_t targets)
 bool notice_delay_due(const struct rcpt *r, int64_t last, int64_t now)
 {
     const struct message *m = r->msg;
-    int64_t wait = m->q->conf->queue.delay_warning, at = m->m.received + wait;
+    int64_t wait = m->q->conf->queue.delay_warning, at = queue_message_begins(&m->m) + wait;
     bool here = m->m.origin == QUEUE_FROM_SUBMISSION || m->m.origin == QUEUE_FROM_ACCOUNT;
     bool asked = r->r.notify ? (r->r.notify & QUEUE_NOTIFY_DELAY) != 0 : here;
     return wait && asked && last < at && now >= at;
 }
 
+bool notice_late_due(const struct rcpt *r)
+{
+    return r->r.notify == 0 || (r->r.notify & QUEUE_NOTIFY_DELAY);
+}
+
 static enum dsn_action action_of(enum verdict v)
 {
     return v == VERDICT_DEFERRED    ? DSN_DELAYED
+           : v == VERDICT_POSTPONED ? DSN_DELAYED
            : v == VERDICT_EXPANDED  ? DSN_EXPANDED
            : v == VERDICT_RELAYED   ? DSN_RELAYED
            : v == VERDICT_DELIVERED ? DSN_DELIVERED
@@ -58,7 +73,8 @@ static void fill_rcpt(struct dsn_rcpt *d, const struct rcpt *r)
     *d = (struct dsn_rcpt){.address = r->r.address,
                            .given = r->r.original.p ? r->r.original : r->r.address,
                            .orcpt = r->r.orcpt,
-                           .expired = r->expired,
+                           .expired = r->expired && r->r.attempts > 0,
+                           .late = r->late,
                            .subject = r->r.subject,
                            .detail = r->r.detail,
                            .code = r->r.code,
@@ -67,19 +83,25 @@ static void fill_rcpt(struct dsn_rcpt *d, const struct rcpt *r)
                            .host = r->r.host,
                            .last_attempt = r->r.last / 1000,
                            .attempts = r->r.attempts};
-    if (r->expired) { /* RFC3463:3.5 X.4.7 delivery time expired */
-        d->kind = OUTCOME_RETRY;
+    if (r->expired || r->late) { /* RFC3463:3.5 X.4.7 delivery time expired; RFC2852:4.1.3 */
+        d->kind = r->expired && r->late ? OUTCOME_FAILED : OUTCOME_RETRY;
         d->subject = 4;
         d->detail = 7;
     }
     d->action = action_of(r->verdict);
     if (d->action == DSN_DELAYED)
-        d->retry_until = retry_end(&r->msg->q->times, r->msg->m.received, false) / 1000;
+        d->retry_until = retry_end(&r->msg->q->times, queue_message_begins(&r->msg->m), false) / 1000;
     if (d->action == DSN_EXPANDED || d->action == DSN_DELIVERED) { /* what an earlier attempt met is over */
         d->kind = OUTCOME_DONE;
         d->code = d->subject = d->detail = 0;
         d->why = d->host = SPAN_NONE;
     }
+}
+
+/* RFC8689:5: the header alone when TLS was required; binary content has no place in a part of a report (RFC3030:3). */
+static bool may_return_whole(const struct queue_message *m)
+{
+    return m->ret == QUEUE_RET_FULL && m->tls_need != QUEUE_TLS_MUST && m->body_kind != QUEUE_BODY_BINARY;
 }
 
 /* What of the original goes back: all of it when a failure is told, the sender wants it, and it is not too large
@@ -92,7 +114,7 @@ static void put_original(struct dsn *d, struct message *m)
         failure |= d->rcpts[i].action == DSN_FAILED;
     content_header(m, &header);
     d->whole =
-        failure && m->m.ret == QUEUE_RET_FULL && m->content && m->content_n == m->m.size && m->m.size <= RETURN_MAX;
+        failure && may_return_whole(&m->m) && m->content && m->content_n == m->m.size && m->m.size <= RETURN_MAX;
     d->header = d->whole ? span_make(m->content, m->content_n) : span_sub(header, 0, RETURN_MAX);
     d->header_cut = !d->whole && (header.n > RETURN_MAX || header.n < m->m.header_bytes);
 }
@@ -115,6 +137,8 @@ struct message *notice_make(struct message *m, const struct rcpt *const *about, 
                     .message_id = m->m.message_id,
                     .envid = m->m.envid,
                     .arrival = m->m.received / 1000,
+                    .deliver_by = m->m.by_mode ? m->m.deliver_by / 1000 : 0,
+                    .hold = m->m.hold,
                     .now = qmgr_wall(q) / 1000,
                     .rcpts = rcpts,
                     .count = MIN_OF(count, (size_t)LISTED_MAX),
@@ -128,6 +152,8 @@ struct message *notice_make(struct message *m, const struct rcpt *const *about, 
     n->m.received = qmgr_wall(q);
     n->m.header_bytes = (uint32_t)header_bytes;
     n->m.origin = QUEUE_NOTIFICATION;
+    n->m.tls_need = m->m.tls_need; /* RFC8689:5, RFC8689:6 */
+    n->m.priority = m->m.priority; /* RFC6710:4.6 */
     n->m.body_kind = span_is_ascii(n->m.body) ? QUEUE_BODY_7BIT : QUEUE_BODY_8BIT;
     n->m.smtputf8 = !span_is_ascii(d.to);
     n->m.message_id = arena_printf(&n->arena, "<%s@%s>", qid.text, q->conf->hostname);

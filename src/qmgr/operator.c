@@ -62,13 +62,23 @@ static void on_changed(void *ctx, bool ok)
         query_end(u);
 }
 
+/* FUTURERELEASE: a retry of many does not hurry it, a release does. */
+static bool held_by_sender(const struct qmgr *q, const struct queue_item *i)
+{
+    return i->recipient.state == QUEUE_WAITING && i->recipient.attempts == 0 &&
+           i->message.hold_until > qmgr_wall(q) && i->recipient.next >= i->message.hold_until;
+}
+
 static void change(struct query *u, const struct queue_item *i)
 {
     struct qmgr *q = u->q;
     struct rcpt *r = idmap_get(&q->rcpts, i->recipient.id);
     struct span domain = span_from(i->recipient.address, (size_t)(span_rfind(i->recipient.address, '@') + 1));
     struct queue_recipient row = i->recipient;
-    if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED)
+    bool later = held_by_sender(q, i);
+    if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED && !later)
+        return;
+    if (u->verdict == VERDICT_RELEASED && later && !u->want_held)
         return;
     row.passed |= u->want_held && row.state == QUEUE_PARKED;
     if (u->verdict == VERDICT_RELEASED)

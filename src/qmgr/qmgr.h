@@ -62,8 +62,10 @@ struct rcpt {
     struct rcpt *job_next;
     unsigned deaths;
     bool expired;
+    bool late; /* with expired or delayed: the time of DELIVERBY has passed (RFC 2852) */
     bool delayed;                     /* with VERDICT_DEFERRED: for so long now that the sender is to be told */
     bool tells;                       /* with VERDICT_RELAYED: the next host tells the sender what becomes of it */
+    bool by_taken;                    /* likewise: it took the time of DELIVERBY over */
     struct queue_recipient *children; /* with VERDICT_EXPANDED */
     size_t child_count, child_cap;
     struct outcome *reported; /* by relay, in this lease */
@@ -235,6 +237,8 @@ void work_release_open(struct message *m); /* its recipients are all expanded: a
 void job_lease(struct job *j);
 /* The job is over: every recipient of it has been taken care of. */
 void job_end(struct job *j, enum sched_result result);
+/* True: its message is too late to be delivered, and the job is over. */
+bool job_too_late(struct job *j);
 /* The lease ended without a report: its recipients are tried again. */
 void job_lost(struct job *j, const char *why);
 struct job *job_by_lease(struct qmgr *q, uint64_t lease);
@@ -268,6 +272,10 @@ void settle_free(struct qmgr *q);
 void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct span host);
 /* Deferred by an outcome that may be of any kind: delivered, later, failed. */
 void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, struct span host);
+/* RFC2852:4.1.3: it was to be returned when it was not delivered by then. */
+bool settle_too_late(const struct message *m);
+/* Its attempt would come too late: it fails. */
+void settle_late(struct rcpt *r);
 /* Not attempted; tried again at `at` at the earliest. */
 void settle_postpone(struct rcpt *r, int64_t at, const char *why);
 void settle_again(struct message *m);
@@ -285,6 +293,8 @@ bool notice_wanted(const struct rcpt *r);
 /* What the targets of an alias inherit of its NOTIFY. */
 uint8_t notice_inherited(uint8_t notify, size_t targets);
 /* Whether an attempt that failed now, after `last`, is the first one behind the time when senders are told. */
+/* Whether the sender is to be told that the time of DELIVERBY has passed with mode N. */
+bool notice_late_due(const struct rcpt *r);
 bool notice_delay_due(const struct rcpt *r, int64_t last, int64_t now);
 
 /* ---- operator.c ---- */

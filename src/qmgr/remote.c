@@ -54,6 +54,8 @@ static void send(struct job *j)
 
 void remote_start(struct job *j)
 {
+    if (job_too_late(j))
+        return;
     enum content c = content_ready(j);
     if (c == CONTENT_COMING)
         return;
@@ -91,6 +93,7 @@ static void one_report(struct qmgr *q, const struct msg_rcpt_report *p)
         r->job = NULL;
         r->tls = arena_dup(&r->msg->arena, p->tls);
         r->tells = p->tells;
+        r->by_taken = p->by;
         settle_outcome(r, VERDICT_RELAYED, r->reported, p->remote);
     }
 }

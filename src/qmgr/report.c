@@ -85,7 +85,7 @@ static void show_message(struct query *u, const struct queue_message *m)
     admin_bytes(u->call, "size", m->size);
     admin_text(u->call, "message-id", m->message_id);
     admin_flag(u->call, "spooled", m->spooled);
-    admin_time(u->call, "expires", retry_end(&u->q->times, m->received, m->sender.n == 0));
+    admin_time(u->call, "expires", retry_end(&u->q->times, queue_message_begins(m), m->sender.n == 0));
     admin_row(u->call);
 }
 

@@ -30,6 +30,21 @@ static void put_duration(struct buf *out, int64_t ms)
         buf_printf(out, "%lld h", (long long)(s / 3600));
 }
 
+static void explain_by(const struct queue_message *m, int64_t now, struct buf *out)
+{
+    if (!m->by_mode)
+        return;
+    buf_adds(out, m->by_mode & QUEUE_BY_RETURN ? " Its sender wants it back when it is not delivered"
+                                               : " Its sender is to be told when it is not delivered");
+    if (m->deliver_by > now) {
+        buf_adds(out, " in ");
+        put_duration(out, m->deliver_by - now);
+    } else {
+        buf_adds(out, " by a time that has passed");
+    }
+    buf_adds(out, ".");
+}
+
 static void explain_waiting(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r,
                             struct buf *out)
 {
@@ -41,6 +56,9 @@ static void explain_waiting(struct qmgr *q, const struct queue_message *m, const
         buf_printf(out, "In delivery: %s.", doing);
     else if (r->next <= now)
         buf_adds(out, "Due now: it is taken as soon as there is room among the active ones.");
+    else if (r->attempts == 0 && m->hold_until > now)
+        buf_adds(out, "Held for its sender, who asked for a later release (FUTURERELEASE). `waypost queue release` lets "
+                      "it go on now. Next attempt in ");
     else if (r->attempts == 0)
         buf_adds(out, "Not attempted yet: its destination could not be reached, or was full, when its turn came. "
                       "Next attempt in ");
@@ -57,7 +75,8 @@ static void explain_waiting(struct qmgr *q, const struct queue_message *m, const
         put_duration(out, d->down_until - now);
         buf_adds(out, ".");
     }
-    int64_t end = retry_end(&q->times, m->received, m->sender.n == 0);
+    explain_by(m, now, out);
+    int64_t end = retry_end(&q->times, queue_message_begins(m), m->sender.n == 0);
     buf_adds(out, end > now ? " It is given up in " : " It is given up with the next failure");
     if (end > now)
         put_duration(out, end - now);

@@ -82,14 +82,45 @@ void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct
  */
 static bool too_old(struct rcpt *r, int64_t now, int64_t *end)
 {
-    *end = retry_end(&r->msg->q->times, r->msg->m.received, rcpt_sender(r).n == 0);
+    *end = retry_end(&r->msg->q->times, queue_message_begins(&r->msg->m), rcpt_sender(r).n == 0);
     return now >= *end;
 }
 
 static void expire(struct rcpt *r)
 {
     r->expired = true;
+    r->late = settle_too_late(r->msg);
     settle_rcpt(r, VERDICT_FAILED, NULL, SPAN_NONE);
+}
+
+/* ---- DELIVERBY ---- */
+
+bool settle_too_late(const struct message *m)
+{
+    return (m->m.by_mode & QUEUE_BY_RETURN) && qmgr_wall(m->q) >= m->m.deliver_by;
+}
+
+void settle_late(struct rcpt *r)
+{
+    if (!r->r.why.p) {
+        struct outcome o = outcome_make(OUTCOME_FAILED, 0, 4, 7, "its time had passed before it could be attempted");
+        set_response(r, &o, SPAN_NONE);
+    }
+    expire(r);
+}
+
+/* It is looked at when the time comes; RFC2852:4.1.3: with mode N the sender is told then, once, and it goes on. */
+static void watch_time(struct rcpt *r, int64_t now)
+{
+    const struct queue_message *m = &r->msg->m;
+    if (!m->by_mode || r->r.next == 0)
+        return;
+    if (now < m->deliver_by) {
+        r->r.next = MIN_OF(r->r.next, m->deliver_by);
+    } else if ((m->by_mode & QUEUE_BY_NOTIFY) && !r->r.told) {
+        r->r.told = true;
+        r->late = r->delayed = notice_late_due(r);
+    }
 }
 
 void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, struct span host)
@@ -105,13 +136,14 @@ void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, 
     set_response(r, o, host);
     if (r->wish != VERDICT_NONE) {
         settle_rcpt(r, r->wish, NULL, SPAN_NONE);
-    } else if (too_old(r, now, &end)) {
+    } else if (too_old(r, now, &end) || settle_too_late(r->msg)) {
         r->r.attempts++;
         r->r.last = now;
         expire(r);
     } else {
         settle_rcpt(r, VERDICT_DEFERRED, NULL, SPAN_NONE);
         r->r.next = MIN_OF(r->r.next, end);
+        watch_time(r, now);
     }
 }
 
@@ -127,12 +159,13 @@ void settle_postpone(struct rcpt *r, int64_t at, const char *why)
         struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 1, "%s", why);
         set_response(r, &o, SPAN_NONE);
     }
-    if (too_old(r, now, &end)) {
+    if (too_old(r, now, &end) || settle_too_late(r->msg)) {
         expire(r);
         return;
     }
     settle_rcpt(r, VERDICT_POSTPONED, NULL, SPAN_NONE);
     r->r.next = MIN_OF(at + (int64_t)(qmgr_random(q) % (uint64_t)(MAX_OF(at - now, (int64_t)1) / 8 + 1)), end);
+    watch_time(r, now);
 }
 
 /* ---- after the commit ---- */

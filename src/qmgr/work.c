@@ -20,6 +20,7 @@ static struct job *job_new(struct rcpt *r, enum sched_class class, struct span n
     list_init(&j->open);
     list_init(&j->link);
     list_init(&j->sched.link);
+    j->sched.priority = m->m.priority;
     return j;
 }
 
@@ -182,6 +183,19 @@ static void requeue(struct job *j)
     }
     if (again)
         sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
+}
+
+bool job_too_late(struct job *j)
+{
+    if (!settle_too_late(j->msg))
+        return false;
+    for (struct rcpt *r = j->rcpts, *next; r; r = next) {
+        next = r->job_next;
+        r->job = NULL;
+        settle_late(r);
+    }
+    job_end(j, SCHED_ENDED);
+    return true;
 }
 
 void job_lost(struct job *j, const char *why)

@@ -61,10 +61,17 @@ struct queue_message {
     struct span prefix, body; /* p NULL: not in memory, or spooled */
 };
 
+/* From when on it is tried: a hold of FUTURERELEASE counts neither for expiry nor for warnings. */
+static inline int64_t queue_message_begins(const struct queue_message *m)
+{
+    return m->hold_until > m->received ? m->hold_until : m->received;
+}
+
 struct queue_recipient {
     uint64_t id, parent; /* parent 0: given by the sender */
     uint8_t state, depth, notify;
     bool passed; /* released by an operator: a hold of its domain counts no longer */
+    bool told;   /* the sender knows that the time of DELIVERBY has passed */
     uint32_t attempts;
     int64_t next; /* ms since 1970; 0: nothing is due */
     struct span address;

@@ -118,6 +118,19 @@ const struct sched_dest *sched_find(const struct sched *s, enum sched_class clas
 
 /* ---- jobs ---- */
 
+/* RFC6710:5.1: before those of a lower priority. Without priorities it costs one look at the last. */
+static void line_up(struct sched_dest *d, struct sched_job *j)
+{
+    struct link *at = d->jobs.prev;
+    for (; at != &d->jobs; at = at->prev) {
+        struct sched_job *other = container_of(at, struct sched_job, link);
+        if (other->priority >= j->priority || other->passed >= SCHED_PASSED_MAX)
+            break;
+        other->passed++;
+    }
+    list_add_head(at, &j->link);
+}
+
 bool sched_push(struct sched *s, struct sched_job *j, enum sched_class class, struct span name, int64_t now,
                 int64_t *later)
 {
@@ -129,7 +142,7 @@ bool sched_push(struct sched *s, struct sched_job *j, enum sched_class class, st
     if (d->waiting >= s->limits.queue_max)
         return false;
     j->dest = d;
-    list_add_tail(&d->jobs, &j->link);
+    line_up(d, j);
     d->waiting++;
     dest_place(s, d, now);
     return true;

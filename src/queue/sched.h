@@ -12,6 +12,7 @@
 #include "base/map.h"
 
 #define SCHED_DOWN_AFTER 3
+#define SCHED_PASSED_MAX 50
 
 enum sched_class { SCHED_LOCAL, SCHED_REMOTE, SCHED_CLASSES };
 
@@ -42,6 +43,8 @@ struct sched_job {
     struct link link;
     struct sched_dest *dest; /* NULL: in no queue and not under way */
     bool under_way;
+    int8_t priority; /* RFC 6710: -9 to 9 */
+    uint8_t passed;  /* how many of a higher one went before it */
 };
 
 struct sched {
@@ -56,7 +59,8 @@ void sched_init(struct sched *s, const struct sched_limits *limits);
 void sched_limit(struct sched *s, const struct sched_limits *limits); /* a reload: windows close to the new limit */
 void sched_free(struct sched *s);                                     /* jobs that are in it are forgotten */
 
-/* Puts the job behind the others of that destination. False: that queue is full, or the destination is down: try at
+/* Puts the job behind the others of that destination that have its priority or a higher one; who was passed
+ * SCHED_PASSED_MAX times is not passed again. False: that queue is full, or the destination is down: try at
  * *later (ms, wall) at the earliest (0: it is full). */
 bool sched_push(struct sched *s, struct sched_job *j, enum sched_class class, struct span name, int64_t now,
                 int64_t *later);

@@ -57,6 +57,7 @@ static const char *const migrations[] = {
     "  host TEXT,\n"
     "  passed INTEGER NOT NULL,\n"
     "  destination TEXT,\n"
+    "  told INTEGER NOT NULL,\n"
     "  PRIMARY KEY (message, id)\n"
     ") STRICT, WITHOUT ROWID;\n"
     "CREATE INDEX recipient_due ON recipient (next) WHERE next IS NOT NULL;\n"
@@ -174,7 +175,7 @@ static void bind_next(struct db_stmt *s, int index, int64_t next)
 static int insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)message);
     db_bind_i64(s, 2, (int64_t)r->id);
     db_bind_i64(s, 3, (int64_t)r->parent);
@@ -196,6 +197,7 @@ static int insert_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_text(s, 19, r->host);
     db_bind_i64(s, 20, r->passed);
     db_bind_text(s, 21, r->destination);
+    db_bind_i64(s, 22, r->told);
     return db_run(s, err);
 }
 
@@ -204,7 +206,7 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     struct db_stmt *s = db_stmt(
         q->db, "UPDATE recipient SET state = ?, attempts = ?, next = ?, last = ?, kind = ?, code = ?, subject = ?, "
                "detail = ?, "
-               "why = ?, host = ?, passed = ?, destination = ? WHERE message = ? AND id = ?");
+               "why = ?, host = ?, passed = ?, destination = ?, told = ? WHERE message = ? AND id = ?");
     db_bind_i64(s, 1, r->state);
     db_bind_i64(s, 2, r->attempts);
     bind_next(s, 3, r->next);
@@ -217,8 +219,9 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_text(s, 10, r->host);
     db_bind_i64(s, 11, r->passed);
     db_bind_text(s, 12, r->destination);
-    db_bind_i64(s, 13, (int64_t)message);
-    db_bind_i64(s, 14, (int64_t)r->id);
+    db_bind_i64(s, 13, r->told);
+    db_bind_i64(s, 14, (int64_t)message);
+    db_bind_i64(s, 15, (int64_t)r->id);
     return db_run(s, err);
 }
 
@@ -460,7 +463,8 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
 
 #define RECIPIENT_COLUMNS                                                         \
     "r.id, r.parent, r.depth, r.notify, r.state, r.attempts, r.next, r.address, " \
-    "r.original, r.orcpt, r.sender, r.last, r.kind, r.code, r.subject, r.detail, r.why, r.host, r.passed, r.destination"
+    "r.original, r.orcpt, r.sender, r.last, r.kind, r.code, r.subject, r.detail, r.why, r.host, r.passed, "  \
+    "r.destination, r.told"
 
 static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queue_recipient *r)
 {
@@ -485,6 +489,7 @@ static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queu
         .host = keep(a, s, c + 17),
         .passed = db_i64(s, c + 18) != 0,
         .destination = keep(a, s, c + 19),
+        .told = db_i64(s, c + 20) != 0,
     };
 }
 

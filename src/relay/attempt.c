@@ -4,7 +4,7 @@
  * What ends a host and what ends the attempt: no connection, no greeting, no EHLO, a session that breaks before the final dot: the next
  * address. An answer to MAIL, RCPT, DATA or to the content: final for this attempt, also a temporary one. A connection lost behind the
  * final dot: final, too, as the message may have been taken. */
-#include "relay/attempt.h"
+#include "relay/policy.h"
 
 #include <stdio.h>
 
@@ -13,6 +13,7 @@
 #include "base/sm.h"
 #include "net/dial.h"
 #include "relay/wire.h"
+#include "smtp/wishes.h"
 
 static const struct sm_state states[] = {
     [ATTEMPT_COLLECT] = {"collecting", SM_TO(ATTEMPT_WAIT) | SM_TO(ATTEMPT_END)},
@@ -53,7 +54,8 @@ static void report(struct attempt *a, size_t i, const struct outcome *o)
                                     .why = span_of(o->text),
                                     .remote = span_of(a->remote),
                                     .tls = span_of(a->tls_text),
-                                    .tells = o->kind == OUTCOME_DONE && a->tells}};
+                                    .tells = o->kind == OUTCOME_DONE && a->tells,
+                                    .by = o->kind == OUTCOME_DONE && a->by}};
     say(a, &m);
 }
 
@@ -131,6 +133,36 @@ void attempt_note_host(struct attempt *a, const struct outcome *why)
 
 /* ---- the transaction ---- */
 
+static int64_t by_left(const struct attempt *a)
+{
+    int64_t ms = a->deliver_by - loop_wall(a->relay->loop);
+    return ms / 1000 - (ms % 1000 < 0);
+}
+
+/* RFC2852:4.1.4.1: who wants it back when it is late wants every hop to know. kind 0: it fits. */
+static struct outcome by_fits(struct attempt *a)
+{
+    struct smtp_client *c = session_client(a->session);
+    struct outcome o = {0};
+    if (!(a->by_mode & SMTP_BY_RETURN))
+        return o;
+    if (by_left(a) <= 0)
+        o = outcome_make(OUTCOME_FAILED, 0, 4, 7, "the time by which it was to be delivered has passed");
+    else if (!smtp_client_can(c, SMTP_CAP_DELIVERBY))
+        o = outcome_make(OUTCOME_FAILED, 0, 3, 3, "%s does not watch the time by which it is to be delivered (DELIVERBY)", a->remote);
+    else if ((uint64_t)by_left(a) < smtp_client_by_min(c))
+        o = outcome_make(OUTCOME_FAILED, 0, 4, 7, "%s wants more time than is left (DELIVERBY)", a->remote);
+    return o;
+}
+
+/* RFC2852:4.1.4.2: who is to be told that it is late hears it from a host that doesn't know the time as a delay. */
+static uint8_t notify_of(const struct attempt *a, uint8_t notify)
+{
+    if (!(a->by_mode & SMTP_BY_NOTIFY) || a->by || (notify & SMTP_NOTIFY_NEVER))
+        return notify;
+    return (uint8_t)(notify ? notify | SMTP_NOTIFY_DELAY : SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY);
+}
+
 /* Whether the peer can take it as it is. Not: everybody has failed. */
 static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8)
 {
@@ -141,7 +173,9 @@ static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8)
     int found = 0;
     *say_8bit = a->body_8bit && smtp_client_can(c, SMTP_CAP_8BITMIME);
     *say_utf8 = a->smtputf8 && smtp_client_can(c, SMTP_CAP_SMTPUTF8);
-    if (limit && a->content.size > limit) /* RFC1870:6.1 */
+    if ((o = by_fits(a)).kind)
+        ;
+    else if (limit && a->content.size > limit) /* RFC1870:6.1 */
         o = outcome_make(OUTCOME_FAILED, 0, 3, 4, "%s takes messages of %llu bytes at most", a->remote, (unsigned long long)limit);
     else if (a->smtputf8 && !*say_utf8 && (found = content_has_8bit(&a->content, a->header_bytes, a->relay->room, &err)) > 0)
         o = outcome_make(OUTCOME_FAILED, 0, 6, 7, "%s does not take internationalized headers (SMTPUTF8)", a->remote); /* RFC6531:3.5 */
@@ -166,6 +200,7 @@ void attempt_mail(struct attempt *a)
         attempt_finish(a, NULL);
         return;
     }
+    a->by = a->by_mode && smtp_client_can(session_client(a->session), SMTP_CAP_DELIVERBY);
     struct span *spans = arena_alloc(&a->arena, a->rcpt_count * sizeof *spans);
     struct smtp_client_notify *notify = arena_alloc(&a->arena, a->rcpt_count * sizeof *notify);
     a->order_count = a->taken_now = 0;
@@ -174,6 +209,7 @@ void attempt_mail(struct attempt *a)
             continue;
         a->rcpts[i].state = RCPT_OPEN;
         notify[a->order_count] = a->rcpts[i].notify;
+        notify[a->order_count].notify = notify_of(a, a->rcpts[i].notify.notify);
         spans[a->order_count] = spell(a, a->rcpts[i].address, m.smtputf8);
         a->order[a->order_count++] = i;
     }
@@ -182,6 +218,10 @@ void attempt_mail(struct attempt *a)
     m.notify = notify;
     m.envid = a->envid;
     m.ret = a->ret;
+    m.requiretls = a->strict;
+    m.by_mode = a->by ? a->by_mode : 0;
+    m.by_seconds = a->by ? by_left(a) : 0;
+    m.priority = a->priority;
     a->tells = smtp_client_can(session_client(a->session), SMTP_CAP_DSN);
     m.rcpt_count = a->order_count;
     content_rewind(&a->content);
@@ -200,6 +240,12 @@ static void on_ready(void *ctx)
     if (is_ourselves(a)) {
         struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 6, "%s gives itself our own name: mail would loop", a->remote);
         attempt_note_host(a, &o);
+        drop_session(a);
+        a->address++;
+        reach_next_address(a);
+        return;
+    }
+    if (!policy_session(a)) {
         drop_session(a);
         a->address++;
         reach_next_address(a);
@@ -260,7 +306,7 @@ static void on_over(void *ctx, enum smtp_client_stage at, const struct outcome *
 {
     struct attempt *a = ctx;
     struct outcome copy = *why;
-    bool kept = a->kept, may_clear = tls_failed && !a->clear && !a->smarthost && a->conf->relay.tls == CONF_RELAY_TLS_MAY;
+    bool kept = a->kept, may_clear = tls_failed && policy_may_clear(a);
     drop_session(a);
     if (at == SMTP_STAGE_DOT || (at == SMTP_STAGE_CONTENT && copy.code)) {
         attempt_finish(a, &copy);
@@ -272,7 +318,7 @@ static void on_over(void *ctx, enum smtp_client_stage at, const struct outcome *
         reach_next_host(a);
         return;
     }
-    attempt_note_host(a, &copy);
+    policy_note_over(a, &copy, tls_failed);
     if (may_clear) { /* opportunistic TLS: better in clear than not at all */
         a->clear = true;
         reach_next_address(a);

@@ -24,7 +24,9 @@ struct attempt {
     bool stale; /* its qmgr is gone */
     struct arena arena;
     struct span qid, domain, sender, key, envid;
-    uint8_t ret;
+    uint8_t ret, tls_need, by_mode; /* as in the message `attempt` */
+    int64_t deliver_by;
+    int priority;
     bool smarthost, body_8bit, smtputf8;
     uint32_t header_bytes;
     struct rcpt *rcpts;
@@ -43,6 +45,8 @@ struct attempt {
     bool kept;  /* the session was in the pool */
     bool clear; /* no TLS any more at this address: its handshake failed */
     bool spoke; /* a session became ready */
+    bool by;    /* the host takes the time of DELIVERBY over */
+    bool strict; /* REQUIRETLS, and not given up: policy.h */
     bool tells; /* the host offers DSN: what happens behind it, it tells the sender itself */
     struct outcome why; /* of the hosts so far: what may work later outweighs; kind 0: none */
     struct outcome again; /* what the host said to RCPT_AGAIN ones */

@@ -3,8 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "relay/attempt.h"
-#include "relay/wire.h"
+#include "relay/policy.h"
 
 #define ATTEMPT_BASE_MS (30 * 60000) /* how long an attempt may take at all … */
 #define ATTEMPT_BYTES_PER_MS 4       /* … and for this many bytes a millisecond more */
@@ -24,7 +23,7 @@ static void start(struct attempt *a)
     a->conf = conf_ref(service_conf(r->service));
     a->began = loop_now(r->loop);
     a->smarthost = a->conf->relay.smarthost[0] != '\0';
-    a->key = a->smarthost ? arena_printf(&a->arena, "@%s", a->conf->relay.smarthost) : wire_domain(&a->arena, a->domain);
+    policy_begin(a);
     a->order = mem_array(a->rcpt_count, sizeof *a->order);
     a->deadline = timer_new(r->loop, on_deadline, a);
     timer_start(a->deadline, ATTEMPT_BASE_MS + (int64_t)(a->content.size / ATTEMPT_BYTES_PER_MS));
@@ -84,6 +83,10 @@ void attempt_on_begin(struct relay *r, const struct msg_attempt *m)
     a->header_bytes = m->header_bytes;
     a->body_8bit = m->body_kind != 0;
     a->smtputf8 = m->smtputf8 != 0;
+    a->tls_need = m->tls_need;
+    a->by_mode = m->by_mode;
+    a->deliver_by = (int64_t)MIN_OF(m->deliver_by, (uint64_t)INT64_MAX);
+    a->priority = msg_priority_get(m->priority);
     list_add_tail(&r->collecting, &a->in_list);
     idmap_put(&r->attempts, a->lease, a);
     r->held++;

@@ -48,6 +48,22 @@ static int load_tls(struct service *s, struct err *err)
     return 0;
 }
 
+struct tls_ctx *relay_trusted(struct relay *r)
+{
+    struct err err = {""};
+    char *pem = NULL;
+    size_t n = 0;
+    int fd = service_cert_fd(r->service, 0, 3);
+    if (r->tls_trusted || fd < 0)
+        return r->tls_trusted;
+    if (tls_read_pem(fd, &pem, &n, &err) == 0)
+        r->tls_trusted = tls_client_new(span_make(pem, n), &err);
+    if (!r->tls_trusted)
+        LOGE("trust-file", KVT("why", err.text));
+    tls_pem_free(&pem, n);
+    return r->tls_trusted;
+}
+
 static int warm(struct service *s, struct err *err)
 {
     const struct conf *c = service_conf(s);
@@ -111,6 +127,7 @@ static void reloaded(struct service *s)
 static void on_certs(struct service *s)
 {
     struct err err;
+    tls_unref(&relay.tls_trusted);
     if (load_tls(s, &err) < 0)
         LOGE("ca_file", KVT("why", err.text));
 }
@@ -135,6 +152,7 @@ static void stop(struct service *s)
     dns_texts_free(&relay.texts);
     tls_unref(&relay.tls);
     tls_unref(&relay.tls_verified);
+    tls_unref(&relay.tls_trusted);
     idmap_free(&relay.attempts);
 }
 

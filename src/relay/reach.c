@@ -1,27 +1,12 @@
 /* An attempt's way to a host: the route, one host after another, one address after another, and what TLS and login are due there. */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "net/dial.h"
-#include "relay/attempt.h"
+#include "relay/policy.h"
 #include "relay/wire.h"
 
 /* ---- connecting ---- */
-
-static enum smtp_client_tls tls_mode(const struct attempt *a)
-{
-    static const enum smtp_client_tls modes[] = {
-        [CONF_RELAY_TLS_NEVER] = SMTP_CLIENT_CLEAR,
-        [CONF_RELAY_TLS_MAY] = SMTP_CLIENT_MAY,
-        [CONF_RELAY_TLS_MUST] = SMTP_CLIENT_MUST,
-        [CONF_RELAY_TLS_IMPLICIT] = SMTP_CLIENT_IS_TLS,
-    };
-    enum smtp_client_tls mode = modes[a->conf->relay.tls];
-    if (a->clear)
-        return SMTP_CLIENT_CLEAR;
-    if (!a->smarthost)
-        return mode == SMTP_CLIENT_IS_TLS ? SMTP_CLIENT_MUST : mode;
-    return mode == SMTP_CLIENT_MAY && a->relay->tls_verified ? SMTP_CLIENT_MUST : mode;
-}
 
 static void set_remote(struct attempt *a, size_t which)
 {
@@ -37,11 +22,17 @@ static void talk(struct attempt *a, int fd)
 {
     struct relay *r = a->relay;
     struct session_options o = {
-        .smtp = {.helo = span_of(r->own), .tls = tls_mode(a), .timeout_max = a->conf->relay.reply_timeout},
-        .tls = a->smarthost && r->tls_verified ? r->tls_verified : r->tls,
+        .smtp = {.helo = span_of(r->own), .tls = policy_tls_mode(a), .timeout_max = a->conf->relay.reply_timeout},
+        .tls = policy_tls(a),
         .server_name = a->host->name,
         .remote = a->remote,
     };
+    if (!o.tls) {
+        close(fd);
+        a->address = a->host->count;
+        reach_next_address(a);
+        return;
+    }
     if (a->smarthost) {
         o.smtp.user = span_of(a->conf->relay.smarthost_user);
         o.smtp.password = span_of(a->conf->relay.smarthost_password);
@@ -103,7 +94,10 @@ static void on_host(void *ctx, const struct route_host *host)
     a->host = host;
     a->address = 0;
     a->clear = false;
-    reach_next_address(a);
+    if (policy_host(a))
+        reach_next_address(a);
+    else
+        reach_next_host(a);
 }
 
 static void on_route_end(void *ctx, const struct outcome *why)
@@ -115,6 +109,10 @@ static void on_route_end(void *ctx, const struct outcome *why)
     /* hosts that were talked to know better than a lookup, unless the lookup may bring another host later */
     if (a->why.kind && (o.kind != OUTCOME_RETRY || a->why.kind == OUTCOME_RETRY))
         o = a->why;
+    if (policy_relaxes(a)) {
+        reach_next_host(a);
+        return;
+    }
     if (o.kind == OUTCOME_DONE)
         o = outcome_make(OUTCOME_RETRY, 0, 4, 1, "no host could be reached");
     attempt_finish(a, &o);

@@ -22,6 +22,7 @@ struct relay {
     struct dns *dns;
     struct tls_ctx *tls;          /* opportunistic */
     struct tls_ctx *tls_verified; /* for the smarthost, when the configuration names authorities; else NULL */
+    struct tls_ctx *tls_trusted;  /* for REQUIRETLS; made when it is first needed: relay_trusted() */
     struct pool pool;
     struct idmap attempts;                       /* by lease: those of the present qmgr */
     struct link collecting, waiting, running;
@@ -31,6 +32,9 @@ struct relay {
     char own[256];
     char room[CONTENT_CHUNK];
 };
+
+/* Verifies certificates by the authorities of trust-file; NULL: there are none. */
+struct tls_ctx *relay_trusted(struct relay *r);
 
 void attempt_on_begin(struct relay *r, const struct msg_attempt *m);
 void attempt_on_rcpt(struct relay *r, const struct msg_attempt_rcpt *m);

@@ -154,6 +154,7 @@ static void next_host(struct route *r)
 static void only_domain(struct route *r)
 {
     memcpy(r->hosts[0].host, r->domain, sizeof r->hosts[0].host);
+    r->current.authentic = true;
     r->host_count = 1;
     r->have_hosts = true;
     next_host(r);
@@ -191,6 +192,7 @@ static void use_mx(struct route *r, const struct dns_answer *a)
     memcpy(r->hosts, list, r->host_count * sizeof *list);
     mem_free(&list);
     r->have_hosts = true;
+    r->current.authentic = a->secure;
     if (r->host_count)
         next_host(r);
     else if (loop)

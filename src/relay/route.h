@@ -20,6 +20,7 @@ struct route_want {
 
 struct route_host {
     char name[DNS_NAME_MAX + 1]; /* "[192.0.2.1]" stays as it is */
+    bool authentic; /* that this is a host of the domain was proven: signed MX (DNSSEC), the domain itself, or as_host */
     size_t count;
     struct sockaddr_storage addresses[ROUTE_ADDRESSES_MAX];
 };

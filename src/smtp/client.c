@@ -260,7 +260,7 @@ static void on_starttls(struct smtp_client *c, unsigned code)
 static void say_hello(struct smtp_client *c, const char *verb)
 {
     c->caps = 0; /* what was said before TLS counts no more: RFC3207:4.2 */
-    c->size_limit = 0;
+    c->size_limit = c->by_min = 0;
     buf_printf(c->out, "%s %s\r\n", verb, c->helo);
 }
 
@@ -298,6 +298,14 @@ static void take_auth(struct smtp_client *c, struct span mechanisms)
     }
 }
 
+/* RFC2852:2: the first of a list with commas. */
+static void take_by_min(struct smtp_client *c, struct span options)
+{
+    uint64_t n;
+    if (span_u64(span_cut(&options, ','), UINT32_MAX, &n))
+        c->by_min = n;
+}
+
 static void take_capability(struct smtp_client *c, struct span line)
 {
     static const struct {
@@ -311,6 +319,9 @@ static void take_capability(struct smtp_client *c, struct span line)
         {"SMTPUTF8", SMTP_CAP_SMTPUTF8},
         {"ENHANCEDSTATUSCODES", SMTP_CAP_ENHANCED},
         {"DSN", SMTP_CAP_DSN},
+        {"REQUIRETLS", SMTP_CAP_REQUIRETLS},
+        {"DELIVERBY", SMTP_CAP_DELIVERBY},
+        {"MT-PRIORITY", SMTP_CAP_MT_PRIORITY},
     };
     struct span keyword = span_word(&line);
     for (size_t i = 0; i < COUNT_OF(known); i++)
@@ -320,6 +331,8 @@ static void take_capability(struct smtp_client *c, struct span line)
         take_auth(c, line);
     if (span_ieqs(keyword, "SIZE"))
         span_u64(span_word(&line), UINT64_MAX, &c->size_limit);
+    if (span_ieqs(keyword, "DELIVERBY"))
+        take_by_min(c, span_word(&line));
 }
 
 static void on_ehlo(struct smtp_client *c, unsigned code)
@@ -484,6 +497,11 @@ bool smtp_client_can(const struct smtp_client *c, enum smtp_client_cap cap)
 uint64_t smtp_client_size_limit(const struct smtp_client *c)
 {
     return c->size_limit;
+}
+
+uint64_t smtp_client_by_min(const struct smtp_client *c)
+{
+    return c->by_min;
 }
 
 bool smtp_client_is_ready(const struct smtp_client *c)

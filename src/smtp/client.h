@@ -9,7 +9,7 @@
  * tries them at another host.
  *
  * Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced status codes), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN), 4954
- * (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8). */
+ * (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 8689 (REQUIRETLS), 2852 (DELIVERBY), 6710 (MT-PRIORITY). */
 #ifndef SMTP_CLIENT_H
 #define SMTP_CLIENT_H
 
@@ -83,6 +83,10 @@ struct smtp_client_mail {
     uint64_t size;
     bool body_8bit; /* says BODY=8BITMIME; must only be set when the peer offers it: smtp_client_can() */
     bool smtputf8;  /* says SMTPUTF8; likewise */
+    bool requiretls; /* says REQUIRETLS; likewise */
+    uint8_t by_mode; /* enum smtp_by; not 0: says BY with by_seconds; likewise */
+    int64_t by_seconds;
+    int priority; /* given to peers that offer MT-PRIORITY */
 };
 
 enum smtp_client_cap {
@@ -94,7 +98,10 @@ enum smtp_client_cap {
     SMTP_CAP_AUTH_LOGIN = 32,
     SMTP_CAP_SMTPUTF8 = 64,
     SMTP_CAP_ENHANCED = 128,
-    SMTP_CAP_DSN = 256
+    SMTP_CAP_DSN = 256,
+    SMTP_CAP_REQUIRETLS = 512,
+    SMTP_CAP_DELIVERBY = 1024,
+    SMTP_CAP_MT_PRIORITY = 2048
 };
 
 /* out stays the caller's and must outlive the client. */
@@ -115,6 +122,7 @@ void smtp_client_quit(struct smtp_client *c); /* when ready; on_quit follows */
 
 bool smtp_client_can(const struct smtp_client *c, enum smtp_client_cap cap);
 uint64_t smtp_client_size_limit(const struct smtp_client *c); /* 0: none told */
+uint64_t smtp_client_by_min(const struct smtp_client *c);     /* seconds, of DELIVERBY; 0: none told */
 bool smtp_client_is_ready(const struct smtp_client *c);
 enum smtp_client_stage smtp_client_stage(const struct smtp_client *c);
 /* How long the peer may take for what is waited for now, ms (RFC5321:4.5.3.2); 0 while nothing is. */

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "smtp/path.h"
+#include "smtp/wishes.h"
 
 #define NEEDS_UTF8 "the next host does not take internationalized addresses (SMTPUTF8)"
 
@@ -69,6 +70,12 @@ static void put_mail(struct smtp_client *c)
         buf_add(c->out, SPAN(" BODY=8BITMIME"));
     if (m->smtputf8)
         buf_add(c->out, SPAN(" SMTPUTF8"));
+    if (m->requiretls)
+        buf_add(c->out, SPAN(" REQUIRETLS"));
+    if (m->by_mode)
+        smtp_by_put(c->out, m->by_seconds, m->by_mode);
+    if (c->caps & SMTP_CAP_MT_PRIORITY) /* RFC6710:4.2 */
+        buf_printf(c->out, " MT-PRIORITY=%d", m->priority);
     if (c->caps & SMTP_CAP_DSN) { /* RFC3461:5.2.1; not to others: RFC3461:5.2.2 */
         smtp_ret_put(c->out, m->ret);
         if (smtp_envid_valid(m->envid)) {
@@ -137,7 +144,9 @@ static void sort_out(struct smtp_client *c)
 void smtp_client_mail(struct smtp_client *c, const struct smtp_client_mail *m)
 {
     if (c->state != CLIENT_READY || m->rcpt_count == 0 || (m->body_8bit && !(c->caps & SMTP_CAP_8BITMIME)) ||
-        (m->smtputf8 && !(c->caps & SMTP_CAP_SMTPUTF8)))
+        (m->smtputf8 && !(c->caps & SMTP_CAP_SMTPUTF8)) ||
+        (m->requiretls && !(c->caps & SMTP_CAP_REQUIRETLS && c->tls_on)) ||
+        (m->by_mode && !(c->caps & SMTP_CAP_DELIVERBY)))
         abort();
     client_enter(c);
     client_move(c, CLIENT_ENVELOPE);

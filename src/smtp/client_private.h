@@ -41,7 +41,7 @@ struct smtp_client {
     bool freed;
     bool tls_on;
     unsigned caps; /* enum smtp_client_cap bits of the last EHLO */
-    uint64_t size_limit, progress;
+    uint64_t size_limit, by_min, progress;
     struct client_reply_reader reply;
     unsigned auth_step;
     bool auth_plain;

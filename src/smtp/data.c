@@ -18,6 +18,11 @@ struct span smtp_data_message_id(const struct smtp_data *d)
     return span_trim(span_make(d->id, d->id_n));
 }
 
+bool smtp_data_tls_needless(const struct smtp_data *d)
+{
+    return d->tls_n == 2 && span_ieqs(span_make(d->tls, 2), "no");
+}
+
 static void give(struct smtp_data *d, struct span s, struct buf *out)
 {
     buf_add(out, s);
@@ -42,6 +47,9 @@ static void note_field(struct smtp_data *d, struct span name)
     else if (name_is(name, "message-id")) {
         d->take_id = !d->has_message_id;
         d->has_message_id = true;
+    } else if (name_is(name, "tls-required")) {
+        d->take_tls = !d->has_tls_required;
+        d->has_tls_required = true;
     } else if (d->limits.strip_bcc && (name_is(name, "bcc") || name_is(name, "resent-bcc")))
         d->drop = true;
 }
@@ -52,7 +60,7 @@ static void decide(struct smtp_data *d, struct span line)
     d->decided = true;
     if (line.n && (line.p[0] == ' ' || line.p[0] == '\t'))
         return;
-    d->drop = d->take_id = false;
+    d->drop = d->take_id = d->take_tls = false;
     ptrdiff_t colon = span_find(line, ':');
     if (colon > 0)
         note_field(d, span_trim(span_sub(line, 0, (size_t)colon)));
@@ -65,10 +73,28 @@ static void keep_id(struct smtp_data *d, struct span s)
             d->id[d->id_n++] = s.p[i];
 }
 
-static void header_out(struct smtp_data *d, struct span s, struct buf *out)
+static void keep_tls(struct smtp_data *d, struct span s)
+{
+    for (size_t i = 0; i < s.n && d->tls_n <= sizeof d->tls; i++) {
+        if (strchr(" \t\r\n", s.p[i]))
+            continue;
+        if (d->tls_n < sizeof d->tls)
+            d->tls[d->tls_n] = s.p[i];
+        d->tls_n++;
+    }
+}
+
+static void keep_value(struct smtp_data *d, struct span s)
 {
     if (d->take_id)
         keep_id(d, s);
+    if (d->take_tls)
+        keep_tls(d, s);
+}
+
+static void header_out(struct smtp_data *d, struct span s, struct buf *out)
+{
+    keep_value(d, s);
     if (!d->drop)
         give(d, s, out);
 }
@@ -78,8 +104,8 @@ static void header_front(struct smtp_data *d, struct span front, struct buf *out
 {
     bool folded = front.p[0] == ' ' || front.p[0] == '\t';
     decide(d, front);
-    if (d->take_id && !folded) {
-        keep_id(d, span_from(front, (size_t)span_find(front, ':') + 1));
+    if ((d->take_id || d->take_tls) && !folded) {
+        keep_value(d, span_from(front, (size_t)span_find(front, ':') + 1));
         give(d, front, out);
     } else {
         header_out(d, front, out);

@@ -39,6 +39,9 @@ struct smtp_data {
     unsigned received;     /* Received fields */
     bool in_header, eight_bit;
     bool has_date, has_message_id, has_from;
+    bool has_tls_required, take_tls; /* RFC8689:3; take_tls: the field being read is that */
+    uint8_t tls_n;                   /* of its value, blanks left out */
+    char tls[2];
     bool doubtful_end; /* the line before the end ended with CR CR LF: other servers read that differently */
     bool after_two_crs;
     /* the header field being read */
@@ -56,5 +59,6 @@ bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct bu
 /* chunked: the last chunk was read. A last line without its CRLF gets one; a CR alone at the end is a flaw. */
 void smtp_data_end(struct smtp_data *d, struct buf *out);
 struct span smtp_data_message_id(const struct smtp_data *d); /* empty when there was none */
+bool smtp_data_tls_needless(const struct smtp_data *d);     /* the message says "TLS-Required: No" */
 
 #endif

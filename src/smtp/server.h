@@ -6,7 +6,8 @@
  * the order of the commands (RFC2920:3.1).
  *
  * Standards: RFC 5321, 1870 (SIZE), 2034 + 3463 (enhanced codes), 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS),
- * 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS). */
+ * 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS), 8689 (REQUIRETLS), 2852 (DELIVERBY), 4865
+ * (FUTURERELEASE), 6710 (MT-PRIORITY). */
 #ifndef SMTP_SERVER_H
 #define SMTP_SERVER_H
 
@@ -32,6 +33,10 @@ struct smtp_server_config {
     uint32_t max_command_line, max_text_line, max_header;
     unsigned max_recipients, max_refused; /* of one transaction; refused recipients of one session */
     unsigned max_errors, max_login_failures, max_transactions;
+    uint32_t by_min;     /* seconds: the least that BY with mode R may grant (RFC 2852) */
+    uint32_t hold_max;   /* seconds: the most that FUTURERELEASE may ask for; 0: it is not offered (RFC 4865) */
+    const char *const *priority_logins; /* who may use positive priorities (RFC 6710) */
+    size_t priority_login_count;
     size_t content_high; /* content waiting above this asks for room */
     enum smtp_asking vrfy, expn;
 };
@@ -40,6 +45,7 @@ struct smtp_server_config {
 struct smtp_server_door {
     bool queue_closed; /* MAIL is answered 452 */
     bool draining;     /* a session ends after its transaction */
+    int64_t wall;      /* ms since 1970 */
 };
 
 struct smtp_server;
@@ -90,6 +96,12 @@ struct smtp_transaction {
     bool smtputf8;  /* RFC 6531 */
     uint8_t ret;    /* enum smtp_ret */
     struct span envid; /* as given: xtext, or empty */
+    bool requiretls;   /* RFC 8689 */
+    uint8_t by_mode;   /* enum smtp_by bits; 0: BY was not given */
+    int8_t priority;   /* RFC 6710 */
+    bool lowered;      /* it is less than what was asked for */
+    int64_t deliver_by, hold_until; /* ms since 1970; hold_until 0: not given */
+    struct span hold;  /* "for;3600" or "until;TIME", or empty */
     uint64_t declared;
     struct smtp_rcpt *rcpts;
     unsigned rcpt_count, welcome;

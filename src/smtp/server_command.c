@@ -1,6 +1,7 @@
 /* The commands of RFC 5321 §4.1.1 as a table, and those that are answered on the spot. */
 #include "auth/mechanisms.h"
 #include "smtp/server_impl.h"
+#include "smtp/wishes.h"
 
 enum arg { ARG_NONE, ARG_MAY, ARG_MUST };
 
@@ -53,6 +54,24 @@ static void put_limits(struct smtp_server *s)
     buf_printf(&s->out, " RCPTMAX=%u\r\n", MIN_OF(s->config->max_recipients, 999999u));
 }
 
+static void put_wishes(struct smtp_server *s)
+{
+    struct buf *out = &s->out;
+    if (smtp_server_serves_requiretls(s))
+        buf_add(out, SPAN("250-REQUIRETLS\r\n"));
+    if (s->config->by_min) /* RFC2852:2 */
+        buf_printf(out, "250-DELIVERBY %u\r\n", s->config->by_min);
+    else
+        buf_add(out, SPAN("250-DELIVERBY\r\n"));
+    if (smtp_server_serves_hold(s)) { /* RFC4865:3 */
+        buf_printf(out, "250-FUTURERELEASE %u ", s->config->hold_max);
+        smtp_time_put(out, s->door->wall / 1000 + (int64_t)s->config->hold_max);
+        buf_add(out, SPAN("\r\n"));
+    }
+    if (smtp_server_serves_priority(s)) /* RFC6710:9.2: every level is one of its own, so also the three of MIXER are */
+        buf_add(out, SPAN("250-MT-PRIORITY MIXER\r\n"));
+}
+
 /* RFC5321:4.1.1.1: only what is served to the end is announced. */
 static void act_ehlo(struct smtp_server *s, struct span arg)
 {
@@ -63,6 +82,7 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
     buf_printf(out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
                (unsigned long long)s->config->max_size);
     put_limits(s);
+    put_wishes(s);
     if (s->config->starttls && !s->tls)
         buf_add(out, SPAN("250-STARTTLS\r\n"));
     if (smtp_server_offers_auth(s)) {
@@ -112,7 +132,8 @@ static void act_foreign(struct smtp_server *s, struct span arg UNUSED)
 }
 
 #define MAIL_HELP \
-    "MAIL FROM:<address> [SIZE=octets] [BODY=7BIT|8BITMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=xtext] [AUTH=address]"
+    "MAIL FROM:<address> [SIZE=octets] [BODY=7BIT|8BITMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=xtext] [AUTH=address] " \
+    "[REQUIRETLS] [BY=seconds;R|N[T]] [HOLDFOR=seconds|HOLDUNTIL=time] [MT-PRIORITY=number]"
 #define RCPT_HELP "RCPT TO:<address> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;xtext]"
 
 static const struct command commands[] = {

@@ -93,6 +93,11 @@ bool smtp_server_serves_expn(const struct smtp_server *s);
 void smtp_server_act_vrfy(struct smtp_server *s, struct span arg);
 void smtp_server_act_xclient(struct smtp_server *s, struct span arg);
 void smtp_server_act_expn(struct smtp_server *s, struct span arg);
+/* server_params.c: what stands behind the address of MAIL. -1: it was refused. */
+int smtp_server_mail_params(struct smtp_server *s, struct span text);
+bool smtp_server_serves_requiretls(const struct smtp_server *s);
+bool smtp_server_serves_hold(const struct smtp_server *s);
+bool smtp_server_serves_priority(const struct smtp_server *s);
 /* server_mail.c */
 void smtp_server_act_mail(struct smtp_server *s, struct span arg);
 void smtp_server_act_rcpt(struct smtp_server *s, struct span arg);

@@ -1,120 +1,10 @@
-/* A mail transaction: MAIL, RCPT, DATA and the content, of BDAT too (RFC 5321 §3.3, §4.1.1.2 to §4.1.1.4; RFC 1870; RFC
- * 6152; RFC 4954 §5). */
+/* A mail transaction: MAIL, RCPT, DATA and the content, of BDAT too (RFC 5321 §3.3, §4.1.1.2 to §4.1.1.4). */
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "smtp/server_impl.h"
 
 /* ---- MAIL ---- */
-
-static int param_size(struct smtp_server *s, struct span value)
-{
-    uint64_t n;
-    if (value.n == 0 || value.n > 20 || !span_u64(value, UINT64_MAX, &n)) { /* RFC1870:5 */
-        smtp_server_refuse(s, 501, "5.5.4", "SIZE is a number of octets");
-        return -1;
-    }
-    if (n > s->config->max_size) { /* RFC1870:6.1 */
-        smtp_server_refuse(s, 552, "5.3.4", "The message is larger than what is taken here");
-        return -1;
-    }
-    s->txn.declared = n;
-    return 0;
-}
-
-static int param_body(struct smtp_server *s, struct span value)
-{
-    if (!span_ieqs(value, "7BIT") && !span_ieqs(value, "8BITMIME")) {
-        smtp_server_refuse(s, 501, "5.5.4", "BODY is 7BIT or 8BITMIME");
-        return -1;
-    }
-    s->txn.body_8bit = span_ieqs(value, "8BITMIME");
-    return 0;
-}
-
-/* RFC4954:5: the value is checked for its form; as no client is trusted to vouch for another's identity, it counts as
- * "<>". */
-static int param_auth(struct smtp_server *s, struct span value)
-{
-    struct smtp_path path;
-    buf_clear(&s->scratch);
-    bool good =
-        value.n && smtp_xtext_decode(value, &s->scratch) == 0 &&
-        (span_eqs(buf_span(&s->scratch), "<>") || smtp_mailbox_parse(buf_span(&s->scratch), 0, &path) == SMTP_PATH_OK);
-    if (!good)
-        smtp_server_refuse(s, 501, "5.5.4", "AUTH is a mailbox in xtext, or <>");
-    return good ? 0 : -1;
-}
-
-/* RFC6531:3.4 */
-static int param_smtputf8(struct smtp_server *s, struct span value)
-{
-    if (value.p) {
-        smtp_server_refuse(s, 501, "5.5.4", "SMTPUTF8 has no value");
-        return -1;
-    }
-    s->txn.smtputf8 = true;
-    return 0;
-}
-
-/* RFC3461:4.3 */
-static int param_ret(struct smtp_server *s, struct span value)
-{
-    if (smtp_ret_parse(value, &s->txn.ret))
-        return 0;
-    smtp_server_refuse(s, 501, "5.5.4", "RET is FULL or HDRS");
-    return -1;
-}
-
-/* RFC3461:4.4 */
-static int param_envid(struct smtp_server *s, struct span value)
-{
-    if (!smtp_envid_valid(value)) {
-        smtp_server_refuse(s, 501, "5.5.4", "ENVID is xtext of 100 characters at most");
-        return -1;
-    }
-    s->txn.envid = arena_dup(&s->arena, value);
-    return 0;
-}
-
-static const struct mail_param {
-    const char *keyword;
-    bool with_auth; /* announced together with AUTH */
-    int (*take)(struct smtp_server *s, struct span value);
-} mail_params[] = {
-    {"SIZE", false, param_size}, {"BODY", false, param_body},   {"AUTH", true, param_auth},
-    {"RET", false, param_ret},   {"ENVID", false, param_envid}, {"SMTPUTF8", false, param_smtputf8},
-};
-
-/* The index of that parameter, or -1. */
-static int mail_param_find(const struct smtp_server *s, struct span keyword)
-{
-    for (size_t i = 0; i < COUNT_OF(mail_params); i++)
-        if (span_ieqs(keyword, mail_params[i].keyword))
-            return mail_params[i].with_auth && !s->login.n && !smtp_server_offers_auth(s) ? -1 : (int)i;
-    return -1;
-}
-
-static int take_mail_params(struct smtp_server *s, struct span text)
-{
-    struct smtp_param p;
-    unsigned seen = 0;
-    int r;
-    while ((r = smtp_param_take(&text, &p)) > 0) {
-        int i = mail_param_find(s, p.keyword);
-        if (i < 0) {
-            smtp_server_refuse(s, 555, "5.5.4", "A parameter of MAIL that is not served here"); /* RFC5321:4.1.1.11 */
-            return -1;
-        }
-        if (seen & 1u << i)
-            break;
-        seen |= 1u << i;
-        if (mail_params[i].take(s, p.value))
-            return -1;
-    }
-    if (r)
-        smtp_server_refuse(s, 501, "5.5.4",
-                           r < 0 ? "The parameters of MAIL make no sense" : "A parameter of MAIL came twice");
-    return r ? -1 : 0;
-}
 
 static void refuse_path(struct smtp_server *s, enum smtp_path_result r, const char *status,
                         void refuse(struct smtp_server *, unsigned, const char *, const char *))
@@ -144,6 +34,18 @@ static bool mail_welcome(struct smtp_server *s)
     return false;
 }
 
+static void welcome_mail(struct smtp_server *s)
+{
+    smtp_server_move(s, S_MAIL);
+    if (s->txn.lowered) { /* RFC6710:4.1 */
+        char text[64];
+        snprintf(text, sizeof text, "%d is the priority of this message", s->txn.priority);
+        smtp_server_say(s, 250, "2.3.6", text);
+    } else {
+        smtp_server_say(s, 250, "2.1.0", "Ok");
+    }
+}
+
 void smtp_server_act_mail(struct smtp_server *s, struct span arg)
 {
     struct smtp_path path;
@@ -163,7 +65,7 @@ void smtp_server_act_mail(struct smtp_server *s, struct span arg)
         refuse_path(s, r, "5.1.7", smtp_server_refuse);
         return;
     }
-    if (take_mail_params(s, arg))
+    if (smtp_server_mail_params(s, arg))
         return;
     if (utf8 && !s->txn.smtputf8) {
         refuse_path(s, SMTP_PATH_NOT_ASCII, "5.1.7", smtp_server_refuse);
@@ -176,8 +78,7 @@ void smtp_server_act_mail(struct smtp_server *s, struct span arg)
         smtp_server_want(s, SMTP_WANT_SENDER);
         return;
     }
-    smtp_server_move(s, S_MAIL);
-    smtp_server_say(s, 250, "2.1.0", "Ok");
+    welcome_mail(s);
 }
 
 static void refuse_outcome(struct smtp_server *s, const struct outcome *o)
@@ -192,8 +93,7 @@ void smtp_server_sender(struct smtp_server *s, const struct outcome *o)
     if (s->state != S_SENDER)
         return;
     if (o->kind == OUTCOME_DONE) {
-        smtp_server_move(s, S_MAIL);
-        smtp_server_say(s, 250, "2.1.0", "Ok");
+        welcome_mail(s);
         return;
     }
     s->verb = SPAN("MAIL");

@@ -63,6 +63,8 @@ void smtp_trace_received(struct buf *out, const struct smtp_trace *t)
         buf_add(out, t->for_);
         buf_addc(out, '>');
     }
+    if (t->priority) /* RFC6710:4.1 */
+        buf_printf(out, "\r\n\tpriority %d", t->priority);
     buf_add(out, SPAN(";\r\n\t"));
     date_put(out, t->seconds, t->zone);
     buf_add(out, SPAN("\r\n"));

@@ -14,6 +14,7 @@ struct smtp_trace {
     struct span id;     /* may be empty */
     struct span for_;   /* the only recipient; empty when there are several (RFC5321:7.2) or none is told */
     bool esmtp, smtputf8, authenticated;
+    int priority;    /* RFC 6710; 0: not told */
     int64_t seconds; /* since 1970 */
     int zone;        /* minutes east of Greenwich */
 };

@@ -2,6 +2,7 @@
  * dies over it, the token is asked for before the client is answered, so that a message is neither lost nor taken
  * twice. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -75,6 +76,7 @@ void commit_prefix(struct session *s)
                                      .esmtp = smtp_server_is_esmtp(s->smtp),
                                      .smtputf8 = t->smtputf8,
                                      .authenticated = smtp_server_login_name(s->smtp).n > 0,
+                                     .priority = t->priority,
                                      .seconds = now,
                                      .zone = zone};
     smtp_trace_received(&s->prefix, &trace);
@@ -82,6 +84,12 @@ void commit_prefix(struct session *s)
         smtp_trace_date(&s->prefix, now, zone);
     if (s->d->submission && !t->data.has_message_id)
         smtp_trace_message_id(&s->prefix, span_make(s->token, sizeof s->token), s->house->smtp.hostname);
+}
+
+/* RFC8689:4.1: the parameter counts, else the header field. 0, 1, 2 of msg_begin. */
+static uint8_t tls_need(const struct smtp_transaction *t)
+{
+    return t->requiretls ? 1 : smtp_data_tls_needless(&t->data) ? 2 : 0;
 }
 
 void commit_announce(struct session *s)
@@ -98,7 +106,13 @@ void commit_announce(struct session *s)
                                          .tls = s->stream ? span_of(stream_tls_text(s->stream)) : SPAN(""),
                                          .smtputf8 = t->smtputf8,
                                          .envid = t->envid,
-                                         .ret = t->ret};
+                                         .ret = t->ret,
+                                         .tls_need = tls_need(t),
+                                         .deliver_by = (uint64_t)t->deliver_by,
+                                         .by_mode = t->by_mode,
+                                         .hold_until = (uint64_t)t->hold_until,
+                                         .hold = t->hold,
+                                         .priority = msg_priority_put(t->priority)};
     chan_say(s->d->qmgr, &m, -1);
     m.type = MSG_msg_rcpt;
     for (unsigned i = 0; i < t->rcpt_count; i++)
@@ -135,10 +149,14 @@ static struct span shown(struct span s)
 static void log_accepted(const struct session *s, struct span qid)
 {
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    char priority[8] = "";
+    if (t->priority) /* RFC6710:4.1 */
+        snprintf(priority, sizeof priority, "%d", t->priority);
     LOGI("accepted", KVS("qid", qid), KVS("from", t->sender), KVS("to", only_recipient(t)),
          KVU("recipients", t->welcome), KVU("size", s->prefix.n + t->data.given), KVT("client", s->remote),
          KVS("helo", shown(smtp_server_helo(s->smtp))), KVT("tls", s->stream ? stream_tls_text(s->stream) : ""),
-         KVS("login", shown(smtp_server_login_name(s->smtp))), KVS("message_id", smtp_data_message_id(&t->data)));
+         KVS("login", shown(smtp_server_login_name(s->smtp))), KVS("message_id", smtp_data_message_id(&t->data)),
+         KVT("priority", priority));
 }
 
 void commit_done(struct session *s, const struct outcome *o, struct span qid)

@@ -337,6 +337,7 @@ static void after_turn(struct session *s)
 static size_t session_turn(struct session *s, struct span in)
 {
     size_t total = 0;
+    s->d->door.wall = loop_wall(s->d->loop);
     while (!s->closing) {
         size_t used;
         struct smtp_request r;

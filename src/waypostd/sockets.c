@@ -182,6 +182,15 @@ static void send_file(struct child *c, const char *path, unsigned instance, unsi
     close(fd);
 }
 
+/* The system's bundle need not be there; without it, nothing that requires TLS is relayed. */
+static void send_trust(struct child *c, const struct conf *conf)
+{
+    if (access(conf->relay.trust_file, F_OK) == 0)
+        send_file(c, conf->relay.trust_file, 0, 3);
+    else
+        LOGW("no-trust-file", KVT("file", conf->relay.trust_file));
+}
+
 void certs_send(struct child *c, const struct conf *conf)
 {
     for (size_t i = 0; i < conf->listen_count; i++)
@@ -190,8 +199,10 @@ void certs_send(struct child *c, const struct conf *conf)
             send_file(c, conf_listen_key(conf, &conf->listen[i]), conf->listen[i].index, 1);
             send_file(c, conf->listen[i].client_ca, conf->listen[i].index, 3);
         }
-    if (c->role == ROLE_RELAY)
+    if (c->role == ROLE_RELAY) {
         send_file(c, conf->relay.ca_file, 0, 2);
+        send_trust(c, conf);
+    }
 }
 
 static struct seen_file look(const char *path)
@@ -207,13 +218,14 @@ static struct seen_file look(const char *path)
 static size_t look_at_all(const struct conf *conf, struct seen_file **out)
 {
     size_t n = 0;
-    *out = mem_array(conf->listen_count * 3 + 1, sizeof **out);
+    *out = mem_array(conf->listen_count * 3 + 2, sizeof **out);
     for (size_t i = 0; i < conf->listen_count; i++) {
         (*out)[n++] = look(conf_listen_certificate(conf, &conf->listen[i]));
         (*out)[n++] = look(conf_listen_key(conf, &conf->listen[i]));
         (*out)[n++] = look(conf->listen[i].client_ca);
     }
     (*out)[n++] = look(conf->relay.ca_file);
+    (*out)[n++] = look(conf->relay.trust_file);
     return n;
 }
 

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "conf/conf.h"
 #include "ipc/chan.h"
+#include "queue/queue.h"
 
 #define PATIENCE_MS 20000
 #define SEEN_MAX 64
@@ -154,6 +155,7 @@ static void on_authd(void *ctx, struct chan *c, const struct msg *m, int fd)
                                     .subject = 7,
                                     .detail = 1,
                                     .account = 7,
+                                    .login = SPAN("local@here.test"),
                                     .why = SPAN("not yours")}};
         chan_answer(c, chan_epoch(c), m->id, &v, -1);
     }
@@ -167,7 +169,7 @@ static void on_control(void *ctx, struct chan *c, const struct msg *m, int fd)
     (void)ctx;
     (void)c;
     (void)fd;
-    cr_assert_neq(m->type, MSG_refused);
+    cr_assert_neq(m->type, MSG_refused, "%.*s", SPANV(m->refused.why));
     w->ready |= m->type == MSG_ready;
     loop_stop(w->loop);
 }
@@ -367,6 +369,9 @@ static void on_answer(void *ctx, struct chan *c, enum chan_why why, const struct
 #define HEADER "Subject: hello\r\nMessage-ID: <m@there.test>\r\n"
 static const char body[] = HEADER "\r\nhi\r\n";
 
+/* What send_message() asks for beside; zero: nothing. */
+static struct msg_msg_begin wishes;
+
 static void send_message(struct chan *c, struct answer *a, const char *token, const char *sender, uint64_t session,
                          unsigned notify, const char *const *rcpts)
 {
@@ -377,7 +382,14 @@ static void send_message(struct chan *c, struct answer *a, const char *token, co
                                          .session = session,
                                          .sender = span_of(sender),
                                          .helo = SPAN("h"),
-                                         .remote = SPAN("1.2.3.4")}},
+                                         .remote = SPAN("1.2.3.4"),
+                                         .tls = wishes.tls,
+                                         .tls_need = wishes.tls_need,
+                                         .deliver_by = wishes.deliver_by,
+                                         .by_mode = wishes.by_mode,
+                                         .hold_until = wishes.hold_until,
+                                         .hold = wishes.hold,
+                                         .priority = wishes.priority}},
              -1);
     for (; *rcpts; rcpts++)
         chan_say(c,
@@ -447,8 +459,8 @@ static void report_end(uint64_t lease)
 }
 
 struct attempt {
-    uint64_t lease, rcpts[4];
-    unsigned n;
+    uint64_t lease, rcpts[4], deliver_by;
+    unsigned n, tls_need, by_mode, priority;
     char domain[64], sender[64], addresses[256], content[8192];
 };
 
@@ -458,6 +470,10 @@ static struct attempt take_attempt(void)
     struct attempt a = {0};
     struct seen *s = take(&w->to_relay, MSG_attempt);
     a.lease = s->m.attempt.lease;
+    a.tls_need = s->m.attempt.tls_need;
+    a.by_mode = s->m.attempt.by_mode;
+    a.deliver_by = s->m.attempt.deliver_by;
+    a.priority = s->m.attempt.priority;
     snprintf(a.domain, sizeof a.domain, "%.*s", SPANV(s->m.attempt.domain));
     snprintf(a.sender, sizeof a.sender, "%.*s", SPANV(s->m.attempt.sender));
     for (;;) {
@@ -824,4 +840,176 @@ Test(qmgr, wrong_transactions_are_refused)
     WAIT_FOR(a.came);
     cr_assert(a.type == MSG_not_queued && a.kind == 4, "not the size that was said");
     nothing_more();
+}
+
+/* ---- what the sender asks for beside ---- */
+
+static int64_t wall_now(void)
+{
+    return loop_wall(w->loop);
+}
+
+static void taken(const struct attempt *a, bool by)
+{
+    chan_say(w->relay,
+             &(struct msg){.type = MSG_rcpt_report,
+                           .rcpt_report = {.lease = a->lease, .rcpt = a->rcpts[0], .kind = 2, .code = 250, .by = by}},
+             -1);
+    report_end(a->lease);
+}
+
+/* RFC2852:4.1.3: back at that time, not when the retries are over. */
+Test(qmgr, what_is_late_comes_back)
+{
+    wishes = (struct msg_msg_begin){.deliver_by = (uint64_t)wall_now() + 1500, .by_mode = QUEUE_BY_RETURN};
+    accept_asking(TOKEN(a), 0, TO("x@far.test"));
+    wishes = (struct msg_msg_begin){0};
+    struct attempt a;
+    for (a = take_attempt(); a.sender[0]; a = take_attempt()) {
+        cr_assert_eq(a.by_mode, QUEUE_BY_RETURN);
+        report(a.lease, a.rcpts[0], 4, 451);
+        report_end(a.lease);
+    }
+    cr_assert(strstr(a.content, "\r\nAction: failed\r\nStatus: 5.4.7\r\n"), "%s", a.content);
+    cr_assert(strstr(a.content, "\r\nDeliver-By-Date: "), "%s", a.content);
+    taken(&a, false);
+    nothing_more();
+}
+
+/* A message whose time passes while nobody could try it. */
+Test(qmgr, what_is_late_is_not_attempted)
+{
+    struct answer a;
+    w->silent_directory = true;
+    wishes = (struct msg_msg_begin){.deliver_by = (uint64_t)wall_now() + 300, .by_mode = QUEUE_BY_RETURN};
+    send_message(w->mx, &a, TOKEN(a), "c@there.test", 0, 0, TO("x@far.test"));
+    wishes = (struct msg_msg_begin){0};
+    WAIT_FOR(a.came);
+    kill_qmgr();
+    pause_ms(400);
+    w->silent_directory = false;
+    start_qmgr();
+    struct attempt notice = take_attempt();
+    cr_assert_str_eq(notice.sender, "");
+    cr_assert(strstr(notice.content, "Status: 5.4.7\r\n"), "%s", notice.content);
+    taken(&notice, false);
+    nothing_more();
+}
+
+/* RFC2852:4.1.3: told once, and tried further. */
+Test(qmgr, who_wants_to_know_is_told_that_it_is_late)
+{
+    wishes = (struct msg_msg_begin){.deliver_by = (uint64_t)wall_now() + 600, .by_mode = QUEUE_BY_NOTIFY};
+    accept_asking(TOKEN(a), 0, TO("x@far.test"));
+    wishes = (struct msg_msg_begin){0};
+    unsigned notices = 0;
+    for (unsigned attempts = 0; attempts < 4;) {
+        struct attempt a = take_attempt();
+        if (!a.sender[0]) {
+            cr_assert(strstr(a.content, "\r\nAction: delayed\r\nStatus: 4.4.7\r\n"), "%s", a.content);
+            taken(&a, false);
+            notices++;
+            continue;
+        }
+        attempts++;
+        if (attempts == 4) {
+            taken(&a, true);
+        } else {
+            report(a.lease, a.rcpts[0], 4, 451);
+            report_end(a.lease);
+        }
+    }
+    pause_ms(200);
+    nothing_more();
+    cr_assert_eq(notices, 1);
+}
+
+/* RFC2852:4.1.4, RFC2852:4.1.4.2 */
+Test(qmgr, a_host_that_does_not_watch_the_time_is_told_of)
+{
+    static const struct {
+        uint8_t mode;
+        bool by, told;
+        unsigned notify;
+    } cases[] = {
+        {QUEUE_BY_NOTIFY, false, true, 0},
+        {QUEUE_BY_NOTIFY, true, false, 0},
+        {QUEUE_BY_NOTIFY, false, false, QUEUE_NOTIFY_NEVER},
+        {QUEUE_BY_RETURN, true, false, 0},
+        {QUEUE_BY_RETURN | QUEUE_BY_TRACE, true, true, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char token[24];
+        snprintf(token, sizeof token, "by-%c-012345678901", (char)(65 + i));
+        wishes = (struct msg_msg_begin){.deliver_by = (uint64_t)wall_now() + 60000, .by_mode = cases[i].mode};
+        accept_asking(token, cases[i].notify, TO("x@far.test"));
+        wishes = (struct msg_msg_begin){0};
+        struct attempt a = take_attempt();
+        taken(&a, cases[i].by);
+        if (cases[i].told)
+            expect_notice("relayed");
+        else
+            nothing_more();
+    }
+}
+
+/* RFC4865:4.2: not before its time, also over a restart; only for our users. */
+Test(qmgr, a_message_is_held_for_its_sender)
+{
+    struct answer a;
+    int64_t until = wall_now() + 1500;
+    wishes = (struct msg_msg_begin){.hold_until = (uint64_t)until, .hold = SPAN("for;1")};
+    send_message(w->submission, &a, TOKEN(a), "local@here.test", 99, 0, TO("nobody@here.test"));
+    WAIT_FOR(a.came);
+    cr_assert_eq(a.type, MSG_queued);
+    send_message(w->mx, &a, TOKEN(b), "c@there.test", 0, 0, TO("x@far.test"));
+    WAIT_FOR(a.came);
+    wishes = (struct msg_msg_begin){0};
+    struct attempt out = take_attempt(); /* of another server: at once */
+    cr_assert_str_eq(out.domain, "far.test");
+    taken(&out, false);
+    pause_ms(200);
+    kill_qmgr();
+    start_qmgr();
+    nothing_more();
+    mda_up();
+    struct seen *notice = take(&w->to_mda, MSG_deliver); /* nobody there: the sender is told */
+    cr_assert_geq(wall_now(), until);
+    cr_assert(span_search(notice->m.deliver.body, SPAN("\r\nFuture-Release-Request: for;1\r\n")) > 0);
+    answer_delivery(notice, 2);
+    pause_ms(100);
+}
+
+/* RFC6710:3, RFC6710:4.1; RFC8689:5 */
+Test(qmgr, priority_and_tls_go_along)
+{
+    static const char *const allowed[] = {"local@here.test"};
+    struct answer a;
+    for (int listed = 0; listed < 2; listed++) {
+        if (listed)
+            w->conf->smtp.priority_accounts = (struct conf_list){allowed, 1};
+        kill_qmgr();
+        start_qmgr();
+        wishes = (struct msg_msg_begin){.priority = msg_priority_put(4), .tls_need = QUEUE_TLS_MUST};
+        send_message(w->submission, &a, listed ? TOKEN(a) : TOKEN(b), "local@here.test", 99, 0, TO("x@far.test"));
+        WAIT_FOR(a.came);
+        struct attempt out = take_attempt();
+        cr_assert_eq(msg_priority_get((uint8_t)out.priority), listed ? 4 : 0, "%u, listed %d", out.priority, listed);
+        cr_assert_eq(out.tls_need, QUEUE_TLS_MUST);
+        taken(&out, false);
+        pause_ms(200);
+    }
+    wishes.priority = msg_priority_put(-4);
+    send_message(w->submission, &a, TOKEN(c), "local@here.test", 99, 0, TO("x@far.test"));
+    WAIT_FOR(a.came);
+    struct attempt low = take_attempt();
+    cr_assert_eq(msg_priority_get((uint8_t)low.priority), -4);
+    taken(&low, false);
+    accept_asking(TOKEN(d), 0, TO("nobody@here.test"));
+    wishes = (struct msg_msg_begin){0};
+    struct attempt bounce = take_attempt();
+    cr_assert_str_eq(bounce.sender, "");
+    cr_assert_eq(bounce.tls_need, QUEUE_TLS_MUST);
+    cr_assert_eq(bounce.priority, 0, "from outside nobody has one");
+    taken(&bounce, false);
 }

@@ -86,6 +86,38 @@ Test(queue_sched, destinations_take_turns)
     sched_free(&w.s);
 }
 
+/* RFC6710:5.1, and nobody starves. */
+Test(queue_sched, higher_priorities_go_first)
+{
+    static const int8_t priorities[] = {0, -4, 0, 4, -4, 9, 4}, order[] = {5, 3, 6, 0, 2, 1, 4};
+    struct world w;
+    world_open(&w);
+    for (int i = 0; i < (int)COUNT_OF(priorities); i++) {
+        w.jobs[i].priority = priorities[i];
+        cr_assert(push(&w, i, "a.test", 0));
+    }
+    for (size_t i = 0; i < COUNT_OF(order); i++) {
+        int n = next(&w, 0);
+        cr_assert_eq(n, order[i], "turn %zu: job %d", i, n);
+        sched_done(&w.s, &w.jobs[n], SCHED_REACHED, 0);
+    }
+    memset(w.jobs, 0, sizeof w.jobs);
+    w.jobs[0].priority = -9;
+    cr_assert(push(&w, 0, "a.test", 0));
+    unsigned before = 0;
+    for (int turn = 1; turn < 200 && w.jobs[0].dest; turn++, before++) { /* one comes, one goes */
+        int i = 1 + turn % 50;
+        w.jobs[i] = (struct sched_job){.priority = 9};
+        cr_assert(push(&w, i, "a.test", 0));
+        int n = next(&w, 0);
+        sched_done(&w.s, &w.jobs[n], SCHED_REACHED, 0);
+        if (n == 0)
+            break;
+    }
+    cr_assert_eq(before, SCHED_PASSED_MAX, "%u went before it", before);
+    sched_free(&w.s);
+}
+
 Test(queue_sched, a_destination_that_fails_goes_down_and_gives_its_jobs_back)
 {
     struct world w;

@@ -13,6 +13,7 @@
 #include "net/dial.h"
 #include "net/stream.h"
 #include "relay/relay.h"
+#include "smtp/wishes.h"
 
 /* ---- a scripted SMTP server ---- */
 
@@ -202,6 +203,11 @@ void service_done(struct service *s UNUSED)
     loop_stop(world->loop);
 }
 
+struct tls_ctx *relay_trusted(struct relay *r)
+{
+    return r->tls_trusted;
+}
+
 static void relay_msg(void *ctx, struct chan *c UNUSED, const struct msg *m, int fd)
 {
     struct world *w = ctx;
@@ -271,6 +277,7 @@ static void setup(struct world *w)
     r->dns = dns_new(w->loop, &o, r->texts, &err);
     r->tls = tls_client_new(SPAN_NONE, &err);
     cr_assert(r->dns && r->tls, "%s", err.text);
+    r->tls_trusted = tls_ref(r->tls);
     list_init(&r->collecting);
     list_init(&r->waiting);
     list_init(&r->running);
@@ -289,6 +296,7 @@ static void teardown(struct world *w)
     dns_free(&r->dns);
     dns_texts_free(&r->texts);
     tls_unref(&r->tls);
+    tls_unref(&r->tls_trusted);
     idmap_free(&r->attempts);
     peer_stop(&w->a);
     peer_stop(&w->b);
@@ -310,13 +318,17 @@ struct letter {
     const char *content;
     int fd;
     bool body_8bit, smtputf8;
+    uint8_t tls_need, by_mode;
+    int64_t by_left; /* ms */
+    int priority;
 };
 
 static void give(struct world *w, const struct letter *l)
 {
     struct span content = span_of(l->content ? l->content : "Subject: x\r\n\r\nhello\r\n");
     struct msg m = {.type = MSG_attempt, .attempt = {.lease = l->lease, .qid = SPAN("QID"), .domain = span_of(l->domain),
-                    .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_kind = l->body_8bit, .smtputf8 = l->smtputf8}};
+                    .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_kind = l->body_8bit, .smtputf8 = l->smtputf8,
+                    .tls_need = l->tls_need, .by_mode = l->by_mode, .deliver_by = (uint64_t)(loop_wall(w->loop) + l->by_left), .priority = msg_priority_put(l->priority)}};
     cr_assert_eq(chan_say(w->to_relay, &m, -1), 0);
     for (size_t i = 0; i < COUNT_OF(l->rcpts) && l->rcpts[i]; i++) {
         struct msg r = {.type = MSG_attempt_rcpt, .attempt_rcpt = {.lease = l->lease, .rcpt = l->lease * 10 + i, .address = span_of(l->rcpts[i])}};
@@ -466,6 +478,58 @@ Test(relay, attempt_8bit_size_and_utf8)
     one("SMTPUTF8 not offered", &utf8, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/6.7 end ");
     one("SMTPUTF8 not needed: the domain in A-labels", &named, RULES({"RCPT TO:<x@xn--bcher-kva.test>", "250 ok\r\n", 0}, {"RCPT", "550 5.1.1 no\r\n", 0}), "10:2/250/0.0 end ");
     one("too large", &seven, RULES({"EHLO", "250-x\r\n250 SIZE 10\r\n", 0}), "10:5/0/3.4 end ");
+}
+
+#define NO_BY {"EHLO", "250-x\r\n250 DSN\r\n", 0}
+#define BY {"EHLO", "250-x\r\n250-DSN\r\n250 DELIVERBY 60\r\n", 0}
+
+/* RFC2852:4.1.4; RFC6710:4.2, RFC6710:4.3 */
+Test(relay, attempt_deliver_by_and_priority)
+{
+    struct letter r = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .by_mode = SMTP_BY_RETURN, .by_left = 100500};
+    struct letter n = r, soon = r, over = r, passed = r, trace = r, urgent = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .priority = -3};
+    n.by_mode = SMTP_BY_NOTIFY;
+    trace.by_mode = SMTP_BY_NOTIFY | SMTP_BY_TRACE;
+    soon.by_left = 30000;
+    over.by_left = -1;
+    passed.by_mode = SMTP_BY_NOTIFY;
+    passed.by_left = -5500;
+    one("nobody watches the time", &r, RULES(NO_BY), "10:5/0/3.3 end ");
+    one("less than the least", &soon, RULES(BY), "10:5/0/4.7 end ");
+    one("passed", &over, RULES(BY), "10:5/0/4.7 end ");
+    one("passed on", &r, RULES(BY, {"MAIL FROM:<from@us.test> BY=100;R", "250 ok\r\n", 0}, {"MAIL", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("what has passed is told", &passed, RULES(BY, {"MAIL FROM:<from@us.test> BY=-6;N", "250 ok\r\n", 0}, {"MAIL", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("trace", &trace, RULES(BY, {"MAIL FROM:<from@us.test> BY=100;NT", "250 ok\r\n", 0}, {"MAIL", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("a delay is asked for instead", &n, RULES(NO_BY, {"MAIL FROM:<from@us.test> BY", "555 no\r\n", 0}, {"RCPT TO:<x@plain.test> NOTIFY=FAILURE,DELAY", "250 ok\r\n", 0}, {"RCPT", "555 no\r\n", 0}),
+        "10:2/250/0.0 end ");
+    one("priority", &urgent, RULES({"EHLO", "250-x\r\n250 MT-PRIORITY\r\n", 0}, {"MAIL FROM:<from@us.test> MT-PRIORITY=-3", "250 ok\r\n", 0}, {"MAIL", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("not asked for there", &urgent, RULES({"MAIL FROM:<from@us.test> MT", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+}
+
+/* RFC8689:4.2.1, RFC8689:4.2.2, RFC8689:5 */
+Test(relay, attempt_requires_tls)
+{
+    struct letter must = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .tls_need = 1}, by_mx = must, bounce = must, needless = must;
+    by_mx.domain = "two.test";
+    bounce.sender = "";
+    bounce.domain = "two.test";
+    needless.tls_need = 2;
+    one("no STARTTLS there", &must, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/7.10 end-unreached ");
+    one("busy there", &must, RULES({"", "421 busy\r\n", 0}), "10:4/421/0.0 end-unreached ");
+    one("nothing proves the MX", &by_mx, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/7.30 end-unreached ");
+    one("a notification goes all the same", &bounce, RULES({"MAIL FROM:<> REQ", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    struct world w;
+    setup(&w);
+    w.conf->relay.tls = CONF_RELAY_TLS_MUST;
+    give(&w, &needless);
+    run_until(&w, 1);
+    cr_expect_str_eq(buf_cstr(&w.trace), "10:2/250/0.0 end ");
+    needless.tls_need = 0; /* the connection that was made in clear is not for others */
+    needless.lease = 2;
+    give(&w, &needless);
+    run_until(&w, 2);
+    cr_expect_str_eq(buf_cstr(&w.trace), "10:2/250/0.0 end 20:4/0/7.4 end-unreached ");
+    teardown(&w);
 }
 
 /* Opportunistic TLS: a handshake that fails means clear text; one that is required means no delivery. */

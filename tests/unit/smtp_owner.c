@@ -28,7 +28,10 @@ void smtp_owner_open(struct smtp_owner *o, bool submission)
                                             .max_errors = 20,
                                             .max_login_failures = 2,
                                             .max_transactions = 50,
+                                            .by_min = 60,
+                                            .hold_max = 86400,
                                             .content_high = 32768};
+    o->door.wall = SMTP_OWNER_WALL;
     o->s = smtp_server_new();
     smtp_server_open(o->s, &o->config, &o->door, false);
     smtp_server_greet(o->s);

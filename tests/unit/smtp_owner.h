@@ -6,6 +6,8 @@
 
 #include "smtp/server.h"
 
+#define SMTP_OWNER_WALL INT64_C(1790000000000) /* 2026-09-21T14:13:20Z */
+
 struct smtp_owner {
     struct smtp_server_config config;
     struct smtp_server_door door;

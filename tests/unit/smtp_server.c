@@ -275,14 +275,15 @@ Test(smtp, ehlo_announces_what_is_served)
     smtp_owner_feed(&o, SPAN(EHLO));
     cr_assert(span_eqs(buf_span(&o.sent), "250-mx.example.test\r\n250-PIPELINING\r\n250-SIZE "
                                           "100000\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n250-"
-                                          "LIMITS MAILMAX=50 RCPTMAX=100\r\n250-STARTTLS\r\n"
+                                          "LIMITS MAILMAX=50 RCPTMAX=100\r\n250-DELIVERBY 60\r\n250-STARTTLS\r\n"
                                           "250 ENHANCEDSTATUSCODES\r\n"));
     smtp_owner_feed(&o, SPAN("STARTTLS\r\n"));
     buf_clear(&o.sent);
     smtp_owner_feed(&o, SPAN(EHLO));
     cr_assert(span_eqs(buf_span(&o.sent), "250-mx.example.test\r\n250-PIPELINING\r\n250-SIZE "
                                           "100000\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n250-"
-                                          "LIMITS MAILMAX=50 RCPTMAX=100\r\n250 ENHANCEDSTATUSCODES\r\n"));
+                                          "LIMITS MAILMAX=50 RCPTMAX=100\r\n250-REQUIRETLS\r\n250-DELIVERBY 60\r\n"
+                                          "250 ENHANCEDSTATUSCODES\r\n"));
     smtp_owner_close(&o);
     smtp_owner_open(&o, true);
     smtp_owner_feed(&o, SPAN(EHLO));
