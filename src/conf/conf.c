@@ -14,6 +14,7 @@
 #define ROW_listen(m, ...) ROW(listen, struct conf_listen, m, __VA_ARGS__)
 #define ROW_tls(m, ...) ROW(tls, struct conf, tls.m, __VA_ARGS__)
 #define ROW_smtp(m, ...) ROW(smtp, struct conf, smtp.m, __VA_ARGS__)
+#define ROW_door(m, ...) ROW(door, struct conf, door.m, __VA_ARGS__)
 #define ROW_imap(m, ...) ROW(imap, struct conf, imap.m, __VA_ARGS__)
 #define ROW_pop3(m, ...) ROW(pop3, struct conf, pop3.m, __VA_ARGS__)
 #define ROW_limits(m, ...) ROW(limits, struct conf, limits.m, __VA_ARGS__)
@@ -188,6 +189,14 @@ const char *conf_listen_key(const struct conf *c, const struct conf_listen *l)
 unsigned conf_mechanisms(const struct conf *c)
 {
     return (c->accounts.scram ? SASL_SCRAM : 0u) | (c->accounts.scram_sha_1 ? SASL_SCRAM_1 : 0u);
+}
+
+bool conf_judges(const struct conf *c)
+{
+    for (size_t i = 0; i < c->listen_count; i++)
+        if (c->listen[i].protocol == CONF_PROTOCOL_SMTP)
+            return c->door.helo != CONF_GRADE_OFF || c->door.reverse_dns != CONF_GRADE_OFF;
+    return false;
 }
 
 unsigned conf_instances(const struct conf *c, enum role role)

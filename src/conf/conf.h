@@ -60,6 +60,7 @@ struct conf {
     CONF_KEYS_main(CONF_MEMBER)
     struct { CONF_KEYS_tls(CONF_MEMBER) } tls;
     struct { CONF_KEYS_smtp(CONF_MEMBER) } smtp;
+    struct { CONF_KEYS_door(CONF_MEMBER) } door;
     struct { CONF_KEYS_imap(CONF_MEMBER) } imap;
     struct { CONF_KEYS_pop3(CONF_MEMBER) } pop3;
     struct { CONF_KEYS_limits(CONF_MEMBER) } limits;
@@ -95,6 +96,8 @@ const char *conf_listen_certificate(const struct conf *c, const struct conf_list
 const char *conf_listen_key(const struct conf *c, const struct conf_listen *l);
 /* What is offered for logins: enum sasl_can bits of auth/mechanisms.h. */
 unsigned conf_mechanisms(const struct conf *c);
+/* Whether any check of section door asks DNS. */
+bool conf_judges(const struct conf *c);
 /* How many processes serve that role. */
 unsigned conf_instances(const struct conf *c, enum role role);
 

@@ -45,7 +45,11 @@
 
 #define CONF_CHOICES_asking(C) C(ASKING_OFF, "off") C(ASKING_AUTHENTICATED, "authenticated") C(ASKING_ON, "on")
 
-#define CONF_CHOICE_TYPES(T) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls) T(asking)
+/* what is done about a finding: each grade does what those before it do, too */
+#define CONF_CHOICES_grade(C) \
+    C(GRADE_OFF, "off") C(GRADE_LOG, "log") C(GRADE_HEADER, "header") C(GRADE_DEFER, "defer") C(GRADE_REJECT, "reject")
+
+#define CONF_CHOICE_TYPES(T) T(grade) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls) T(asking)
 
 /* ---- the keys outside of any section ---- */
 #define CONF_KEYS_main(K) \
@@ -144,6 +148,24 @@
       "Accounts (LOGIN@DOMAIN each) that may send with a priority above 0 (MT-PRIORITY, RFC 6710); for others such " \
       "a priority becomes 0. Everybody may send with a lower one.")
 
+#define CONF_KEYS_door(K) \
+    K(greet_pause, "greet-pause", time, "0", 0, CONF_MINUTE, FROM(ROLE_MX), \
+      "How long a client waits for the greeting, on listeners without implicit TLS. Spam senders that do not wait give " \
+      "themselves away (RFC 5321 section 4.3.1); everybody else waits, too. 0 greets at once.") \
+    K(early_talker, "early-talker", grade, "reject", 0, 0, FROM(ROLE_MX), \
+      "What is done about a client that speaks before the greeting: off, log, header (a line in " \
+      "Authentication-Results), defer (450 for its recipients) or reject (554 and the end). Each does what those before " \
+      "it do, too. Mail to postmaster is never kept out by this or the following checks, but for the 554.") \
+    K(helo, "helo", grade, "log", 0, 0, FROM(ROLE_MX), \
+      "What is done about a client whose EHLO is neither a host name nor an address in brackets, is one word, or is the " \
+      "name or address of this server: off, log, header, defer (450) or reject (550). A name that DNS does not know or " \
+      "that leads elsewhere, and somebody else's address in brackets, are marked by header at most: RFC 5321 section " \
+      "4.1.4 forbids to refuse mail for that.") \
+    K(reverse_dns, "reverse-dns", grade, "log", 0, 0, FROM(ROLE_MX), \
+      "What is done about a client whose address has no name in DNS, or none that leads back to it: off, log, header " \
+      "(iprev in Authentication-Results, for all clients), defer (450) or reject (550). When DNS does not answer, mail is " \
+      "deferred at most. With off, no name is looked up for the Received line.")
+
 #define CONF_KEYS_imap(K) \
     K(instances, "instances", number, "2", 1, 16, 0, \
       "How many processes carry the IMAP connections.") \
@@ -176,8 +198,8 @@
 
 #define CONF_KEYS_limits(K) \
     K(exempt, "exempt", networks, "127.0.0.0/8 ::1", 0, 64, CONF_FRONTS | FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD), \
-      "Who is neither counted nor slowed by this section: networks of your own, ADDRESS or ADDRESS/BITS. A client of " \
-      "all others is an IPv4 address or an IPv6 /64. Up to half of a limit nothing happens, then replies are delayed " \
+      "Who is neither counted nor slowed by this section nor checked by section door: networks of your own, ADDRESS or " \
+      "ADDRESS/BITS, or none. A client of all others is an IPv4 address or an IPv6 /64. Up to half of a limit nothing happens, then replies are delayed " \
       "more and more, then the client is turned away with 421; a limit of 0 is none.") \
     K(connection_rate, "connection-rate", number, "600", 0, 1000000, FROM(ROLE_TALLYD), \
       "Connections of one client in rate-window: SMTP, IMAP and POP3 each for themselves.") \
@@ -296,6 +318,7 @@
     S(listen, "listen", MANY) \
     S(tls, "tls", ONE)   \
     S(smtp, "smtp", ONE) \
+    S(door, "door", ONE) \
     S(imap, "imap", ONE) \
     S(pop3, "pop3", ONE) \
     S(limits, "limits", ONE) \

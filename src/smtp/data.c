@@ -3,6 +3,8 @@
  * alone can never make an end (HAZARDS 1). */
 #include "smtp/data.h"
 
+#include "smtp/results.h"
+
 enum { LINE_START, DOT, DOT_CR, IN_LINE, AFTER_CR };
 
 void smtp_data_begin(struct smtp_data *d, const struct smtp_data_limits *limits)
@@ -36,6 +38,12 @@ static bool name_is(struct span name, const char *what)
     return span_ieqs(name, what);
 }
 
+static void results_begin(struct smtp_data *d)
+{
+    d->results = d->limits.own.n > 0;
+    d->results_begin = d->given;
+}
+
 static void note_field(struct smtp_data *d, struct span name)
 {
     if (name_is(name, "received"))
@@ -44,6 +52,8 @@ static void note_field(struct smtp_data *d, struct span name)
         d->has_date = true;
     else if (name_is(name, "from"))
         d->has_from = true;
+    else if (name_is(name, "authentication-results"))
+        results_begin(d);
     else if (name_is(name, "message-id")) {
         d->take_id = !d->has_message_id;
         d->has_message_id = true;
@@ -54,16 +64,37 @@ static void note_field(struct smtp_data *d, struct span name)
         d->drop = true;
 }
 
+/* RFC8601:5: a field is taken back out when it says that we wrote it. All of the header section is still in `out`: the owner is
+ * not asked to take content away before its end. */
+static void results_end(struct smtp_data *d, struct buf *out)
+{
+    uint64_t n = d->given - d->results_begin;
+    bool mine = d->results && n <= out->n;
+    d->results = false;
+    if (!mine)
+        return;
+    struct span field = span_from(buf_span(out), out->n - (size_t)n);
+    ptrdiff_t colon = span_find(field, ':');
+    if (colon < 0 || !smtp_results_claims(span_from(field, (size_t)colon + 1), d->limits.own))
+        return;
+    out->n -= (size_t)n;
+    d->given -= n;
+}
+
 /* A header line's fate is decided by its first octets; a continuation line shares that of its field (RFC5322:2.2.3). */
-static void decide(struct smtp_data *d, struct span line)
+static void decide(struct smtp_data *d, struct span line, struct buf *out)
 {
     d->decided = true;
     if (line.n && (line.p[0] == ' ' || line.p[0] == '\t'))
         return;
+    if (d->results)
+        results_end(d, out);
     d->drop = d->take_id = d->take_tls = false;
     ptrdiff_t colon = span_find(line, ':');
     if (colon > 0)
         note_field(d, span_trim(span_sub(line, 0, (size_t)colon)));
+    else if (colon < 0 && span_istarts(line, SPAN("authentication-results "))) /* RFC5322:4.5.8: blanks before the colon */
+        results_begin(d);
 }
 
 static void keep_id(struct smtp_data *d, struct span s)
@@ -103,7 +134,7 @@ static void header_out(struct smtp_data *d, struct span s, struct buf *out)
 static void header_front(struct smtp_data *d, struct span front, struct buf *out)
 {
     bool folded = front.p[0] == ' ' || front.p[0] == '\t';
-    decide(d, front);
+    decide(d, front, out);
     if ((d->take_id || d->take_tls) && !folded) {
         keep_value(d, span_from(front, (size_t)span_find(front, ':') + 1));
         give(d, front, out);
@@ -168,6 +199,8 @@ static void content(struct smtp_data *d, struct span s, bool complete, struct bu
     d->line = d->line > UINT32_MAX / 2 ? d->line : (uint32_t)(d->line + MIN_OF(s.n, UINT32_MAX / 4));
     /* The empty line belongs to no field; it ends the section before it could be over the section's limit. */
     if (complete && d->in_header && d->line == 2) {
+        if (d->results)
+            results_end(d, out);
         d->in_header = false;
         d->header_bytes = (uint32_t)d->given;
         d->drop = false;
@@ -262,10 +295,12 @@ static bool between(struct smtp_data *d, char c, struct buf *out, bool *over)
 }
 
 /* The end of content that has no body. */
-static void header_closes(struct smtp_data *d)
+static void header_closes(struct smtp_data *d, struct buf *out)
 {
     if (!d->in_header)
         return;
+    if (d->results)
+        results_end(d, out);
     d->in_header = false;
     d->header_bytes = (uint32_t)d->given;
 }
@@ -281,7 +316,7 @@ bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct bu
             p++;
     }
     if (over)
-        header_closes(d);
+        header_closes(d, out);
     *used = (size_t)(p - in.p);
     return over;
 }
@@ -293,5 +328,5 @@ void smtp_data_end(struct smtp_data *d, struct buf *out)
     else if (d->state == IN_LINE && d->line)
         content(d, SPAN("\r\n"), true, out);
     d->state = LINE_START;
-    header_closes(d);
+    header_closes(d, out);
 }

@@ -25,6 +25,7 @@ struct smtp_data_limits {
     uint32_t header; /* octets of the header section */
     bool strip_bcc;  /* leave Bcc and Resent-Bcc fields out (RFC6409:8) */
     bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
+    struct span own; /* our name: leave Authentication-Results fields out that claim to be of it (RFC8601:5); may be empty */
 };
 
 struct smtp_data {
@@ -47,6 +48,8 @@ struct smtp_data {
     /* the header field being read */
     uint8_t head_n;
     bool decided, drop, take_id;
+    bool results;           /* an Authentication-Results field, looked at when it is whole */
+    uint64_t results_begin; /* `given` before it */
     char head[64];
     uint16_t id_n;
     char id[SMTP_MESSAGE_ID_MAX]; /* the first Message-ID, unfolded and trimmed at the end; smtp_data_message_id() */

@@ -29,6 +29,7 @@ struct smtp_server_config {
     bool starttls;          /* offered while there is no TLS */
     bool auth_in_clear;     /* AUTH without TLS (loopback, by configuration) */
     unsigned mechanisms;    /* enum sasl_can bits as configured: what AUTH announces and accepts */
+    struct span strip_results; /* leave Authentication-Results of that name out of what comes in (RFC8601:5); may be empty */
     uint64_t max_size;
     uint32_t max_command_line, max_text_line, max_header;
     unsigned max_recipients, max_refused; /* of one transaction; refused recipients of one session */
@@ -55,6 +56,7 @@ enum smtp_want {
     SMTP_WANT_INPUT,        /* nothing: more input or an answer has to come */
     SMTP_WANT_ABORT,        /* what was taken for WANT_ROOM is not wanted: the transaction ended without a commit */
     SMTP_WANT_LOGIN_FORGET, /* that exchange, or that login, is over */
+    SMTP_WANT_HELLO,        /* nothing to do: the client has named itself, smtp_server_helo() */
     SMTP_WANT_NOTE,   /* nothing to do: a command was refused, for the log: `address` is the verb, `data` the reply */
     SMTP_WANT_SENDER, /* may this login use `address`? (answer: smtp_server_sender) */
     SMTP_WANT_RCPT,   /* is `address` welcome? (answer: smtp_server_rcpt with `index`) */

@@ -35,6 +35,7 @@ static bool hello(struct smtp_server *s, struct span arg, bool esmtp)
     buf_clear(&s->helo);
     buf_add(&s->helo, arg);
     s->esmtp = esmtp;
+    smtp_server_want(s, SMTP_WANT_HELLO);
     smtp_server_move(s, S_READY);
     return true;
 }

@@ -259,6 +259,7 @@ void smtp_server_content_begin(struct smtp_server *s, bool chunked)
                                             .line = s->config->max_text_line,
                                             .header = s->config->max_header,
                                             .strip_bcc = s->config->submission,
+                                            .own = s->config->strip_results,
                                             .chunked = chunked};
     smtp_data_begin(&s->txn.data, &limits);
 }

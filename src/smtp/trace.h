@@ -7,7 +7,7 @@
 
 struct smtp_trace {
     struct span helo;   /* as the client gave it */
-    struct span name;   /* of that address, by DNS, as a trusted front told it; may be empty */
+    struct span name;   /* of that address: by DNS and leading back to it, or as a trusted front told it; may be empty */
     struct span remote; /* its address, without brackets */
     struct span by;     /* our name */
     struct span tls;    /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; empty without */

@@ -68,8 +68,8 @@ void commit_prefix(struct session *s)
     random_token(s->token, now_ms);
     buf_clear(&s->prefix);
     const struct smtp_trace trace = {.helo = smtp_server_helo(s->smtp),
-                                     .name = span_of(s->name),
                                      .remote = span_of(s->remote),
+                                     .name = s->name[0] ? span_of(s->name) : names_client(s),
                                      .by = s->house->smtp.hostname,
                                      .tls = span_of(stream_tls_text(s->stream)),
                                      .for_ = only_recipient(t),
@@ -79,6 +79,7 @@ void commit_prefix(struct session *s)
                                      .priority = t->priority,
                                      .seconds = now,
                                      .zone = zone};
+    names_header(s, &s->prefix);
     smtp_trace_received(&s->prefix, &trace);
     if (s->d->submission && !t->data.has_date)
         smtp_trace_date(&s->prefix, now, zone);

@@ -26,10 +26,38 @@ static bool is_for_servers(const struct session *s)
 
 /* ---- quiet: HAZARDS 5: another server waits for the greeting; who has spoken before it is none ---- */
 
+/* With grade reject what it said comes to door_input() in a moment. */
 static enum door_now quiet_begin(struct session *s)
 {
-    /* what it said comes to door_input() in a moment */
-    return is_for_servers(s) && stream_has_spoken(s->stream) ? DOOR_WAIT : DOOR_ON;
+    if (!is_for_servers(s) || !stream_has_spoken(s->stream))
+        return DOOR_ON;
+    return names_early(s) == CONF_GRADE_REJECT ? DOOR_WAIT : DOOR_ON;
+}
+
+/* ---- pause: RFC5321:4.3.1: a sender waits for the greeting; this is how long ---- */
+
+static enum door_now pause_begin(struct session *s)
+{
+    int64_t ms = s->house->conf->door.greet_pause;
+    if (ms == 0 || !is_for_servers(s) || s->names.exempt)
+        return DOOR_ON;
+    stream_timeout(s->stream, ms); /* door_time() */
+    s->pausing = true;
+    return DOOR_WAIT;
+}
+
+static void pause_cancel(struct session *s)
+{
+    s->pausing = false;
+    stream_timeout(s->stream, 0);
+}
+
+void door_time(struct session *s)
+{
+    if (!s->pausing)
+        return;
+    s->pausing = false;
+    door_go_on(s);
 }
 
 /* ---- tally: what is known of this client ---- */
@@ -88,6 +116,7 @@ static const struct door_step steps[] = {
     {tally_begin, tally_cancel},
     {slow_begin, slow_cancel},
     {quiet_begin, NULL},
+    {pause_begin, pause_cancel},
 };
 
 static void walk(struct session *s)
@@ -148,6 +177,11 @@ bool door_input(struct session *s)
 {
     if (!is_for_servers(s))
         return false;
+    if (names_early(s) != CONF_GRADE_REJECT) { /* its words wait for the greeting */
+        stream_pause(s->stream);
+        s->paused = true;
+        return false;
+    }
     door_leave(s);
     return true;
 }

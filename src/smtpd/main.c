@@ -31,6 +31,7 @@ static int start(struct service *sv, struct err *err)
     d->qmgr = service_chan(sv, ROLE_QMGR, 0);
     guests_open(&d->guests, service_chan(sv, ROLE_TALLYD, 0),
                 d->submission ? CONF_PROTOCOL_SUBMISSION : CONF_PROTOCOL_SMTP);
+    d->judge = d->submission ? NULL : service_chan(sv, ROLE_JUDGE, 0);
     list_init(&d->sessions);
     list_init(&d->spare);
     list_init(&d->stalled);

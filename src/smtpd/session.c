@@ -78,6 +78,7 @@ void session_end(struct session *s)
     stream_free(&s->stream);
     gate_leave(&s->d->gate, &s->peer);
     questions_forget(s);
+    names_end(s);
     if (s->login_begun)
         ask_login_forget(s);
     if (commit_pending(s))
@@ -103,6 +104,7 @@ void sessions_free(struct smtpd *d)
         guest_over(s);
         stream_free(&s->stream);
         questions_forget(s);
+        names_end(s);
         commit_abort(s);
         house_unref(&s->house);
         list_del(l);
@@ -175,6 +177,7 @@ void session_open(struct port *p, int fd, const struct sockaddr_storage *peer)
     }
     struct session *s = session_make(p, peer);
     s->stream = stream_new(p->d->loop, fd, &stream_ops, s);
+    names_begin(s);
     door_enter(s);
 }
 
@@ -228,6 +231,7 @@ static void become(struct session *s)
     LOGI("xclient", KVT("front", before), KVT("client", s->remote), KVT("name", s->name),
          KVS("helo", shown(smtp_server_helo(s->smtp))));
     s->greeted = false;
+    names_begin(s);
     door_enter(s);
 }
 
@@ -256,6 +260,7 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_INPUT: break;
     case SMTP_WANT_ABORT: spool_drop(s); break;
     case SMTP_WANT_LOGIN_FORGET: ask_login_forget(s); break;
+    case SMTP_WANT_HELLO: names_hello(s); break;
     case SMTP_WANT_NOTE: note(s, r); break;
     case SMTP_WANT_SENDER: ask_sender(s, r); break;
     case SMTP_WANT_RCPT: ask_rcpt(s, r); break;
@@ -264,10 +269,14 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_LOGIN: ask_login(s, r); break;
     case SMTP_WANT_LOGIN_STEP: ask_login_step(s, r); break;
     case SMTP_WANT_TLS: start_tls(s); break;
-    case SMTP_WANT_ROOM: spool_room(s); break;
+    case SMTP_WANT_ROOM:
+        if (!names_hold(s, false))
+            spool_room(s);
+        break;
     case SMTP_WANT_COMMIT:
         s->guest.messages++;
-        commit(s);
+        if (!names_hold(s, true))
+            commit(s);
         break;
     case SMTP_WANT_CLOSE: s->closing = true; break;
     }
@@ -400,7 +409,9 @@ void session_drain(struct session *s)
 
 static void timed_out(struct session *s)
 {
-    if (s->closing || s->shaking) {
+    if (s->door) {
+        door_time(s);
+    } else if (s->closing || s->shaking) {
         session_end(s);
     } else if (smtp_server_blocked(s->smtp)) {
         stream_timeout(s->stream, s->timeout); /* the client waits for us */

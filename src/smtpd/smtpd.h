@@ -34,7 +34,7 @@ struct smtpd {
     struct service *service;
     struct loop *loop;
     bool submission;
-    struct chan *authd, *qmgr;
+    struct chan *authd, *qmgr, *judge; /* judge: of role smtpd-mx alone */
     struct smtp_server_door door;
     struct port *ports;
     size_t port_count;
@@ -60,6 +60,18 @@ struct question {
     unsigned index; /* of the recipient */
     unsigned tries;
     uint64_t id; /* 0: not asked */
+    bool held;   /* names.c has to know more before it is asked */
+};
+
+/* What is known of the client itself, names.c. */
+struct manners {
+    uint64_t client_id, helo_id; /* questions to policyd that are open */
+    char *client;                /* a name of its address; NULL */
+    uint8_t client_kind, helo_kind;
+    uint8_t client_tries, helo_tries;
+    uint8_t helo_flaw; /* enum smtp_helo_kind, 0: none */
+    bool exempt, early, client_known, helo_known;
+    bool holding, holding_commit; /* the content waits for an answer: its end, or room for it */
 };
 
 struct spool;
@@ -81,7 +93,8 @@ struct session {
     uint32_t slow;      /* ms that each reply waits, as tallyd said */
     struct timer *hold; /* while one waits; made when first wanted */
     bool held, slowed, prompt; /* prompt: what comes next does not wait */
-    bool login_begun, paused, choked, closing, greeted, shaking, eof;
+    bool login_begun, paused, choked, closing, greeted, shaking, eof, pausing;
+    struct manners names;
     struct question login; /* login, sender, or a name */
     struct question first; /* the first recipient in flight; further ones are allocated */
     struct link questions; /* those */
@@ -110,6 +123,7 @@ uint64_t smtpd_id(struct smtpd *d); /* a number that this process uses once */
 /* door.c: between accept and greeting */
 void door_enter(struct session *s);
 void door_go_on(struct session *s); /* the step that was waited for is done */
+void door_time(struct session *s); /* its stream's time is over */
 /* The client is sent away; s may be gone. */
 void door_refuse(struct session *s, unsigned code, const char *status, const char *text);
 void door_leave(struct session *s); /* the session ends, or is over otherwise */
@@ -121,9 +135,21 @@ uint32_t tarpit_delay(struct session *s);
 void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then);
 void tarpit_leave(struct session *s);
 
+/* names.c: the client itself, and policyd */
+void names_begin(struct session *s); /* its address is known, or is another now (XCLIENT) */
+void names_hello(struct session *s); /* it has named itself */
+void names_end(struct session *s);
+enum conf_grade names_early(struct session *s); /* it spoke before the greeting: what to do about it */
+bool names_pending(const struct session *s, enum conf_grade grade);
+bool names_hold(struct session *s, bool commits); /* true: commit() or spool_room() will be called later */
+bool names_refuse(const struct session *s, struct span address, struct outcome *o); /* is that recipient refused? */
+struct span names_client(const struct session *s);           /* its verified name, or empty */
+void names_header(struct session *s, struct buf *out);
+
 /* verdict.c: authd */
 void ask_rcpt(struct session *s, const struct smtp_request *r);
 void ask_who(struct session *s, const struct smtp_request *r);
+void held_rcpts_go(struct session *s); /* names.c knows what it waited for */
 void ask_sender(struct session *s, const struct smtp_request *r);
 void ask_login(struct session *s, const struct smtp_request *r);
 void ask_login_step(struct session *s, const struct smtp_request *r);

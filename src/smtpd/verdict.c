@@ -95,6 +95,32 @@ static void rcpt_ask(struct question *q, struct span address)
     smtp_server_rcpt(s->smtp, index, &o, false);
 }
 
+/* A recipient that the client's own manners keep out is not asked about. */
+static void rcpt_go(struct question *q, struct span address)
+{
+    struct session *s = q->s;
+    struct outcome o;
+    unsigned index = q->index;
+    q->held = false;
+    if (!names_refuse(s, address, &o)) {
+        rcpt_ask(q, address);
+        return;
+    }
+    question_free(q);
+    smtp_server_rcpt(s->smtp, index, &o, false);
+}
+
+void held_rcpts_go(struct session *s)
+{
+    LIST_EACH(&s->questions, l)
+    {
+        struct question *q = container_of(l, struct question, link);
+        const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+        if (q->held && t && q->index < t->rcpt_count)
+            rcpt_go(q, t->rcpts[q->index].address);
+    }
+}
+
 void ask_rcpt(struct session *s, const struct smtp_request *r)
 {
     if (chan_full(s->d->authd)) {
@@ -104,7 +130,9 @@ void ask_rcpt(struct session *s, const struct smtp_request *r)
     }
     struct question *q = question_new(s);
     q->index = r->index;
-    rcpt_ask(q, r->address);
+    q->held = names_pending(s, CONF_GRADE_DEFER);
+    if (!q->held)
+        rcpt_go(q, r->address);
 }
 
 /* ---- sender, name and login: one at a time for a session ---- */

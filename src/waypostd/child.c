@@ -70,8 +70,10 @@ struct child *child_find(struct supervisor *s, enum role role, uint32_t instance
 static bool is_wanted(const struct conf *conf, enum role role)
 {
     const struct sandbox_role *r = sandbox_role(role);
-    if (!r || !r->user || role == ROLE_JUDGE)
+    if (!r || !r->user)
         return false;
+    if (role == ROLE_JUDGE)
+        return conf_judges(conf);
     if (!(CONF_FRONTS & FROM(role)))
         return true;
     for (size_t i = 0; i < conf->listen_count; i++)

@@ -17,7 +17,7 @@ from waypost import until
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = re.findall(r"^\s+M\((\w+),", open(SOURCE + "/src/ipc/messages.h").read(), re.M)
 TYPES = {name: i + 1 for i, name in enumerate(NAMES)}
-PROGRAMS = ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd", "imapd", "pop3d")
+PROGRAMS = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd", "smtpd", "imapd", "pop3d")
 
 
 def text(s):
@@ -146,7 +146,7 @@ def ready(w, service, instance=0):
 
 def test_everything_that_the_configuration_asks_for_runs(world):
     st = world.status()
-    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
+    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
     for (service, _), r in st.items():
         assert r["state"] == "ready" and r["pid"] > 0, r
         assert service == "waypostd" or "seccomp" in r["sandbox"], r
@@ -158,7 +158,7 @@ def test_everything_that_the_configuration_asks_for_runs(world):
 
 
 def test_each_program_has_the_channels_of_the_table_and_no_other(world):
-    want = {"smtpd-mx": {("authd", 0), ("qmgr", 0), ("tallyd", 0)}, "imapd": {("authd", 0), ("tallyd", 0)},
+    want = {"smtpd-mx": {("authd", 0), ("qmgr", 0), ("tallyd", 0), ("policyd-judge", 0)}, "policyd-judge": {("smtpd-mx", 0)}, "imapd": {("authd", 0), ("tallyd", 0)},
             "tallyd": {("authd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}, "relay": {("qmgr", 0)}, "zygote": {("authd", 0), ("qmgr", 0)},
             "authd": {("zygote", 0), ("qmgr", 0), ("tallyd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
             "qmgr": {("zygote", 0), ("authd", 0), ("smtpd-mx", 0), ("relay", 0)}}
@@ -304,7 +304,7 @@ def test_reload_adds_and_takes_away_listeners_and_programs(world):
     mx = world.status()[("smtpd-mx", 0)]["pid"]
     world.write(more="imap { instances 1; }\n")
     assert world.ask("waypostd", "reload")[0] == 0
-    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
+    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
     with pytest.raises(OSError):
         socket.create_connection((world.address, 2110), timeout=wp.PATIENCE).close()
     assert world.status()[("smtpd-mx", 0)]["pid"] == mx
@@ -317,7 +317,7 @@ def test_what_cannot_be_followed_starts_anew(world):
     assert world.ask("waypostd", "reload")[0] == 0
     until(lambda: ready(world, "relay") and world.status()[("relay", 0)]["pid"] != before[("relay", 0)]["pid"], "a new relay")
     after = world.status()
-    assert all(after[k]["pid"] == before[k]["pid"] for k in before if k != ("relay", 0))
+    assert all(after[k]["pid"] == before[k]["pid"] for k in before if k[0] not in ("relay", "policyd-judge"))
     assert "service-died" not in world.logged()
 
 

@@ -175,9 +175,9 @@ Test(smtp, data_limits)
     expect_flaw(SPAN("a: bcd\r\nef\r\n\r\n.\r\n"), &l, 0);
     expect_flaw(SPAN("a: bcd\r\nefg\r\n\r\n.\r\n"), &l, SMTP_FLAW_HEADER);
     /* the transparency dot does not count */
-    expect_flaw(SPAN("\r\n..2345678\r\n123456\r\n.\r\n"), &(struct smtp_data_limits){19, 11, 12, false, false},
+    expect_flaw(SPAN("\r\n..2345678\r\n123456\r\n.\r\n"), &(struct smtp_data_limits){.size = 19, .line = 11, .header = 12},
                 SMTP_FLAW_SIZE);
-    expect_flaw(SPAN("\r\n..2345678\r\n123456\r\n.\r\n"), &(struct smtp_data_limits){20, 11, 12, false, false}, 0);
+    expect_flaw(SPAN("\r\n..2345678\r\n123456\r\n.\r\n"), &(struct smtp_data_limits){.size = 20, .line = 11, .header = 12}, 0);
 }
 
 Test(smtp, data_facts)

@@ -163,6 +163,7 @@ static void carry_out(struct smtp_owner *o, enum smtp_want want, const struct sm
         o->forgets++;
         o->login_step = 0;
         break;
+    case SMTP_WANT_HELLO: break;
     case SMTP_WANT_NOTE: o->notes++; break;
     case SMTP_WANT_SENDER: sender_answer(o, r); break;
     case SMTP_WANT_RCPT:
