@@ -11,6 +11,7 @@ enum sasl_can {
     SASL_SCRAM = 1,   /* SCRAM-SHA-256 is configured */
     SASL_SCRAM_1 = 2, /* SCRAM-SHA-1, too */
     SASL_EXTERNAL = 8, /* the client showed a certificate that verifies */
+    SASL_OAUTH = 16,   /* bearer tokens are configured; never without TLS (RFC6750:5.3) */
     SASL_TLS = 4,     /* the connection has it; without it there is nothing to bind to (RFC5802:6) */
 };
 
@@ -25,6 +26,8 @@ static const struct sasl_offer_row {
     {"SCRAM-SHA-256", SASL_SCRAM},
     {"SCRAM-SHA-1-PLUS", SASL_SCRAM_1 | SASL_TLS},
     {"SCRAM-SHA-1", SASL_SCRAM_1},
+    {"OAUTHBEARER", SASL_OAUTH | SASL_TLS},
+    {"XOAUTH2", SASL_OAUTH | SASL_TLS},
     {"PLAIN", 0},
     {"LOGIN", 0},
 };

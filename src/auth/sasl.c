@@ -8,6 +8,7 @@
 #include "base/util.h"
 
 #define SASL_BINDING_MAX 64
+#define SASL_TOKEN_MAX 8192
 
 struct mechanism;
 struct sasl {
@@ -18,6 +19,7 @@ struct sasl {
     char authzid[SASL_NAME_MAX];
     char password[PASSWORD_MAX];
     struct scram *scram;
+    struct buf token;
     struct scram_channel channel;
     char exporter[SASL_BINDING_MAX], end_point[SASL_BINDING_MAX];
 };
@@ -103,6 +105,109 @@ static void external_take(struct sasl *s, struct span response, struct sasl_resu
     *r = (struct sasl_result){.next = SASL_CERTIFICATE, .authzid = {s->authzid, s->authzid_n}};
 }
 
+/* ---- OAUTHBEARER and XOAUTH2 ---- */
+
+enum { TOKEN_SAID = 1, TOKEN_REFUSED };
+
+/* RFC6750:2.1 b64token */
+static bool token_good(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && (c == 0 || !strchr("-._~+/=", c)))
+            return false;
+    }
+    return s.n > 0 && s.n <= SASL_TOKEN_MAX;
+}
+
+/* The pairs KEY=VALUE, each with ^A behind it, then one ^A more (RFC7628:3.1). Only `auth` means something here, and it
+ * has to be there once. */
+static bool take_pairs(struct sasl *s, struct span pairs)
+{
+    while (pairs.n && pairs.p[0] != 1) {
+        if (span_find(pairs, 1) < 0)
+            return false;
+        struct span value = span_cut(&pairs, 1), key = span_cut(&value, '=');
+        if (!span_eqs(key, "auth"))
+            continue;
+        if (s->token.n || !span_istarts(value, SPAN("Bearer ")))
+            return false;
+        value = span_trim(span_from(value, 7));
+        if (!token_good(value))
+            return false;
+        buf_add(&s->token, value);
+    }
+    return pairs.n == 1 && s->token.n;
+}
+
+/* saslname: "=2C" and "=3D" (RFC5801:4). */
+static bool take_saslname(struct sasl *s, struct span name)
+{
+    struct buf plain = {0};
+    bool good = true;
+    while (good && name.n) {
+        bool coded = name.p[0] == '=';
+        good = !coded || span_starts(name, SPAN("=2C")) || span_starts(name, SPAN("=3D"));
+        buf_addc(&plain, !coded ? name.p[0] : good && name.p[1] == '2' ? ',' : '=');
+        name = span_from(name, coded ? 3 : 1);
+    }
+    good = good && take_field(s->user, &s->user_n, sizeof(s->user), buf_span(&plain), false);
+    buf_free(&plain);
+    return good;
+}
+
+/* RFC7628:3.1: "n,a=USER," ^A pairs ^A */
+static bool oauthbearer_parse(struct sasl *s, struct span response)
+{
+    struct span flag = span_cut(&response, ','), name = span_cut(&response, ',');
+    if (!span_eqs(flag, "n") && !span_eqs(flag, "y"))
+        return false;
+    if (name.n && (!span_starts(name, SPAN("a=")) || !take_saslname(s, span_from(name, 2))))
+        return false;
+    return response.n && response.p[0] == 1 && take_pairs(s, span_from(response, 1));
+}
+
+/* "user=USER" ^A "auth=Bearer TOKEN" ^A ^A */
+static bool xoauth2_parse(struct sasl *s, struct span response)
+{
+    if (!span_starts(response, SPAN("user=")) || span_find(response, 1) < 0)
+        return false;
+    struct span user = span_from(span_cut(&response, 1), 5);
+    return take_field(s->user, &s->user_n, sizeof(s->user), user, false) && take_pairs(s, response);
+}
+
+static void token_take(struct sasl *s, struct span response, struct sasl_result *r,
+                       bool (*parse)(struct sasl *s, struct span response))
+{
+    if (s->step == TOKEN_REFUSED) { /* RFC7628:3.2.3: whatever the client says to that, it is over */
+        refuse(r, "the token was no good");
+    } else if (s->step || !parse(s, response)) {
+        refuse(r, "a response that is not well-formed");
+    } else {
+        s->step = TOKEN_SAID;
+        *r = (struct sasl_result){
+            .next = SASL_TOKEN, .user = {s->user, s->user_n}, .password = buf_span(&s->token)};
+    }
+    r->user = (struct span){s->user, s->user_n};
+}
+
+static void oauthbearer_take(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    token_take(s, response, r, oauthbearer_parse);
+}
+
+static void xoauth2_take(struct sasl *s, struct span response, struct sasl_result *r)
+{
+    token_take(s, response, r, xoauth2_parse);
+}
+
+void sasl_token_refused(struct sasl *s, struct span answer, struct sasl_result *r)
+{
+    s->step = TOKEN_REFUSED;
+    *r = (struct sasl_result){.next = SASL_CHALLENGE, .challenge = answer};
+}
+
 /* ---- SCRAM: first message, final message, and the empty answer to ours (RFC4422:4, RFC5802:5) ---- */
 
 static void scram_begin(struct sasl *s, struct span response, struct sasl_result *r)
@@ -155,6 +260,8 @@ static const struct mechanism mechanisms[] = {
     {{"SCRAM-SHA-1-PLUS", 16}, {"", 0}, scram_take, SCRAM_SHA_1, true},
     {{"SCRAM-SHA-1", 11}, {"", 0}, scram_take, SCRAM_SHA_1, false},
     {.name = {"EXTERNAL", 8}, .first = {"", 0}, .take = external_take},
+    {.name = {"OAUTHBEARER", 11}, .first = {"", 0}, .take = oauthbearer_take},
+    {.name = {"XOAUTH2", 7}, .first = {"", 0}, .take = xoauth2_take},
     {.name = {"PLAIN", 5}, .first = {"", 0}, .take = plain_take},
     {.name = {"LOGIN", 5}, .first = {"Username:", 9}, .take = login_take},
 };
@@ -213,6 +320,8 @@ void sasl_free(struct sasl **s)
 {
     if (*s) {
         scram_free(&(*s)->scram);
+        password_wipe((*s)->token.p, (*s)->token.n);
+        buf_free(&(*s)->token);
         password_wipe(*s, sizeof(**s));
     }
     mem_free(s);

@@ -1,6 +1,6 @@
 /* SASL, the server's side, pure: raw responses in, challenges and what is to be verified out. No socket, no database,
  * no hashing; base64 and `*` belong to the protocols. The caller looks up and verifies: PLAIN (RFC 4616) and LOGIN
- * bring a password, EXTERNAL (RFC4422:A) a certificate's owner; SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (auth/scram.h) need what is stored, and prove. */
+ * bring a password, EXTERNAL (RFC4422:A) a certificate's owner, OAUTHBEARER (RFC 7628) and XOAUTH2 a token; SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS (auth/scram.h) need what is stored, and prove. */
 #ifndef AUTH_SASL_H
 #define AUTH_SASL_H
 
@@ -16,6 +16,7 @@ enum sasl_next {
     SASL_VERIFY,    /* the exchange is over: is `password` the one of `user`, and may it act as `authzid`? */
     SASL_CREDENTIALS, /* what is stored for `user` (of `hash`)? may it act as `authzid`? then sasl_credentials() */
     SASL_CERTIFICATE, /* the exchange is over: whose is the certificate? may it act as `authzid` (empty: as itself)? */
+    SASL_TOKEN, /* is `password` a good token, and of `user` (empty: of whomever)? if not, sasl_token_refused() */
     SASL_PROVEN,      /* the exchange is over: it was `user` */
     SASL_REFUSED, /* broken response; `why` says for the log what was wrong. The same as a wrong password to the client
                    */
@@ -39,6 +40,8 @@ struct sasl *sasl_begin_over(const struct scram_channel *channel, struct span me
                              struct sasl_result *r);
 /* known: whether the client can succeed at all; the exchange looks the same if not. */
 void sasl_credentials(struct sasl *s, const struct scram_verifier *v, bool known, struct sasl_result *r);
+/* The token was no good: `answer` (JSON, RFC7628:3.2.2) is what the client is told before it is refused. */
+void sasl_token_refused(struct sasl *s, struct span answer, struct sasl_result *r);
 /* Wipes the secrets. */
 void sasl_free(struct sasl **s);
 

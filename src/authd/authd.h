@@ -9,6 +9,7 @@
 
 struct hasher;
 struct logins;
+struct token_keys;
 struct workers;
 
 struct authd {
@@ -18,6 +19,7 @@ struct authd {
     struct logins *logins;
     struct workers *workers;
     struct admin *admin;
+    struct token_keys *token_keys; /* NULL: no tokens are taken */
 };
 
 /* Where an answer goes; a channel that changed meanwhile takes none. */

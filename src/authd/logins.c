@@ -8,6 +8,7 @@
 #include "auth/sasl.h"
 #include "authd/external.h"
 #include "authd/hasher.h"
+#include "authd/oauth.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -343,6 +344,25 @@ static void certified(struct logins *l, struct session *s, const struct reply_to
     }
 }
 
+/* ---- a token ---- */
+
+/* A bad one is not refused at once: the client is told of it and answers first (RFC7628:3.2.3). *r is then a
+ * challenge, and the reason waits in claim_why. */
+static void token_checked(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r,
+                          struct buf *answer)
+{
+    const struct conf *c = service_conf(l->authd->service);
+    struct account a;
+    if (oauth_identify(l->authd->directory, c, l->authd->token_keys, r->password, r->user, &a, &s->claim_why)) {
+        say_later(to);
+    } else if (s->claim_why) {
+        oauth_refusal(c, answer);
+        sasl_token_refused(s->sasl, buf_span(answer), r);
+    } else {
+        log_in(s, to, a.id, a.login);
+    }
+}
+
 /* ---- SCRAM ---- */
 
 /* A salt for a name that has none: the same however the name is written. */
@@ -407,10 +427,14 @@ static void act(struct logins *l, struct session *s, const struct reply_to *to, 
         sasl_free(&s->sasl);
         return;
     }
+    struct buf answer = {0};
+    if (r->next == SASL_TOKEN)
+        token_checked(l, s, to, r, &answer);
     if (r->next == SASL_CHALLENGE) {
         struct msg m = {.type = MSG_auth_challenge};
         m.auth_challenge.challenge = r->challenge;
         reply(to, &m);
+        buf_free(&answer);
         return;
     }
     if (r->next == SASL_VERIFY) {
@@ -419,7 +443,7 @@ static void act(struct logins *l, struct session *s, const struct reply_to *to, 
         certified(l, s, to, r);
     } else if (r->next == SASL_PROVEN) {
         proven(l, s, to, r);
-    } else {
+    } else if (r->next != SASL_TOKEN) {
         log_failed(s, r->user, s->claim_why ? s->claim_why : r->why);
         say_no(to);
     }

@@ -5,6 +5,7 @@
 #include "authd/authd.h"
 #include "authd/hasher.h"
 #include "authd/logins.h"
+#include "authd/oauth.h"
 #include "authd/workers.h"
 #include "base/log.h"
 #include "db/db.h"
@@ -40,7 +41,8 @@ static int start(struct service *s, struct err *err)
     if ((size_t)snprintf(dir, sizeof(dir), "%s/directory", c->state) >= sizeof(dir))
         return err_set(err, "state: the path is too long");
     a->service = s;
-    if (directory_open(&a->directory, dir, &o, err) || drop_unwanted(a, err))
+    if (directory_open(&a->directory, dir, &o, err) || drop_unwanted(a, err) ||
+        oauth_keys_open(c, service_cert_fd(s, 0, 4), &a->token_keys, err))
         return -1;
     a->hasher = hasher_new(service_loop(s));
     a->logins = logins_new(a);
@@ -65,11 +67,34 @@ static void on_admin(struct service *s, int fd, uint32_t uid)
     admin_accept(((struct authd *)service_state(s))->admin, fd, uid);
 }
 
+static int can_reload(struct service *s, const struct conf *next, struct err *why)
+{
+    struct token_keys *keys;
+    int r = oauth_keys_open(next, service_cert_fd(s, 0, 4), &keys, why);
+    token_keys_free(&keys);
+    return r;
+}
+
+/* What can't be read leaves what there was, unless nothing is wanted any more. */
+static void take_keys(struct service *s)
+{
+    struct authd *a = service_state(s);
+    struct token_keys *keys;
+    struct err err;
+    if (oauth_keys_open(service_conf(s), service_cert_fd(s, 0, 4), &keys, &err)) {
+        LOGE("keys", KVT("why", err.text));
+        return;
+    }
+    token_keys_free(&a->token_keys);
+    a->token_keys = keys;
+}
+
 static void reloaded(struct service *s)
 {
     struct authd *a = service_state(s);
     struct directory_options o = options_from(service_conf(s));
     struct err err;
+    take_keys(s);
     directory_configure(a->directory, &o);
     if (drop_unwanted(a, &err))
         LOGE("directory", KVT("why", err.text));
@@ -82,6 +107,7 @@ static void stop(struct service *s)
     logins_free(&a->logins);
     hasher_free(&a->hasher);
     admin_free(&a->admin);
+    token_keys_free(&a->token_keys);
     directory_close(&a->directory);
 }
 
@@ -96,7 +122,9 @@ int main(int argc, char **argv)
                                            .on_down = peer_changed,
                                            .on_up = peer_changed,
                                            .on_admin = on_admin,
+                                           .can_reload = can_reload,
                                            .reloaded = reloaded,
+                                           .on_certs = take_keys,
                                            .stop = stop,
                                            .state = &authd};
     return service_main(&def, argc, argv);

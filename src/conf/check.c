@@ -159,6 +159,17 @@ static void check_orders(struct conf_parse *p)
                    "scram-sha-1 without scram: who can do better should, add \"scram yes;\"");
 }
 
+static void check_oauth(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    unsigned line = conf_line(p, CONF_SECTION_oauth, 0, "keys");
+    check_file(p, line, "keys", c->oauth.keys, false);
+    if (*c->oauth.keys && (!*c->oauth.issuer || !*c->oauth.audience))
+        conf_error(p, line, "keys without issuer and audience, add both: a token for somebody else is not one for us");
+    if (!*c->oauth.claim)
+        conf_error(p, conf_line(p, CONF_SECTION_oauth, 0, "claim"), "claim is empty, name one such as email");
+}
+
 void conf_check(struct conf_parse *p)
 {
     struct conf *c = p->conf;
@@ -171,4 +182,5 @@ void conf_check(struct conf_parse *p)
     check_relay(p);
     check_file(p, conf_line(p, CONF_SECTION_dns, 0, "trust-anchor"), "trust-anchor", c->dns.trust_anchor, false);
     check_orders(p);
+    check_oauth(p);
 }

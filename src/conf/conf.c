@@ -22,6 +22,7 @@
 #define ROW_relay(m, ...) ROW(relay, struct conf, relay.m, __VA_ARGS__)
 #define ROW_dns(m, ...) ROW(dns, struct conf, dns.m, __VA_ARGS__)
 #define ROW_domain(m, ...) ROW(domain, struct conf_domain, m, __VA_ARGS__)
+#define ROW_oauth(m, ...) ROW(oauth, struct conf, oauth.m, __VA_ARGS__)
 #define ROW_accounts(m, ...) ROW(accounts, struct conf, accounts.m, __VA_ARGS__)
 
 static const struct conf_key keys[] = {
@@ -188,7 +189,8 @@ const char *conf_listen_key(const struct conf *c, const struct conf_listen *l)
 
 unsigned conf_mechanisms(const struct conf *c)
 {
-    return (c->accounts.scram ? SASL_SCRAM : 0u) | (c->accounts.scram_sha_1 ? SASL_SCRAM_1 : 0u);
+    return (c->accounts.scram ? SASL_SCRAM : 0u) | (c->accounts.scram_sha_1 ? SASL_SCRAM_1 : 0u) |
+           (*c->oauth.keys ? SASL_OAUTH : 0u);
 }
 
 bool conf_judges(const struct conf *c)
@@ -226,6 +228,7 @@ static bool differs(const struct conf *a, const struct conf *b, size_t offset)
 
 #define OFFSET_main(m) offsetof(struct conf, m)
 #define OFFSET_dns(m) offsetof(struct conf, dns.m)
+#define OFFSET_oauth(m) offsetof(struct conf, oauth.m)
 #define OFFSET_accounts(m) offsetof(struct conf, accounts.m)
 
 static uint32_t roles_at(size_t offset)

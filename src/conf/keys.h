@@ -312,6 +312,23 @@
     K(idle_exit, "idle-exit", time, "60s", CONF_SECOND, CONF_DAY, FROM(ROLE_ZYGOTE), \
       "How long an account's process stays when it has nothing to do.")
 
+#define CONF_KEYS_oauth(K) \
+    K(keys, "keys", path, "", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \
+      "Public keys of the issuer, PEM: RSA of 2048 bits or more (RS256) and P-256 (ES256). With it OAUTHBEARER (RFC " \
+      "7628) and XOAUTH2 are offered over TLS: a JSON Web Token that one of these keys signed logs its account in.") \
+    K(issuer, "issuer", text, "", 0, 0, FROM(ROLE_AUTHD), \
+      "What the claim iss of a token has to be. Must be given with keys.") \
+    K(audience, "audience", text, "", 0, 0, FROM(ROLE_AUTHD), \
+      "What the claim aud of a token has to name. Must be given with keys.") \
+    K(claim, "claim", text, "email", 0, 0, FROM(ROLE_AUTHD), \
+      "The claim that is the account's address. An email whose email_verified is false does not count.") \
+    K(scope, "scope", text, "", 0, 0, FROM(ROLE_AUTHD), \
+      "A scope that a token must have.") \
+    K(discovery, "discovery", text, "", 0, 0, FROM(ROLE_AUTHD), \
+      "The address of the issuer's OpenID configuration, told to clients whose token is refused.") \
+    K(leeway, "leeway", time, "60s", 0, 10 * CONF_MINUTE, FROM(ROLE_AUTHD), \
+      "How far the issuer's clock may differ from ours.")
+
 /* ---- the sections: S(id, "word", ONE or MANY (with a name)) ---- */
 #define CONF_SECTIONS(S) \
     S(main, "", ONE)     \
@@ -326,7 +343,8 @@
     S(relay, "relay", ONE) \
     S(dns, "dns", ONE)   \
     S(domain, "domain", MANY) \
-    S(accounts, "accounts", ONE)
+    S(accounts, "accounts", ONE) \
+    S(oauth, "oauth", ONE)
 
 /* Keys that a running program can't follow: their programs are drained and started anew by a reload that changes them.
  * R(section, member) */

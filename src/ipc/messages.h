@@ -28,8 +28,9 @@
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
-/* A certificate chain (what=0), private key (what=1), relay client trust file (what=2) or the authorities of clients, for the relay of servers (what=3), open for reading. Renewed ones come the same way. */
-#define F_cert_file(F) F(u16, instance, 0) F(u8, what, 3)
+/* A certificate chain (what=0), private key (what=1), relay client trust file (what=2), the authorities of clients,
+ * for the relay of servers (what=3), or keys of tokens' issuer (what=4), open for reading. Renewed ones come the same way. */
+#define F_cert_file(F) F(u16, instance, 0) F(u8, what, 4)
 /* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket. */
 #define F_resource(F) F(u8, what, 8)
 /* Our end of a fresh pair with that peer. The old pair, if any, is dead: every request open on it ends as GONE. */

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-#define CERT_KINDS 4
+#define CERT_KINDS 5
 #define LISTENERS_MAX 4096
 
 struct cert {
@@ -56,7 +56,7 @@ bool handed_cert(struct handed *h, const struct msg_cert_file *m, int fd)
     struct cert *c = find_cert(h, m->instance);
     if (!c) {
         c = mem_alloc(sizeof *c);
-        *c = (struct cert){.instance = m->instance, .fds = {-1, -1, -1, -1}};
+        *c = (struct cert){.instance = m->instance, .fds = {-1, -1, -1, -1, -1}};
         list_add_tail(&h->certs, &c->link);
     }
     if (c->fds[m->what] >= 0)

@@ -199,6 +199,8 @@ void certs_send(struct child *c, const struct conf *conf)
             send_file(c, conf_listen_key(conf, &conf->listen[i]), conf->listen[i].index, 1);
             send_file(c, conf->listen[i].client_ca, conf->listen[i].index, 3);
         }
+    if (c->role == ROLE_AUTHD)
+        send_file(c, conf->oauth.keys, 0, 4);
     if (c->role == ROLE_RELAY) {
         send_file(c, conf->relay.ca_file, 0, 2);
         send_trust(c, conf);
@@ -214,11 +216,11 @@ static struct seen_file look(const char *path)
                               (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000};
 }
 
-/* How all the files look now: chain, key and clients' authorities of each listener, and the relay's trust file. Returns how many. */
+/* How all the files look now: chain, key and clients' authorities of each listener, the relay's trust file, the keys of tokens' issuer. Returns how many. */
 static size_t look_at_all(const struct conf *conf, struct seen_file **out)
 {
     size_t n = 0;
-    *out = mem_array(conf->listen_count * 3 + 2, sizeof **out);
+    *out = mem_array(conf->listen_count * 3 + 3, sizeof **out);
     for (size_t i = 0; i < conf->listen_count; i++) {
         (*out)[n++] = look(conf_listen_certificate(conf, &conf->listen[i]));
         (*out)[n++] = look(conf_listen_key(conf, &conf->listen[i]));
@@ -226,6 +228,7 @@ static size_t look_at_all(const struct conf *conf, struct seen_file **out)
     }
     (*out)[n++] = look(conf->relay.ca_file);
     (*out)[n++] = look(conf->relay.trust_file);
+    (*out)[n++] = look(conf->oauth.keys);
     return n;
 }
 
