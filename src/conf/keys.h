@@ -49,7 +49,9 @@
 #define CONF_CHOICES_grade(C) \
     C(GRADE_OFF, "off") C(GRADE_LOG, "log") C(GRADE_HEADER, "header") C(GRADE_DEFER, "defer") C(GRADE_REJECT, "reject")
 
-#define CONF_CHOICE_TYPES(T) T(grade) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls) T(asking)
+#define CONF_CHOICES_bare(C) C(BARE_REFUSE, "refuse") C(BARE_NORMALISE, "normalise")
+
+#define CONF_CHOICE_TYPES(T) T(grade) T(bare) T(protocol) T(tls_mode) T(tls_version) T(log_to) T(log_least) T(relay_tls) T(asking)
 
 /* ---- the keys outside of any section ---- */
 #define CONF_KEYS_main(K) \
@@ -131,6 +133,12 @@
       "How long a client may be silent between commands (RFC 5321 section 4.5.3.2.7).") \
     K(data_timeout, "data-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
       "How long a client may be silent within a message's content.") \
+    K(data_least, "data-least", size, "1K", 0, CONF_MIB, FROM_SMTPD, \
+      "How much of a message's content has to come in each data-timeout: a client that sends single bytes is told 421. As a " \
+      "command has to be whole within command-timeout.") \
+    K(bare_line_ends, "bare-line-ends", bare, "refuse", 0, 0, FROM_SMTPD, \
+      "What becomes of a message with CR or LF alone: refuse (554), or normalise: each becomes CRLF. Either way only " \
+      "CRLF.CRLF ends a message.") \
     K(xclient_from, "xclient-from", networks, "", 0, 64, FROM_SMTPD, \
       "Fronts (mail proxies) that may say by XCLIENT for which client they speak; announced to them alone.") \
     K(vrfy, "vrfy", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \

@@ -29,6 +29,7 @@ struct listener {
     listener_trust_fn *trust; /* NULL: no PROXY headers */
     struct proxied *proxied;
     bool paused, resting, busy, freed, full;
+    bool told; /* that there is no room, in the log: once until there is */
 };
 
 static void watch(struct listener *ln)
@@ -59,7 +60,9 @@ static void shed_one(struct listener *ln)
 
 static void out_of_room(struct listener *ln, int error)
 {
-    LOGW("accept-failed", KVT("error", strerror(error)), KVU("rest_ms", LISTENER_REST_MS));
+    if (!ln->told)
+        LOGW("accept-failed", KVT("error", strerror(error)), KVT("mend", "it goes on by itself; raise LimitNOFILE or lower max-connections"));
+    ln->told = true;
     if (error == EMFILE || error == ENFILE)
         shed_one(ln);
     ln->resting = true;
@@ -102,6 +105,9 @@ static bool take_one(struct listener *ln)
     socklen_t n = sizeof peer;
     int fd = accept4(ln->fd, (struct sockaddr *)&peer, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
+        if (ln->told)
+            LOGI("accept-again");
+        ln->told = false;
         plain_ipv4(&peer);
         arrived(ln, fd, &peer);
         return true;

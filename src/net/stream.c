@@ -89,9 +89,10 @@ static void tell_broken(struct stream *s)
     stream_event(s, s->finishing ? STREAM_FLUSHED : STREAM_ERROR);
 }
 
+/* A handshake has its time as a whole: its peer gains none by single bytes. */
 static void progress(struct stream *s)
 {
-    if (s->timeout)
+    if (s->timeout && !(s->tls && !tls_is_up(s->tls)))
         s->heard = loop_now(s->loop);
 }
 

@@ -224,6 +224,18 @@ static void line_begins(struct smtp_data *d)
     d->state = IN_LINE;
 }
 
+/* CR or LF without the other, within a line. Where that is to end lines, a line of content ends here and the next one begins inside:
+ * a dot there is content, and nothing ends DATA (HAZARDS 1). */
+static void alone(struct smtp_data *d, unsigned flaw, struct buf *out)
+{
+    if (!d->limits.normalise) {
+        d->flaws |= flaw;
+        return;
+    }
+    content(d, SPAN("\r\n"), true, out);
+    line_begins(d);
+}
+
 /* Reads within a line from p; returns where it stopped. */
 static const char *within_line(struct smtp_data *d, const char *p, const char *end, struct buf *out)
 {
@@ -245,7 +257,7 @@ static const char *within_line(struct smtp_data *d, const char *p, const char *e
         return cr + 1;
     }
     if (lf) {
-        d->flaws |= SMTP_FLAW_BARE_LF;
+        alone(d, SMTP_FLAW_BARE_LF, out);
         return lf + 1;
     }
     return end;
@@ -274,8 +286,7 @@ static bool between(struct smtp_data *d, char c, struct buf *out, bool *over)
             *over = true;
             return true;
         }
-        d->flaws |= SMTP_FLAW_BARE_CR;
-        line_begins(d);
+        line_begins(d); /* the CR alone is dealt with there */
         d->state = AFTER_CR;
         return false;
     default: /* AFTER_CR */
@@ -285,10 +296,12 @@ static bool between(struct smtp_data *d, char c, struct buf *out, bool *over)
             d->state = LINE_START;
             return true;
         }
-        d->flaws |= SMTP_FLAW_BARE_CR;
         d->after_two_crs = c == '\r';
-        if (c == '\r')
+        if (c == '\r') { /* what CR CR LF means no two servers agree on */
+            d->flaws |= SMTP_FLAW_BARE_CR;
             return true;
+        }
+        alone(d, SMTP_FLAW_BARE_CR, out);
         d->state = IN_LINE;
         return false;
     }
@@ -324,7 +337,7 @@ bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct bu
 void smtp_data_end(struct smtp_data *d, struct buf *out)
 {
     if (d->state == AFTER_CR)
-        d->flaws |= SMTP_FLAW_BARE_CR;
+        alone(d, SMTP_FLAW_BARE_CR, out);
     else if (d->state == IN_LINE && d->line)
         content(d, SPAN("\r\n"), true, out);
     d->state = LINE_START;

@@ -25,6 +25,7 @@ struct smtp_data_limits {
     uint32_t header; /* octets of the header section */
     bool strip_bcc;  /* leave Bcc and Resent-Bcc fields out (RFC6409:8) */
     bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
+    bool normalise;  /* CR or LF alone becomes CRLF instead of a flaw; it never ends DATA, nor begins a line with a dot to be taken away */
     struct span own; /* our name: leave Authentication-Results fields out that claim to be of it (RFC8601:5); may be empty */
 };
 

@@ -29,6 +29,7 @@ struct smtp_server_config {
     bool starttls;          /* offered while there is no TLS */
     bool auth_in_clear;     /* AUTH without TLS (loopback, by configuration) */
     unsigned mechanisms;    /* enum sasl_can bits as configured: what AUTH announces and accepts */
+    bool normalise;         /* CR or LF alone in content becomes CRLF, instead of a refusal */
     struct span strip_results; /* leave Authentication-Results of that name out of what comes in (RFC8601:5); may be empty */
     uint64_t max_size;
     uint32_t max_command_line, max_text_line, max_header;

@@ -259,6 +259,7 @@ void smtp_server_content_begin(struct smtp_server *s, bool chunked)
                                             .line = s->config->max_text_line,
                                             .header = s->config->max_header,
                                             .strip_bcc = s->config->submission,
+                                            .normalise = s->config->normalise,
                                             .own = s->config->strip_results,
                                             .chunked = chunked};
     smtp_data_begin(&s->txn.data, &limits);
@@ -279,6 +280,10 @@ void smtp_server_act_data(struct smtp_server *s, struct span arg UNUSED)
             smtp_server_move(s, S_CLOSED);
             smtp_server_want(s, SMTP_WANT_CLOSE);
         }
+        return;
+    }
+    if (s->more_behind && !s->esmtp) { /* RFC2920:3.1, HAZARDS 5: it was not told of PIPELINING, and what it sent must never run as commands */
+        smtp_server_end(s, 554, "5.5.0", "You sent the message without waiting for the answer to DATA");
         return;
     }
     smtp_server_content_begin(s, false);

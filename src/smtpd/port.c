@@ -32,6 +32,7 @@ static struct smtp_server_config engine_config(struct smtpd *d, const struct con
         .starttls = l->tls == CONF_TLS_STARTTLS,
         .auth_in_clear = l->plaintext_login,
         .mechanisms = conf_mechanisms(c),
+        .normalise = c->smtp.bare_line_ends == CONF_BARE_NORMALISE,
         .strip_results = d->submission ? SPAN("") : c->hostname[0] ? span_of(c->hostname) : span_of(d->hostname),
         .max_size = c->smtp.max_message_size,
         .max_command_line = c->smtp.max_command_line,

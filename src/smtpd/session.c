@@ -326,6 +326,7 @@ static void send_replies(struct session *s)
         return;
     s->choked = !stream_write(s->stream, buf_span(out));
     buf_clear(out);
+    smtp_pace_begin(&s->pace, loop_now(s->d->loop));
     if (s->choked)
         pause_reading(s); /* it asks and does not listen */
 }
@@ -362,12 +363,27 @@ static size_t session_turn(struct session *s, struct span in)
     return s->closing ? in.n : total;
 }
 
+/* RFC5321:4.5.3.2: single bytes win no time. */
+static bool in_time(struct session *s, uint64_t used)
+{
+    const struct conf *c = s->house->conf;
+    int64_t now = loop_now(s->d->loop);
+    if (smtp_server_in_content(s->smtp))
+        return smtp_pace_content(&s->pace, now, used, c->smtp.data_timeout, c->smtp.data_least);
+    return smtp_pace_command(&s->pace, now, smtp_server_blocked(s->smtp), c->smtp.command_timeout);
+}
+
 static size_t on_data(void *ctx, struct span in)
 {
     struct session *s = ctx;
     if (s->door && !door_input(s))
         return 0;
     size_t used = session_turn(s, in);
+    if (!s->closing && !s->shaking && !s->held && !in_time(s, used)) {
+        smtp_server_timed_out(s->smtp);
+        session_poke(s);
+        return in.n;
+    }
     if (!s->closing && used < in.n && smtp_server_blocked(s->smtp))
         pause_reading(s);
     return used;

@@ -11,6 +11,7 @@
 #include "net/stream.h"
 #include "net/tls.h"
 #include "service/service.h"
+#include "smtp/pace.h"
 #include "smtp/server.h"
 #include "tally/guest.h"
 
@@ -94,6 +95,7 @@ struct session {
     struct timer *hold; /* while one waits; made when first wanted */
     bool held, slowed, prompt; /* prompt: what comes next does not wait */
     bool login_begun, paused, choked, closing, greeted, shaking, eof, pausing;
+    struct smtp_pace pace;
     struct manners names;
     struct question login; /* login, sender, or a name */
     struct question first; /* the first recipient in flight; further ones are allocated */

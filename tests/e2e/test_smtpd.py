@@ -73,6 +73,56 @@ def test_idle_sessions_end(instances):
     assert f.readline().startswith(b"421 4.4.2 ")
 
 
+def test_single_bytes_win_no_time(instances):
+    """RFC5321:4.5.3.2: a command has to become whole, content has to flow; also when the line is too long to be one."""
+    w = instances("a", sections={"smtp": "command-timeout 1s; data-timeout 1s; data-least 1M;"})
+
+    def trickle(s, f):
+        got = []
+        reader = threading.Thread(target=lambda: got.append(f.readline()), daemon=True)
+        reader.start()
+        while not got:
+            try:
+                s.sendall(b"x")
+            except OSError:
+                break
+            reader.join(0.05)
+        reader.join(wp.PATIENCE)
+        return got[0]
+
+    s, f = connect(w)
+    assert f.readline().startswith(b"220 ")
+    assert trickle(s, f).startswith(b"421 4.4.2 ")
+    s, f = connect(w)
+    f.readline()
+    s.sendall(b"NOOP " + b"y" * 5000)
+    assert trickle(s, f).startswith(b"421 4.4.2 ")
+    s, f = connect(w)
+    f.readline()
+    s.sendall(b"HELO c.test\r\nMAIL FROM:<c@remote.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
+    assert [f.readline()[:3] for _ in range(4)] == [b"250", b"250", b"250", b"354"]
+    assert trickle(s, f).startswith(b"421 4.4.2 ")
+
+
+def test_out_of_descriptors_and_back(instances):
+    """HAZARDS 10: who is inside goes on, who comes waits or is sent away, the log has one line, and all is well again by itself."""
+    w = instances("a", wrap=["sh", "-c", 'ulimit -n 100; exec "$@"', "sh"])
+    old = w.smtp()
+    old.ehlo()
+    outside = [connect(w) for _ in range(120)]
+    w.wait_log(r"smtpd\[.*accept-failed ")
+    old.sendmail("c@remote.test", ["bob@example.test"], message("while there are none"))
+    w.wait_inbox("bob@example.test", 1)
+    for s, f in outside:
+        f.close()
+        s.close()
+    with w.smtp() as new:
+        assert new.noop()[0] == 250
+    w.wait_log("accept-again")
+    assert len([l for l in w.logged().splitlines() if "accept-failed" in l]) == 1
+    old.quit()
+
+
 def test_a_reload_keeps_sessions_and_changes_new_ones(server):
     old = server.smtp()
     old.ehlo()

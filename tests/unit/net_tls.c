@@ -418,3 +418,31 @@ Test(net_tls, pem_files)
     cr_assert_eq(tls_read_pem(fd, &pem, &n, &err), -1);
     close(fd);
 }
+
+/* RFC5321:4.5.3.2: the time of a handshake is one for all of it; single bytes win none. */
+static const char drops[] = "\x16\x03\x01\x3f\xff";
+static size_t dropped;
+static struct timer *dropper;
+
+static void drop_one(void *ctx)
+{
+    char c = dropped < 5 ? drops[dropped] : 0;
+    (void)ctx;
+    dropped++;
+    stream_write(a.s, span_make(&c, 1));
+    timer_start(dropper, 10);
+}
+
+Test(net_tls, single_bytes_keep_no_handshake_alive, .init = setup, .fini = teardown)
+{
+    dropped = 0;
+    dropper = timer_new(l, drop_one, NULL);
+    stream_tls_server(b.s, server);
+    stream_timeout(b.s, 300);
+    b.stop_on = "T";
+    timer_start(dropper, 10);
+    run_for(l, 20000);
+    cr_assert_eq(b.event_count, 1);
+    cr_assert_gt(dropped, 1);
+    timer_free(&dropper);
+}

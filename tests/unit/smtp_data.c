@@ -240,3 +240,39 @@ Test(smtp, data_odd_headers)
     buf_free(&in);
     buf_free(&r.out);
 }
+
+/* HAZARDS 1: where CR or LF alone is normalised, it becomes a line end of content and nothing else. */
+Test(smtp, lone_line_ends_can_be_normalised)
+{
+    static const struct {
+        const char *in, *want;
+        unsigned flaws;
+    } cases[] = {
+        {"A: b\nC: d\r\n\r\nx\ny\r\n.\r\n", "A: b\r\nC: d\r\n\r\nx\r\ny\r\n", 0},
+        {"A: b\n\nbody\r\n.\r\n", "A: b\r\n\r\nbody\r\n", 0},
+        {"\r\na\rb\r\n.\r\n", "\r\na\r\nb\r\n", 0},
+        {"\r\na\n.\r\nMAIL FROM:<x>\r\n.\r\n", "\r\na\r\n.\r\nMAIL FROM:<x>\r\n", 0},
+        {"\r\na\n.\nMAIL FROM:<x>\r\n.\r\n", "\r\na\r\n.\r\nMAIL FROM:<x>\r\n", 0},
+        {"\r\na\r\n.\nMAIL FROM:<x>\r\n.\r\n", "\r\na\r\n\r\nMAIL FROM:<x>\r\n", 0},
+        {"\r\na\r.\r\nb\r\n.\r\n", "\r\na\r\n.\r\nb\r\n", 0},
+        {"\r\na\r\n.\rb\r\n.\r\n", "\r\na\r\n\r\nb\r\n", 0},
+        {"\r\na\n..b\r\n..c\r\n.\r\n", "\r\na\r\n..b\r\n.c\r\n", 0},
+        {"\r\na\r\r\n.\r\n", "\r\n", SMTP_FLAW_BARE_CR},
+    };
+    const struct smtp_data_limits l = {.size = 1 << 16, .line = 1000, .header = 1 << 14, .normalise = true};
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        for (size_t piece = 1; piece <= strlen(cases[i].in); piece++) {
+            struct smtp_data d;
+            struct buf out = {0};
+            size_t used, at = 0;
+            bool over = false;
+            smtp_data_begin(&d, &l);
+            for (; at < strlen(cases[i].in) && !over; at += used)
+                over = smtp_data_read(&d, span_sub(span_of(cases[i].in), at, piece), &used, &out);
+            cr_expect(over && at == strlen(cases[i].in), "case %zu in pieces of %zu", i, piece);
+            cr_expect_eq(d.flaws, cases[i].flaws, "case %zu: flaws %u", i, d.flaws);
+            if (!d.flaws)
+                cr_expect(span_eqs(buf_span(&out), cases[i].want), "case %zu in pieces of %zu: %.*s", i, piece, SPANV(buf_span(&out)));
+            buf_free(&out);
+        }
+}

@@ -864,3 +864,14 @@ Test(smtp, ends_of_a_session)
     expect_sent(&o, "250 2.1.0|250 2.1.5|354|250 2.0.0|421 4.7.0");
     smtp_owner_close(&o);
 }
+
+/* RFC2920:3.1, HAZARDS 5: who was not told of PIPELINING has to wait for 354; what it sent before never runs as commands. */
+Test(smtp, content_before_354_without_pipelining)
+{
+    static const struct script table[] = {
+        {false, "HELO client.test\r\n" MAIL RCPT "DATA\r\nSubject: x\r\n\r\nRSET\r\n.\r\nNOOP\r\n", "220|250|250 2.1.0|250 2.1.5|554 5.5.0"},
+        {false, EHLO MAIL RCPT "DATA\r\nSubject: x\r\n\r\nRSET\r\n.\r\nNOOP\r\n", "220|250|250 2.1.0|250 2.1.5|354|250 2.0.0|250 2.0.0"},
+    };
+    for (size_t i = 0; i < COUNT_OF(table); i++)
+        expect(&table[i], false);
+}
