@@ -20,6 +20,18 @@ static void say(const struct reply_to *to, const struct outcome *o, bool relayed
 
 /* ---- RCPT ---- */
 
+static bool is_on_demand(struct authd *a, struct span address)
+{
+    const struct conf *c = service_conf(a->service);
+    char name[ADDRESS_DOMAIN_MAX + 1];
+    size_t n;
+    if (c->domain_count == 0 ||
+        !domain_canonical(span_from(address, (size_t)(span_rfind(address, '@') + 1)), name, &n))
+        return false;
+    const struct conf_domain *d = conf_domain_find(c, span_make(name, n));
+    return d && d->on_demand;
+}
+
 void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
 {
     struct reply_to to = reply_to(from, m);
@@ -28,6 +40,8 @@ void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
     uint32_t account =
         submission ? logins_account(a->logins, ROLE_SUBMISSION, chan_instance(from), m->rcpt_check.session) : 0;
     struct outcome o = directory_welcome(a->directory, m->rcpt_check.address, &relayed);
+    if (relayed && is_on_demand(a, m->rcpt_check.address))
+        relayed = false; /* we take it for our customer */
     if (submission && !account)
         o = outcome_make(OUTCOME_RETRY, 451, 7, 0, "please log in again");
     else if (relayed && o.kind == OUTCOME_DONE && !account)
@@ -87,13 +101,14 @@ static void item(struct expansion *e, unsigned kind, uint32_t account, struct sp
     e->count++;
 }
 
-static void end(const struct expansion *e, unsigned kind, unsigned subject, unsigned detail, bool held, const char *why)
+static void end(const struct expansion *e, unsigned kind, unsigned subject, unsigned detail, unsigned held,
+                const char *why)
 {
     struct msg m = {.type = MSG_expand_end};
     m.expand_end = (struct msg_expand_end){.kind = (uint8_t)kind,
                                            .subject = (uint16_t)subject,
                                            .detail = (uint16_t)detail,
-                                           .held = held,
+                                           .held = (uint8_t)held,
                                            .count = e->count,
                                            .why = span_of(why)};
     reply(e->to, &m);
@@ -104,10 +119,11 @@ static void target_item(void *ctx, struct span target)
     item(ctx, 2, 0, target, SPAN(""));
 }
 
-static bool is_held(struct authd *a, const struct resolution *r)
+/* 1: held; 2: a customer's, whose mail waits until it is asked for. */
+static unsigned is_held(struct authd *a, const struct resolution *r)
 {
     const struct conf_domain *d = conf_domain_find(service_conf(a->service), address_key_domain(&r->key));
-    return d && d->hold;
+    return !d ? 0 : d->hold ? 1 : d->on_demand && r->kind == RESOLVE_ELSEWHERE ? 2 : 0;
 }
 
 static void expand_account(struct authd *a, struct expansion *e, const struct resolution *r)
@@ -115,11 +131,11 @@ static void expand_account(struct authd *a, struct expansion *e, const struct re
     struct account who;
     struct err err;
     if (r->state != ACCOUNT_ENABLED) {
-        end(e, OUTCOME_FAILED, 2, 1, false, "this mailbox is disabled");
+        end(e, OUTCOME_FAILED, 2, 1, 0, "this mailbox is disabled");
         return;
     }
     if (directory_account_get(a->directory, r->account, &who, &err)) {
-        end(e, OUTCOME_RETRY, 3, 0, false, "the directory is not available");
+        end(e, OUTCOME_RETRY, 3, 0, 0, "the directory is not available");
         return;
     }
     item(e, 1, who.id, span_of(who.login), span_of(r->detail));
@@ -130,9 +146,9 @@ static void expand_alias(struct authd *a, struct expansion *e, const struct reso
 {
     struct err err;
     if (depth >= ALIAS_DEPTH_MAX) /* RFC3463:3.5 X.4.6 routing loop detected */
-        end(e, OUTCOME_FAILED, 4, 6, false, "aliases lead to aliases without end");
+        end(e, OUTCOME_FAILED, 4, 6, 0, "aliases lead to aliases without end");
     else if (directory_targets(a->directory, r, target_item, e, &err))
-        end(e, OUTCOME_RETRY, 3, 0, false, "the directory is not available");
+        end(e, OUTCOME_RETRY, 3, 0, 0, "the directory is not available");
     else
         end(e, OUTCOME_DONE, 0, 0, is_held(a, r), "");
 }
@@ -145,9 +161,9 @@ void answer_expand(struct authd *a, struct chan *from, const struct msg *m)
     struct err err;
     enum dir_result got = directory_resolve(a->directory, m->expand.address, &r, &err);
     if (got == DIR_USAGE)
-        end(&e, OUTCOME_FAILED, 1, 3, false, "not an address");
+        end(&e, OUTCOME_FAILED, 1, 3, 0, "not an address");
     else if (got)
-        end(&e, OUTCOME_RETRY, 3, 0, false, "the directory is not available");
+        end(&e, OUTCOME_RETRY, 3, 0, 0, "the directory is not available");
     else if (r.kind == RESOLVE_ACCOUNT)
         expand_account(a, &e, &r);
     else if (r.kind == RESOLVE_ALIAS)
@@ -156,5 +172,5 @@ void answer_expand(struct authd *a, struct chan *from, const struct msg *m)
         item(&e, 3, 0, m->expand.address, SPAN(""));
         end(&e, OUTCOME_DONE, 0, 0, is_held(a, &r), "");
     } else
-        end(&e, OUTCOME_FAILED, 1, 1, false, "no such address here");
+        end(&e, OUTCOME_FAILED, 1, 1, 0, "no such address here");
 }

@@ -45,6 +45,7 @@ void authd_peer_changed(struct authd *a, struct chan *c);
 void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m);
 void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m);
 void answer_who(struct authd *a, struct chan *from, const struct msg *m); /* who.c */
+void answer_pull(struct authd *a, struct chan *from, const struct msg *m); /* pull.c */
 void answer_expand(struct authd *a, struct chan *from, const struct msg *m);
 
 /* ---- the operators' commands (commands.c) ---- */

@@ -169,6 +169,7 @@ enum role conf_listen_role(const struct conf_listen *l)
         [CONF_PROTOCOL_SUBMISSION] = ROLE_SUBMISSION,
         [CONF_PROTOCOL_IMAP] = ROLE_IMAPD,
         [CONF_PROTOCOL_POP3] = ROLE_POP3D,
+        [CONF_PROTOCOL_ODMR] = ROLE_SUBMISSION,
     };
     return roles[l->protocol];
 }

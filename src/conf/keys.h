@@ -35,7 +35,8 @@
 
 /* ---- choices: C(ENUM, "word") ---- */
 #define CONF_CHOICES_protocol(C) \
-    C(PROTOCOL_SMTP, "smtp") C(PROTOCOL_SUBMISSION, "submission") C(PROTOCOL_IMAP, "imap") C(PROTOCOL_POP3, "pop3")
+    C(PROTOCOL_SMTP, "smtp") C(PROTOCOL_SUBMISSION, "submission") C(PROTOCOL_IMAP, "imap") C(PROTOCOL_POP3, "pop3") \
+    C(PROTOCOL_ODMR, "odmr")
 #define CONF_CHOICES_tls_mode(C) C(TLS_NONE, "none") C(TLS_STARTTLS, "starttls") C(TLS_IMPLICIT, "implicit")
 #define CONF_CHOICES_tls_version(C) C(TLS_1_2, "1.2") C(TLS_1_3, "1.3")
 #define CONF_CHOICES_log_to(C) C(LOG_STDERR, "stderr") C(LOG_SYSLOG, "syslog") C(LOG_JOURNAL, "journal")
@@ -71,7 +72,8 @@
 
 #define CONF_KEYS_listen(K) \
     K(protocol, "protocol", protocol, NULL, 0, 0, CONF_FRONTS, \
-      "What is spoken there: smtp (mail from other servers), submission (mail of our users), imap or pop3.") \
+      "What is spoken there: smtp (mail from other servers), submission (mail of our users), imap, pop3, or odmr " \
+      "(on-demand mail relay for customers' hosts, RFC 2645; its port is 366).") \
     K(address, "address", addresses, "0.0.0.0 ::", 1, 16, CONF_FRONTS, \
       "The addresses to listen on.") \
     K(port, "port", number, NULL, 1, 65535, CONF_FRONTS, \
@@ -139,6 +141,9 @@
     K(bare_line_ends, "bare-line-ends", bare, "refuse", 0, 0, FROM_SMTPD, \
       "What becomes of a message with CR or LF alone: refuse (554), or normalise: each becomes CRLF. Either way only " \
       "CRLF.CRLF ends a message.") \
+    K(etrn, "etrn", flag, "no", 0, 0, FROM_SMTPD, \
+      "Serve ETRN (RFC 1985): what waits for a domain is tried now, for those whom the domain's section entitles (pull-by, " \
+      "pull-from).") \
     K(xclient_from, "xclient-from", networks, "", 0, 64, FROM_SMTPD, \
       "Fronts (mail proxies) that may say by XCLIENT for which client they speak; announced to them alone.") \
     K(vrfy, "vrfy", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
@@ -300,7 +305,14 @@
 
 #define CONF_KEYS_domain(K) \
     K(hold, "hold", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
-      "Keep mail to recipients of this domain in the queue until hold is taken away.")
+      "Keep mail to recipients of this domain in the queue until hold is taken away.") \
+    K(on_demand, "on-demand", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
+      "A customer's domain (not one of ours): its mail is taken and waits, until the customer's host asks for it by ATRN " \
+      "(RFC 2645, on a listener of protocol odmr) or ETRN (RFC 1985).") \
+    K(pull_by, "pull-by", text, "", 0, 0, FROM(ROLE_AUTHD), \
+      "The accounts that may ask for this domain's mail by ATRN, TURN and ETRN, with blanks between.") \
+    K(pull_from, "pull-from", networks, "", 0, 64, FROM(ROLE_AUTHD), \
+      "The networks whose clients may have what waits for this domain tried now, by ETRN.")
 
 #define CONF_KEYS_accounts(K) \
     K(uid_first, "uid-first", number, "200000", 1000, 2000000000, FROM(ROLE_AUTHD) | FROM(ROLE_ZYGOTE), \

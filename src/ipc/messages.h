@@ -67,12 +67,17 @@
 #define F_who_ask(F) F(u64, session, 0) F(u8, what, 1) F(text, name, IPC_ADDRESS_MAX)
 /* kind: as in verdict. members: addresses, a line feed behind each; with kind 5: what the name could mean. */
 #define F_who(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) F(text, members, 16384)
+/* qmgr to authd: for which of these domains may that session have the mail? what 0, ETRN: a node name, "@" before it for all below;
+ * 1, ATRN: names with commas between, or empty for all of the account. instance: of the front. Answer: pull_may. */
+#define F_pull_ask(F) F(u32, instance, 0) F(u64, session, 0) F(u8, what, 1) F(text, remote, 64) F(text, names, 4096)
+/* names: with blanks between. */
+#define F_pull_may(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) F(text, names, 4096)
 /* Who receives mail for this address now? Answers: expand_item for each target (answer flag set, same id), then expand_end. */
 #define F_expand(F) F(text, address, IPC_ADDRESS_MAX) F(u8, depth, 255)
 /* kind: 1 an account here (account, mailbox detail), 2 another address (ask again, depth + 1), 3 elsewhere (relay by domain). */
 #define F_expand_item(F) F(u8, kind, 3) F(u32, account, 0) F(text, address, IPC_ADDRESS_MAX) F(text, detail, 255)
-/* With items: kind 2. None: kind 4 or 5 and why. held: the domain is held by its configuration. */
-#define F_expand_end(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, held, 1) F(u32, count, 0) F(text, why, IPC_TEXT_MAX)
+/* With items: kind 2. None: kind 4 or 5 and why. held: 1 the domain is held by its configuration, 2 its mail waits for ATRN or ETRN. */
+#define F_expand_end(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, held, 2) F(u32, count, 0) F(text, why, IPC_TEXT_MAX)
 
 /* A login begins. session: chosen by the front, unique on its channel. exporter, end_point: what names its TLS session (RFC 9266, RFC 5929),
  * empty where there is no such thing. certificate: SHA-256 of the client's, when it
@@ -161,13 +166,22 @@
 /* qmgr to smtpd: whether it can take mail now (0: disk full or the like; MAIL is answered 452 4.3.1). */
 #define F_queue_state(F) F(u8, open, 1) F(text, why, IPC_TEXT_MAX)
 
+/* smtpd to qmgr: what 0, ETRN: make the mail for that node due; 1, ATRN: send the mail for these domains over the descriptor, the far end of
+ * the session's bytes (a stream). session: its login, 0: none; names: as the client gave them. Answer: turned, with the reply. */
+#define F_turn_ask(F) F(u64, session, 0) F(u8, what, 1) F(text, remote, 64) F(text, names, 4096)
+#define F_turned(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX)
+
 /* ---- out of the queue ---------------------------------------------------------------------------------------------------- */
 
 /* qmgr to relay: one attempt for one destination: attempt, attempt_rcpt for each recipient, attempt_go. Answers come as rcpt_report for
  * each recipient and one attempt_report, which alone is final. The content is in attempt_go, or its descriptor (read-only, prefix then body).
  * The facts are msg_begin's. */
 #define F_attempt(F) F(u64, lease, 0) F(text, qid, IPC_QID_MAX) F(text, domain, 255) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_kind, 2) \
-    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(u8, tls_need, 2) F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u8, priority, 18)
+    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(u8, tls_need, 2) F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u8, priority, 18) F(u64, pull, 0)
+/* qmgr to relay: a connection on which we are the client (ATRN); attempts with its number go over it. reversed_end: no more will come: QUIT. */
+#define F_reversed(F) F(u64, pull, 0)
+#define F_reversed_end(F) F(u64, pull, 0)
+#define F_reversed_over(F) F(u64, pull, 0)
 #define F_attempt_rcpt(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_attempt_go(F) F(u64, lease, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 /* remote, tls: the host that said so, as in attempt_report; empty when none did. tells: it took over what the sender asked of
@@ -217,6 +231,8 @@
     M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \
     M(who_ask, FROM_SMTPD, NOFD, 10000, DEFER)                         \
     M(who, FROM(ROLE_AUTHD), NOFD, 0, NONE)                            \
+    M(pull_ask, FROM(ROLE_QMGR), NOFD, 10000, DEFER)                   \
+    M(pull_may, FROM(ROLE_AUTHD), NOFD, 0, NONE)                       \
     M(expand, FROM(ROLE_QMGR), NOFD, 30000, RETRY)                     \
     M(expand_item, FROM(ROLE_AUTHD), NOFD, 0, NONE)                    \
     M(expand_end, FROM(ROLE_AUTHD), NOFD, 0, NONE)                     \
@@ -254,6 +270,11 @@
     M(not_queued, FROM(ROLE_QMGR), NOFD, 0, NONE)                      \
     M(token_ask, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 60000, DEFER)      \
     M(queue_state, FROM(ROLE_QMGR), NOFD, 0, NONE)                     \
+    M(turn_ask, FROM_SMTPD, MAYFD, 30000, DEFER)                       \
+    M(turned, FROM(ROLE_QMGR), NOFD, 0, NONE)                          \
+    M(reversed, FROM(ROLE_QMGR), FD, 0, NONE)                          \
+    M(reversed_end, FROM(ROLE_QMGR), NOFD, 0, NONE)                    \
+    M(reversed_over, FROM(ROLE_RELAY), NOFD, 0, NONE)                  \
     M(attempt, FROM(ROLE_QMGR), NOFD, 0, NONE)                         \
     M(attempt_rcpt, FROM(ROLE_QMGR), NOFD, 0, NONE)                    \
     M(attempt_go, FROM(ROLE_QMGR), MAYFD, 0, NONE)                     \

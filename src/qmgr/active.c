@@ -161,6 +161,8 @@ void rcpt_gone(struct rcpt *r)
     struct qmgr *q = r->msg->q;
     rcpt_move(r, RCPT_GONE);
     idmap_del(&q->rcpts, r->r.id);
+    if (r->pull)
+        pull_left(q, r->pull);
     refill_note_gone(q, r->r.id);
     message_unref(r->msg);
     if (q->backlog && !q->draining && q->rcpts.count < q->conf->queue.max_active / 4 * 3)

@@ -98,12 +98,27 @@ static void remote_domain(struct rcpt *r)
     r->domain = arena_dup(&r->msg->arena, domain);
 }
 
+/* A customer's domain: over the connection that it reversed, or when it has asked for it; else it waits. */
+static void on_demand(struct rcpt *r)
+{
+    struct qmgr *q = r->msg->q;
+    remote_domain(r);
+    r->on_demand = true;
+    r->pull = pull_for(q, r->domain);
+    if (r->pull || r->r.passed)
+        work_queue(r);
+    else
+        settle_pickup(r, NULL, SPAN_NONE);
+}
+
 static void known(struct rcpt *r, const struct msg_expand_end *e)
 {
     struct outcome o = outcome_make(e->kind == OUTCOME_FAILED ? OUTCOME_FAILED : OUTCOME_RETRY, 0, e->subject,
                                     e->detail, "%.*s", SPANV(e->why));
     if (e->kind != OUTCOME_DONE || r->child_count == 0) {
         settle_outcome(r, VERDICT_NONE, &o, SPAN_NONE);
+    } else if (e->held == 2 && r->relay && r->child_count == 1) {
+        on_demand(r);
     } else if (e->held && !r->r.passed) {
         o = outcome_make(OUTCOME_RETRY, 0, 0, 0, "the domain is held by the configuration");
         settle_rcpt(r, VERDICT_PARKED, &o, SPAN_NONE);

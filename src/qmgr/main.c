@@ -94,6 +94,8 @@ static void init_state(struct qmgr *q)
     list_init(&q->loads);
     list_init(&q->settling);
     list_init(&q->unsettled);
+    list_init(&q->pulls);
+    q->next_pull = q->next_lease;
 }
 
 /* Threads are started here, inside the sandbox: it holds for those that come after it. */
@@ -132,6 +134,12 @@ static void on_msg(struct service *s, struct chan *from, const struct msg *m, in
         break;
     case MSG_mda_gone: /* its channel says the same */
         break;
+    case MSG_turn_ask:
+        pull_begin(q, from, m, fd);
+        break;
+    case MSG_reversed_over:
+        pull_over(q, m->reversed_over.pull);
+        break;
     case MSG_rcpt_report:
     case MSG_attempt_report:
         remote_report(q, m);
@@ -145,6 +153,7 @@ static void on_msg(struct service *s, struct chan *from, const struct msg *m, in
 static void peer_changed(struct service *s, struct chan *c)
 {
     struct qmgr *q = service_state(s);
+    pull_peer_changed(q, c);
     switch (chan_peer(c)) {
     case ROLE_MX:
     case ROLE_SUBMISSION:
@@ -200,6 +209,7 @@ static void stop(struct service *s)
 {
     struct qmgr *q = service_state(s);
     q->stopping = true;
+    pulls_free(q);
     operator_free(q);
     accept_free(q);
     close_queue(q); /* calls everybody who waits for it */

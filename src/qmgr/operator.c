@@ -16,9 +16,9 @@ static bool applies(enum verdict v, const struct queue_recipient *r)
 {
     switch (v) {
     case VERDICT_RELEASED:
-        return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED;
+        return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
     case VERDICT_HELD:
-        return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED;
+        return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
     case VERDICT_REMOVED:
         return r->state != QUEUE_EXPANDED;
     default:
@@ -76,11 +76,12 @@ static void change(struct query *u, const struct queue_item *i)
     struct span domain = span_from(i->recipient.address, (size_t)(span_rfind(i->recipient.address, '@') + 1));
     struct queue_recipient row = i->recipient;
     bool later = held_by_sender(q, i);
-    if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED && !later)
+    if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED &&
+        row.state != QUEUE_PICKUP && !later)
         return;
     if (u->verdict == VERDICT_RELEASED && later && !u->want_held)
         return;
-    row.passed |= u->want_held && row.state == QUEUE_PARKED;
+    row.passed |= (u->want_held && row.state == QUEUE_PARKED) || ((u->want_held || u->pass) && row.state == QUEUE_PICKUP);
     if (u->verdict == VERDICT_RELEASED)
         sched_up(&q->sched, SCHED_REMOTE, domain);
     if (r) {
@@ -133,6 +134,8 @@ static void query_end(struct query *u)
         admin_end(u->call, ADMIN_DONE, "%u recipient%s", u->changed, u->changed == 1 ? "" : "s");
     else if (u->call)
         admin_end(u->call, ADMIN_DONE, "%s", "");
+    if (u->done)
+        u->done(u->done_ctx, (unsigned)u->seen, u->changed, u->error || u->failed);
     query_free(u);
 }
 
@@ -164,6 +167,8 @@ static void page_done(void *ctx)
     struct qmgr *q = u->q;
     q->operators->running = false;
     for (size_t i = 0; i < u->count && (!u->limit || u->seen < u->limit); i++) {
+        if (u->before && u->items[i].recipient.last >= u->before)
+            continue;
         u->seen++;
         if (u->verdict == VERDICT_NONE)
             u->show(u, &u->items[i]);
@@ -201,7 +206,7 @@ static struct query *query_new(struct qmgr *q, struct admin_call *call)
 
 static bool take_state(struct query *u, struct span value)
 {
-    for (unsigned s = QUEUE_WAITING; s <= QUEUE_EXPANDED; s++)
+    for (unsigned s = QUEUE_WAITING; s <= QUEUE_PICKUP; s++)
         if (span_ieqs(value, queue_state_name(s)))
             u->filter.state = (uint8_t)s;
     return u->filter.state != 0;
@@ -350,6 +355,22 @@ void operator_release_parked(struct qmgr *q)
     struct query *u = query_new(q, NULL);
     u->filter.state = QUEUE_PARKED;
     u->verdict = VERDICT_RELEASED;
+    list_add_tail(&q->operators->waiting, &u->link);
+    next_query(q);
+}
+
+void operator_pull(struct qmgr *q, const struct pull_query *w)
+{
+    struct query *u = query_new(q, NULL);
+    u->filter.domain = arena_dup(&u->arena, w->domain);
+    u->filter.state = w->state;
+    u->limit = w->limit;
+    u->show = w->show;
+    u->verdict = w->change ? VERDICT_RELEASED : VERDICT_NONE;
+    u->pass = w->pass;
+    u->before = w->before;
+    u->done = w->done;
+    u->done_ctx = w->ctx;
     list_add_tail(&q->operators->waiting, &u->link);
     next_query(q);
 }

@@ -31,7 +31,25 @@ struct query {
     struct err err;
     struct arena page, arena;
     uint64_t shown_message;
+    bool pass; /* what waits for its domain goes out by itself */
+    int64_t before; /* not 0: only what was not attempted since */
+    void (*done)(void *ctx, unsigned seen, unsigned changed, bool error);
+    void *done_ctx;
 };
+
+/* A question of pull.c: one domain. */
+struct pull_query {
+    struct span domain;
+    uint8_t state; /* 0: any */
+    bool change;   /* make them due */
+    bool pass;
+    int64_t before;
+    size_t limit;
+    show_fn *show;
+    void (*done)(void *ctx, unsigned seen, unsigned changed, bool error);
+    void *ctx;
+};
+void operator_pull(struct qmgr *q, const struct pull_query *w);
 
 /* schedule.c */
 /* What is being done with it right now; empty: it waits on disk. */

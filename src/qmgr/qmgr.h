@@ -41,6 +41,7 @@ enum verdict {
     VERDICT_DEFERRED,  /* an attempt failed for now */
     VERDICT_POSTPONED, /* it was not attempted: its destination is down or full */
     VERDICT_PARKED,    /* its domain is held */
+    VERDICT_PICKUP,    /* it waits until its domain asks for it */
     VERDICT_HELD,      /* by an operator */
     VERDICT_RELEASED,  /* by an operator: due now */
     VERDICT_REMOVED,   /* by an operator: without a notification */
@@ -71,6 +72,8 @@ struct rcpt {
     struct outcome *reported; /* by relay, in this lease */
     struct span tls;          /* how relay reached the host that took it: "TLSv1.3 …", empty in clear */
     uint64_t ask;             /* the request at authd */
+    uint64_t pull;            /* the reversed connection that it goes over (pull.c), 0: none */
+    bool on_demand;           /* its domain asks for its mail: tried for that only */
     bool relay;               /* expand said: elsewhere */
     uint32_t account;
     struct span detail, login, domain;
@@ -165,6 +168,11 @@ struct qmgr {
     struct link unsettled; /* requests that failed, to be repeated */
     struct timer *unsettled_timer;
     unsigned settles; /* under way */
+
+    /* pull.c */
+    struct link pulls;
+    unsigned pull_count;
+    uint64_t next_pull;
 
     /* operator.c */
     struct operator_jobs *operators;
@@ -278,6 +286,8 @@ bool settle_too_late(const struct message *m);
 void settle_late(struct rcpt *r);
 /* Not attempted; tried again at `at` at the earliest. */
 void settle_postpone(struct rcpt *r, int64_t at, const char *why);
+/* It waits until its domain asks for it. o: what an attempt brought, NULL: there was none. */
+void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host);
 void settle_again(struct message *m);
 /* Changes to a recipient that is not in memory, by an operator. */
 typedef void settle_done_fn(void *ctx, bool ok);
@@ -296,6 +306,15 @@ uint8_t notice_inherited(uint8_t notify, size_t targets);
 /* Whether the sender is to be told that the time of DELIVERBY has passed with mode N. */
 bool notice_late_due(const struct rcpt *r);
 bool notice_delay_due(const struct rcpt *r, int64_t last, int64_t now);
+
+/* ---- pull.c ---- */
+void pull_begin(struct qmgr *q, struct chan *from, const struct msg *m, int fd); /* fd is taken over */
+/* The reversed connection for that domain, one recipient more on it; 0: none. */
+uint64_t pull_for(struct qmgr *q, struct span domain);
+void pull_left(struct qmgr *q, uint64_t pull); /* a recipient of it has left memory */
+void pull_over(struct qmgr *q, uint64_t pull); /* relay says so */
+void pull_peer_changed(struct qmgr *q, struct chan *c);
+void pulls_free(struct qmgr *q);
 
 /* ---- operator.c ---- */
 void operator_init(struct qmgr *q);

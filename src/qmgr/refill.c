@@ -94,7 +94,7 @@ static void take(struct qmgr *q, const struct taken *t)
 static bool still_due(const struct refill *f, const struct taken *t)
 {
     const struct queue_recipient *r = &t->recipient;
-    return t->there && (r->state == QUEUE_WAITING || r->state == QUEUE_PARKED) && r->next && r->next <= f->now &&
+    return t->there && (r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP) && r->next && r->next <= f->now &&
            !idmap_get(&f->q->rcpts, r->id) && !idmap_get(&f->gone, r->id);
 }
 

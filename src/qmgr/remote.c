@@ -34,7 +34,8 @@ static void send(struct job *j)
                                      .tls_need = m->m.tls_need,
                                      .deliver_by = (uint64_t)m->m.deliver_by,
                                      .by_mode = m->m.by_mode,
-                                     .priority = msg_priority_put(m->m.priority)};
+                                     .priority = msg_priority_put(m->m.priority),
+                                     .pull = j->rcpts->pull};
     chan_say(c, &o, -1);
     o.type = MSG_attempt_rcpt;
     for (struct rcpt *r = j->rcpts; r; r = r->job_next) {

@@ -91,6 +91,9 @@ void explain_schedule(struct qmgr *q, const struct queue_message *m, const struc
     else if (r->state == QUEUE_PARKED)
         buf_adds(out, "Its domain is held by the configuration (hold yes). It goes on after hold was taken away and "
                       "`waypost reload`; `waypost queue release` lets this one go on now.");
+    else if (r->state == QUEUE_PICKUP)
+        buf_adds(out, "It waits until the host of its domain asks for it: by ATRN, which takes it over that connection, or by "
+                      "ETRN. No other host is tried. `waypost queue release` sends it to the domain's MX now.");
     else if (r->state == QUEUE_HELD)
         buf_adds(out, "Held by an operator. `waypost queue release` lets it go on.");
     else

@@ -47,6 +47,7 @@ static void set_response(struct rcpt *r, const struct outcome *o, struct span ho
 static void set_row(struct queue_recipient *r, enum verdict v, int64_t now)
 {
     r->state = v == VERDICT_PARKED     ? QUEUE_PARKED
+               : v == VERDICT_PICKUP   ? QUEUE_PICKUP
                : v == VERDICT_HELD     ? QUEUE_HELD
                : v == VERDICT_EXPANDED ? QUEUE_EXPANDED
                                        : QUEUE_WAITING;
@@ -123,6 +124,26 @@ static void watch_time(struct rcpt *r, int64_t now)
     }
 }
 
+void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host)
+{
+    int64_t end, now = qmgr_wall(r->msg->q);
+    struct outcome waits = outcome_make(OUTCOME_RETRY, 0, 0, 0, "it waits until its domain asks for it (ATRN, ETRN)");
+    if (o) {
+        r->r.attempts++;
+        r->r.last = now;
+    }
+    if (o || !r->r.why.p)
+        set_response(r, o ? o : &waits, host);
+    r->r.passed = false;
+    if (too_old(r, now, &end) || settle_too_late(r->msg)) {
+        expire(r);
+        return;
+    }
+    settle_rcpt(r, VERDICT_PICKUP, NULL, SPAN_NONE);
+    r->r.next = end;
+    watch_time(r, now);
+}
+
 void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, struct span host)
 {
     struct qmgr *q = r->msg->q;
@@ -136,6 +157,8 @@ void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, 
     set_response(r, o, host);
     if (r->wish != VERDICT_NONE) {
         settle_rcpt(r, r->wish, NULL, SPAN_NONE);
+    } else if (r->on_demand) {
+        settle_pickup(r, o, host);
     } else if (too_old(r, now, &end) || settle_too_late(r->msg)) {
         r->r.attempts++;
         r->r.last = now;
@@ -159,6 +182,10 @@ void settle_postpone(struct rcpt *r, int64_t at, const char *why)
         struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 1, "%s", why);
         set_response(r, &o, SPAN_NONE);
     }
+    if (r->on_demand) {
+        settle_pickup(r, NULL, SPAN_NONE);
+        return;
+    }
     if (too_old(r, now, &end) || settle_too_late(r->msg)) {
         expire(r);
         return;
@@ -173,6 +200,7 @@ void settle_postpone(struct rcpt *r, int64_t at, const char *why)
 static const char *const events[] = {
     [VERDICT_DELIVERED] = "delivered", [VERDICT_RELAYED] = "relayed",    [VERDICT_EXPANDED] = "expanded",
     [VERDICT_DEFERRED] = "deferred",   [VERDICT_POSTPONED] = "deferred", [VERDICT_PARKED] = "held",
+    [VERDICT_PICKUP] = "held",
     [VERDICT_HELD] = "held",           [VERDICT_RELEASED] = "released",  [VERDICT_REMOVED] = "removed",
     [VERDICT_FAILED] = "failed",
 };
@@ -184,7 +212,7 @@ static void log_row(const struct queue_message *m, const struct queue_recipient 
     char status[24] = "";
     if (r->kind)
         snprintf(status, sizeof status, "%u.%u.%u", r->kind, r->subject, r->detail);
-    bool later = v == VERDICT_DEFERRED || v == VERDICT_POSTPONED || v == VERDICT_PARKED;
+    bool later = v == VERDICT_DEFERRED || v == VERDICT_POSTPONED || v == VERDICT_PARKED || v == VERDICT_PICKUP;
     struct kv kvs[13];
     size_t n = 0;
     kvs[n++] = KVT("qid", qid.text);

@@ -19,6 +19,8 @@ const char *queue_state_name(enum queue_state s)
         return "held";
     case QUEUE_EXPANDED:
         return "expanded";
+    case QUEUE_PICKUP:
+        return "pickup";
     }
     return "unknown";
 }

@@ -18,7 +18,7 @@
 #define QUEUE_WHY_MAX 400 /* bytes of a reason that are kept */
 
 /* Values are on disk: never renumbered. */
-enum queue_state { QUEUE_WAITING = 1, QUEUE_PARKED = 2, QUEUE_HELD = 3, QUEUE_EXPANDED = 4 };
+enum queue_state { QUEUE_WAITING = 1, QUEUE_PARKED = 2, QUEUE_HELD = 3, QUEUE_EXPANDED = 4, QUEUE_PICKUP = 5 };
 const char *queue_state_name(enum queue_state s);
 /* Who handed it in. On disk. */
 enum queue_origin { QUEUE_FROM_OUTSIDE = 1, QUEUE_FROM_SUBMISSION = 2, QUEUE_FROM_ACCOUNT = 3, QUEUE_NOTIFICATION = 4 };

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/sm.h"
 #include "net/dial.h"
+#include "relay/reversed.h"
 #include "relay/wire.h"
 #include "smtp/wishes.h"
 
@@ -107,6 +108,15 @@ void attempt_finish(struct attempt *a, const struct outcome *rest)
     if (rest)
         report_open(a, rest);
     report_end(a);
+    if (a->pull && (a->state == ATTEMPT_SESSION)) {
+        struct session *s = rest ? NULL : a->session;
+        uint64_t pull = a->pull;
+        if (!rest)
+            a->session = NULL;
+        attempt_free(a);
+        reversed_back(r, pull, s);
+        return;
+    }
     if (a->session && !rest) {
         bool worn = session_messages(a->session) >= a->conf->relay.reuse_messages || r->draining;
         pool_put(&r->pool, a->session, a->key, worn ? 0 : a->conf->relay.reuse_time);
@@ -231,7 +241,7 @@ void attempt_mail(struct attempt *a)
 /* A name that is ours: whatever we give it comes back to us. */
 static bool is_ourselves(const struct attempt *a)
 {
-    return !a->smarthost && span_ieqs(smtp_client_peer_name(session_client(a->session)), a->relay->own);
+    return !a->smarthost && !a->pull && span_ieqs(smtp_client_peer_name(session_client(a->session)), a->relay->own);
 }
 
 static void on_ready(void *ctx)
@@ -308,6 +318,12 @@ static void on_over(void *ctx, enum smtp_client_stage at, const struct outcome *
     struct outcome copy = *why;
     bool kept = a->kept, may_clear = tls_failed && policy_may_clear(a);
     drop_session(a);
+    if (a->pull) { /* there is no other way to it */
+        if (copy.kind == OUTCOME_FAILED && at < SMTP_STAGE_CONTENT)
+            copy.kind = OUTCOME_RETRY;
+        attempt_finish(a, &copy);
+        return;
+    }
     if (at == SMTP_STAGE_DOT || (at == SMTP_STAGE_CONTENT && copy.code)) {
         attempt_finish(a, &copy);
         return;

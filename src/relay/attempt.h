@@ -21,6 +21,7 @@ struct attempt {
     struct link in_list;
     int state;
     uint64_t lease;
+    uint64_t pull; /* the reversed connection that it goes over, 0: none */
     bool stale; /* its qmgr is gone */
     struct arena arena;
     struct span qid, domain, sender, key, envid;
@@ -57,6 +58,7 @@ struct attempt {
 
 void attempt_move(struct attempt *a, enum attempt_state next);
 void attempt_free(struct attempt *a);
+void attempt_start_reversed(struct attempt *a); /* it has the session, which is ready */
 /* Everybody has an outcome (or gets `rest`): the reports, and the connection to the pool when it is fit for more. The attempt is gone. */
 void attempt_finish(struct attempt *a, const struct outcome *rest);
 void attempt_note_host(struct attempt *a, const struct outcome *why); /* this host would not */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/policy.h"
+#include "relay/reversed.h"
 
 #define ATTEMPT_BASE_MS (30 * 60000) /* how long an attempt may take at all … */
 #define ATTEMPT_BYTES_PER_MS 4       /* … and for this many bytes a millisecond more */
@@ -17,12 +18,12 @@ static void on_deadline(void *ctx)
 
 /* ---- starting ---- */
 
-static void start(struct attempt *a)
+static void begin(struct attempt *a)
 {
     struct relay *r = a->relay;
     a->conf = conf_ref(service_conf(r->service));
     a->began = loop_now(r->loop);
-    a->smarthost = a->conf->relay.smarthost[0] != '\0';
+    a->smarthost = !a->pull && a->conf->relay.smarthost[0] != '\0';
     policy_begin(a);
     a->order = mem_array(a->rcpt_count, sizeof *a->order);
     a->deadline = timer_new(r->loop, on_deadline, a);
@@ -30,6 +31,22 @@ static void start(struct attempt *a)
     r->running_count++;
     list_del(&a->in_list);
     list_add_tail(&r->running, &a->in_list);
+}
+
+void attempt_start_reversed(struct attempt *a)
+{
+    begin(a);
+    a->spoke = true;
+    snprintf(a->remote, sizeof a->remote, "%s", session_remote(a->session));
+    attempt_move(a, ATTEMPT_SESSION);
+    session_use(a->session, &attempt_session_ops, a);
+    attempt_mail(a);
+}
+
+static void start(struct attempt *a)
+{
+    struct relay *r = a->relay;
+    begin(a);
     a->session = pool_take(&r->pool, a->key);
     if (!a->session) {
         reach_next_host(a);
@@ -74,6 +91,7 @@ void attempt_on_begin(struct relay *r, const struct msg_attempt *m)
     a->relay = r;
     a->state = ATTEMPT_COLLECT;
     a->lease = m->lease;
+    a->pull = m->pull;
     a->content.fd = -1;
     a->qid = arena_dup(&a->arena, m->qid);
     a->domain = arena_dup(&a->arena, m->domain);
@@ -123,6 +141,10 @@ void attempt_on_go(struct relay *r, const struct msg_attempt_go *m, int fd)
         return;
     }
     attempt_move(a, ATTEMPT_WAIT);
+    if (a->pull) {
+        reversed_attempt(r, a);
+        return;
+    }
     list_del(&a->in_list);
     list_add_tail(&r->waiting, &a->in_list);
     loop_defer(r->loop, &r->run);

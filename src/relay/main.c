@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/relay.h"
+#include "relay/reversed.h"
 
 static struct relay relay;
 
@@ -84,6 +85,7 @@ static int start(struct service *s, struct err *err)
     list_init(&relay.collecting);
     list_init(&relay.waiting);
     list_init(&relay.running);
+    list_init(&relay.reversed);
     relay.run = (struct defer){.fn = attempt_run_waiting, .ctx = &relay};
     pool_init(&relay.pool, relay.loop, RELAY_IDLE_MAX);
     return relay.dns ? 0 : -1;
@@ -103,6 +105,12 @@ static void on_msg(struct service *s, struct chan *from, const struct msg *m, in
         case MSG_attempt_go:
             attempt_on_go(&relay, &m->attempt_go, fd);
             return;
+        case MSG_reversed:
+            reversed_begin(&relay, m->reversed.pull, fd);
+            return;
+        case MSG_reversed_end:
+            reversed_end(&relay, m->reversed_end.pull);
+            break;
         default:
             break;
         }
@@ -114,8 +122,10 @@ static void on_msg(struct service *s, struct chan *from, const struct msg *m, in
 static void on_down(struct service *s, struct chan *c)
 {
     (void)s;
-    if (chan_peer(c) == ROLE_QMGR)
-        attempt_qmgr_gone(&relay);
+    if (chan_peer(c) != ROLE_QMGR)
+        return;
+    attempt_qmgr_gone(&relay);
+    reversed_drop_all(&relay);
 }
 
 static void reloaded(struct service *s)
@@ -138,6 +148,7 @@ static void drain(struct service *s)
     (void)s;
     relay.draining = true;
     attempt_drop_unstarted(&relay);
+    reversed_drop_all(&relay);
     pool_close(&relay.pool);
     loop_defer(relay.loop, &relay.run);
 }
@@ -146,6 +157,7 @@ static void stop(struct service *s)
 {
     (void)s;
     attempt_drop_all(&relay);
+    reversed_drop_all(&relay);
     pool_close(&relay.pool);
     loop_defer_cancel(relay.loop, &relay.run);
     dns_free(&relay.dns);

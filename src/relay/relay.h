@@ -26,6 +26,8 @@ struct relay {
     struct pool pool;
     struct idmap attempts;                       /* by lease: those of the present qmgr */
     struct link collecting, waiting, running;
+    struct link reversed; /* reversed.c */
+    size_t reversed_count;
     size_t held, running_count;
     struct defer run; /* starts waiting attempts */
     bool draining;

@@ -27,6 +27,8 @@ struct smtp_server_config {
     struct span hostname;
     bool submission;        /* RFC 6409: AUTH before MAIL, Bcc leaves */
     bool starttls;          /* offered while there is no TLS */
+    bool etrn;              /* RFC 1985 */
+    bool on_demand;         /* RFC 2645: logins and ATRN, no mail in */
     bool auth_in_clear;     /* AUTH without TLS (loopback, by configuration) */
     unsigned mechanisms;    /* enum sasl_can bits as configured: what AUTH announces and accepts */
     bool normalise;         /* CR or LF alone in content becomes CRLF, instead of a refusal */
@@ -61,6 +63,8 @@ enum smtp_want {
     SMTP_WANT_NOTE,   /* nothing to do: a command was refused, for the log: `address` is the verb, `data` the reply */
     SMTP_WANT_SENDER, /* may this login use `address`? (answer: smtp_server_sender) */
     SMTP_WANT_RCPT,   /* is `address` welcome? (answer: smtp_server_rcpt with `index`) */
+    SMTP_WANT_ETRN, /* make mail for `address` due (answer: smtp_server_flushed) */
+    SMTP_WANT_TURN, /* reverse for the domains in `data`, with commas between, or all (answer: smtp_server_turned) */
     SMTP_WANT_XCLIENT, /* another client: smtp_server_xclient(); then smtp_server_greet() as for a new session */
     SMTP_WANT_WHO,    /* who is `address`; with `expand`: its members (answer: smtp_server_who) */
     SMTP_WANT_LOGIN,  /* begin `mechanism` (answer: smtp_server_challenge or smtp_server_login) */
@@ -131,6 +135,9 @@ struct buf *smtp_server_output(struct smtp_server *s);
 void smtp_server_sender(struct smtp_server *s, const struct outcome *o);
 /* relayed: the address is not ours; welcome only from a login. */
 void smtp_server_rcpt(struct smtp_server *s, unsigned index, const struct outcome *o, bool relayed);
+void smtp_server_flushed(struct smtp_server *s, const struct outcome *o);
+/* Done: behind the output the client is the server; the engine has nothing more to do. */
+void smtp_server_turned(struct smtp_server *s, const struct outcome *o);
 /* members: addresses with a line feed behind each; with a refusal they are what the name could mean. Without any, the
  * outcome is the reply. */
 void smtp_server_who(struct smtp_server *s, const struct outcome *o, struct span members);

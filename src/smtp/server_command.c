@@ -73,6 +73,28 @@ static void put_wishes(struct smtp_server *s)
         buf_add(out, SPAN("250-MT-PRIORITY MIXER\r\n"));
 }
 
+/* What concerns mail that comes in. */
+static void put_mail_extensions(struct smtp_server *s)
+{
+    buf_printf(&s->out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
+               (unsigned long long)s->config->max_size);
+    put_limits(s);
+    put_wishes(s);
+}
+
+/* Commands that settings, or a login, switch on. */
+static void put_commands(struct smtp_server *s)
+{
+    if (smtp_server_serves_vrfy(s))
+        buf_add(&s->out, SPAN("250-VRFY\r\n"));
+    if (smtp_server_serves_expn(s))
+        buf_add(&s->out, SPAN("250-EXPN\r\n"));
+    if (s->config->etrn)
+        buf_add(&s->out, SPAN("250-ETRN\r\n"));
+    if (s->trusted)
+        buf_add(&s->out, SPAN("250-XCLIENT " SMTP_XCLIENT_ATTRIBUTES "\r\n"));
+}
+
 /* RFC5321:4.1.1.1: only what is served to the end is announced. */
 static void act_ehlo(struct smtp_server *s, struct span arg)
 {
@@ -80,10 +102,8 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
         return;
     struct buf *out = &s->out;
     smtp_reply_line(out, 250, NULL, true, s->config->hostname);
-    buf_printf(out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
-               (unsigned long long)s->config->max_size);
-    put_limits(s);
-    put_wishes(s);
+    if (!s->config->on_demand)
+        put_mail_extensions(s);
     if (s->config->starttls && !s->tls)
         buf_add(out, SPAN("250-STARTTLS\r\n"));
     if (smtp_server_offers_auth(s)) {
@@ -92,12 +112,10 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
         buf_add(out, sasl_offer(smtp_server_mechanisms(s), names));
         buf_add(out, SPAN("\r\n"));
     }
-    if (smtp_server_serves_vrfy(s))
-        buf_add(out, SPAN("250-VRFY\r\n"));
-    if (smtp_server_serves_expn(s))
-        buf_add(out, SPAN("250-EXPN\r\n"));
-    if (s->trusted)
-        buf_add(out, SPAN("250-XCLIENT " SMTP_XCLIENT_ATTRIBUTES "\r\n"));
+    if (s->config->on_demand)
+        buf_add(out, SPAN("250-ATRN\r\n"));
+    else
+        put_commands(s);
     buf_add(out, SPAN("250 ENHANCEDSTATUSCODES\r\n"));
 }
 
@@ -156,9 +174,10 @@ static const struct command commands[] = {
     {"EXPN", ANY, ARG_MAY, smtp_server_act_expn, "EXPN alias [SMTPUTF8]: its members"},
     {"XCLIENT", IN(S_HELLO) | IN(S_READY), ARG_MUST, smtp_server_act_xclient,
      "XCLIENT attribute=xtext ...: whom a trusted front speaks for: " SMTP_XCLIENT_ATTRIBUTES},
-    {"ETRN", ANY, ARG_MAY, act_unserved, NULL},
-    {"ATRN", ANY, ARG_MAY, act_unserved, NULL},
-    {"TURN", ANY, ARG_MAY, act_unserved, NULL},
+    {"ETRN", IN(S_HELLO) | IN(S_READY), ARG_MUST, smtp_server_act_etrn,
+     "ETRN [@]domain: starts the queue for that domain, for those who may"},
+    {"ATRN", IN(S_HELLO) | IN(S_READY), ARG_MAY, smtp_server_act_atrn, "ATRN [domain,...]: sends what waits for these domains over this connection"},
+    {"TURN", IN(S_HELLO) | IN(S_READY), ARG_NONE, smtp_server_act_turn, NULL},
     {"SEND", ANY, ARG_MAY, act_unserved, NULL},
     {"SOML", ANY, ARG_MAY, act_unserved, NULL},
     {"SAML", ANY, ARG_MAY, act_unserved, NULL},
@@ -176,10 +195,24 @@ static const struct {
     bool (*served)(const struct smtp_server *s);
 } optional[] = {
     {smtp_server_act_expn, smtp_server_serves_expn},
+    {smtp_server_act_etrn, smtp_server_serves_etrn},
+    {smtp_server_act_atrn, smtp_server_serves_atrn},
 };
+
+/* RFC2645:5.4: a customer's host finds these, and no others. */
+static bool is_for_customers(const struct command *c)
+{
+    static const char *const verbs[] = {"EHLO", "HELO", "AUTH", "STARTTLS", "ATRN", "QUIT", "NOOP", "RSET", "HELP"};
+    for (size_t i = 0; i < COUNT_OF(verbs); i++)
+        if (span_eqs(span_of(c->verb), verbs[i]))
+            return true;
+    return c->act == act_foreign;
+}
 
 static bool is_served(const struct smtp_server *s, const struct command *c)
 {
+    if (s->config->on_demand && !is_for_customers(c))
+        return false;
     for (size_t i = 0; i < COUNT_OF(optional); i++)
         if (optional[i].act == c->act)
             return optional[i].served(s);
@@ -246,10 +279,10 @@ void smtp_server_command(struct smtp_server *s, struct span line)
     const struct command *c = command_find(s->verb);
     if (!c)
         smtp_server_refuse(s, 500, "5.5.1", "No such command");
-    else if (!(c->states & IN(s->state)))
-        out_of_order(s);
     else if (!is_served(s, c))
         act_unserved(s, rest);
+    else if (!(c->states & IN(s->state)))
+        out_of_order(s);
     else if (c->arg == ARG_MUST && rest.n == 0)
         smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
     else if (c->arg == ARG_NONE && rest.n)

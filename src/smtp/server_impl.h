@@ -59,7 +59,7 @@ struct smtp_server {
     bool more_behind;       /* input had come behind it */
     struct smtp_chunk chunk;
     int ask_back;
-    bool asked_utf8, asked_expand;
+    bool asked_utf8, asked_expand, asked_turn; /* asked_turn: TURN, not ATRN */
     bool trusted; /* may say XCLIENT */
     uint8_t told_proto; /* by XCLIENT: 1 SMTP, 2 ESMTP; 0: not */
     struct buf told_helo;
@@ -91,6 +91,11 @@ bool smtp_server_offers_auth(const struct smtp_server *s);
 bool smtp_server_serves_vrfy(const struct smtp_server *s);
 bool smtp_server_serves_expn(const struct smtp_server *s);
 void smtp_server_act_vrfy(struct smtp_server *s, struct span arg);
+bool smtp_server_serves_etrn(const struct smtp_server *s);
+bool smtp_server_serves_atrn(const struct smtp_server *s);
+void smtp_server_act_etrn(struct smtp_server *s, struct span arg);
+void smtp_server_act_atrn(struct smtp_server *s, struct span arg);
+void smtp_server_act_turn(struct smtp_server *s, struct span arg);
 void smtp_server_act_xclient(struct smtp_server *s, struct span arg);
 void smtp_server_act_expn(struct smtp_server *s, struct span arg);
 /* server_params.c: what stands behind the address of MAIL. -1: it was refused. */

@@ -30,6 +30,8 @@ static struct smtp_server_config engine_config(struct smtpd *d, const struct con
         .hostname = c->hostname[0] ? span_of(c->hostname) : span_of(d->hostname),
         .submission = d->submission,
         .starttls = l->tls == CONF_TLS_STARTTLS,
+        .on_demand = l->protocol == CONF_PROTOCOL_ODMR,
+        .etrn = c->smtp.etrn,
         .auth_in_clear = l->plaintext_login,
         .mechanisms = conf_mechanisms(c),
         .normalise = c->smtp.bare_line_ends == CONF_BARE_NORMALISE,
@@ -151,9 +153,9 @@ int ports_certs(struct smtpd *d, struct err *err)
 
 int ports_try(struct smtpd *d, const struct conf *next, struct err *err)
 {
-    enum conf_protocol mine = d->submission ? CONF_PROTOCOL_SUBMISSION : CONF_PROTOCOL_SMTP;
+    enum role mine = d->submission ? ROLE_SUBMISSION : ROLE_MX;
     for (size_t i = 0; i < next->listen_count; i++) {
-        if (next->listen[i].protocol != mine)
+        if (conf_listen_role(&next->listen[i]) != mine)
             continue;
         struct house *h = house_new(d, next, &next->listen[i], err);
         if (!h)

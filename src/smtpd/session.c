@@ -76,6 +76,7 @@ void session_end(struct session *s)
     door_leave(s);
     guest_over(s);
     stream_free(&s->stream);
+    turn_drop(s);
     gate_leave(&s->d->gate, &s->peer);
     questions_forget(s);
     names_end(s);
@@ -103,6 +104,7 @@ void sessions_free(struct smtpd *d)
         door_leave(s);
         guest_over(s);
         stream_free(&s->stream);
+        turn_drop(s);
         questions_forget(s);
         names_end(s);
         commit_abort(s);
@@ -264,6 +266,8 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_NOTE: note(s, r); break;
     case SMTP_WANT_SENDER: ask_sender(s, r); break;
     case SMTP_WANT_RCPT: ask_rcpt(s, r); break;
+    case SMTP_WANT_ETRN: ask_etrn(s, r); break;
+    case SMTP_WANT_TURN: ask_turn(s, r); break;
     case SMTP_WANT_XCLIENT: become(s); break;
     case SMTP_WANT_WHO: ask_who(s, r); break;
     case SMTP_WANT_LOGIN: ask_login(s, r); break;
@@ -376,6 +380,8 @@ static bool in_time(struct session *s, uint64_t used)
 static size_t on_data(void *ctx, struct span in)
 {
     struct session *s = ctx;
+    if (s->turned)
+        return s->closing ? in.n : turn_data(s, in);
     if (s->door && !door_input(s))
         return 0;
     size_t used = session_turn(s, in);
@@ -387,6 +393,12 @@ static size_t on_data(void *ctx, struct span in)
     if (!s->closing && used < in.n && smtp_server_blocked(s->smtp))
         pause_reading(s);
     return used;
+}
+
+void session_finish(struct session *s)
+{
+    s->closing = true;
+    after_turn(s);
 }
 
 /* The client will say no more: once nothing is awaited any more, what we had to say is sent and it is over. */
@@ -413,7 +425,7 @@ void session_poke(struct session *s)
 
 void session_drain(struct session *s)
 {
-    if (!s->stream || s->closing)
+    if (!s->stream || s->closing || s->turned) /* relay drains, and ends what is reversed */
         return;
     if (s->shaking || s->door) { /* nothing was promised yet */
         session_end(s);
@@ -453,6 +465,8 @@ static void tls_up(struct session *s)
 static void on_event(void *ctx, enum stream_event e)
 {
     struct session *s = ctx;
+    if (turn_event(s, e))
+        return;
     switch (e) {
     case STREAM_TLS_UP: tls_up(s); break;
     case STREAM_EOF:

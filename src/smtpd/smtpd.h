@@ -108,6 +108,10 @@ struct session {
     char token[16];
     struct buf prefix;
     struct spool *spool;
+    /* turn.c */
+    uint64_t turn_id;
+    int turn_fd;           /* our end of the reversed connection, until it is granted; 0: none */
+    struct stream *turned; /* the same, afterwards: bytes are carried */
 };
 
 /* session.c */
@@ -115,6 +119,7 @@ void session_open(struct port *p, int fd, const struct sockaddr_storage *peer);
 void session_begin(struct session *s); /* greets, or begins TLS */
 /* The client is gone, or is sent away without a word: s may be gone, too. */
 void session_end(struct session *s);
+void session_finish(struct session *s); /* sends what waits, then it is over */
 void session_poke(struct session *s); /* after an answer: goes on */
 void session_drain(struct session *s);
 /* The answer that a gone client's session waited for has come. */
@@ -167,6 +172,13 @@ void commit_prefix(struct session *s);
 void commit_abort(struct session *s);
 bool commit_pending(const struct session *s);
 void stalled_go(struct smtpd *d);
+
+/* turn.c: ETRN and ATRN */
+void ask_etrn(struct session *s, const struct smtp_request *r);
+void ask_turn(struct session *s, const struct smtp_request *r);
+size_t turn_data(struct session *s, struct span in);
+bool turn_event(struct session *s, enum stream_event e); /* true: it was the reversed connection's */
+void turn_drop(struct session *s);
 
 /* spool.c: large content */
 void spool_room(struct session *s);       /* the engine wants room */

@@ -1,4 +1,4 @@
-/* VRFY, EXPN and XCLIENT: every answer, in every state, for who may ask and who may not. */
+/* VRFY, EXPN, XCLIENT, ETRN, ATRN and TURN: every answer, in every state, for who may ask and who may not. */
 #include <criterion/criterion.h>
 
 #include "smtp_owner.h"
@@ -161,4 +161,89 @@ Test(smtp_ask, xclient_errors)
     cr_assert(span_iends(buf_span(&o.sent), SPAN("550 5.7.0 You may speak for nobody else here\r\n501 5.5.4 That command needs an argument\r\n"
                                                  "504 5.5.4 There is no help on that\r\n")));
     smtp_owner_close(&o);
+}
+
+/* ---- ETRN, ATRN, TURN ---- */
+
+static void lines_of(struct smtp_owner *o, struct buf *lines)
+{
+    buf_clear(lines);
+    for (size_t i = 0; i < o->sent.n; i++)
+        if (o->sent.p[i] != '\r')
+            buf_addc(lines, o->sent.p[i]);
+    buf_clear(&o->sent);
+}
+
+Test(smtp_ask, etrn)
+{
+    struct smtp_owner o;
+    struct buf lines = {0};
+    smtp_owner_open(&o, false);
+    o.config.etrn = true;
+    smtp_owner_feed(&o, SPAN("EHLO c\r\n"));
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("250-ETRN\r\n")), 0);
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("ETRN customer.test\r\nETRN @customer.test\r\nETRN empty.test\r\nETRN rival.test\r\nETRN #uucp\r\n"
+                             "ETRN\r\nETRN @\r\nETRN a b\r\nETRN [192.0.2.1]\r\nETRN a..b\r\n"
+                             "MAIL FROM:<>\r\nETRN customer.test\r\nHELP ETRN\r\n")); /* RFC1985:5, RFC1985:5.1, RFC1985:5.3 */
+    lines_of(&o, &lines);
+#define NO_NODE "501 5.5.4 ETRN takes the name of a domain, with @ before it for all below\n"
+    cr_assert_str_eq(buf_cstr(&lines), "253 2.0.0 OK, 3 pending messages started\n253 2.0.0 OK, 3 pending messages started\n"
+                                       "251 2.0.0 OK, no messages waiting\n459 4.7.1 not allowed for you\n"
+                                       "458 4.4.0 Unable to queue messages: there are no queues but those of domains\n"
+                                       "501 5.5.4 That command needs an argument\n" NO_NODE NO_NODE NO_NODE NO_NODE
+                                       "250 2.1.0 Ok\n503 5.5.1 A transaction is open, finish it or say RSET\n"
+                                       "214 2.0.0 ETRN [@]domain: starts the queue for that domain, for those who may\n");
+    smtp_owner_close(&o);
+    buf_free(&lines);
+}
+
+/* RFC2645:5.1 to RFC2645:5.4 */
+Test(smtp_ask, atrn)
+{
+    struct smtp_owner o;
+    struct buf lines = {0};
+    smtp_owner_open(&o, true);
+    o.config.on_demand = o.config.auth_in_clear = true;
+    o.config.starttls = false;
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("EHLO c\r\nATRN\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\nBDAT 1\r\nVRFY a\r\nETRN a.test\r\nTURN\r\nXCLIENT NAME=a\r\nNOOP\r\n"));
+    lines_of(&o, &lines);
+    cr_assert_str_eq(buf_cstr(&lines), "250-mx.example.test\n250-AUTH PLAIN LOGIN\n250-ATRN\n250 ENHANCEDSTATUSCODES\n"
+                                       "530 5.7.0 Log in first\n" UNSERVED UNSERVED UNSERVED UNSERVED UNSERVED UNSERVED UNSERVED UNSERVED
+                                       "250 2.0.0 Ok\n");
+    smtp_owner_feed(&o, SPAN(LOGIN));
+    buf_clear(&o.sent);
+#define NO_LIST "501 5.5.4 ATRN takes names of domains with commas between, or none\n"
+    smtp_owner_feed(&o, SPAN("ATRN a.test,\r\nATRN ,a.test\r\nATRN a b\r\nATRN [192.0.2.1]\r\nATRN rival.test\r\nATRN empty.test,empty2.test\r\n"
+                             "ATRN customer.test\r\n220 mine\r\n"));
+    lines_of(&o, &lines);
+    cr_assert_str_eq(buf_cstr(&lines), NO_LIST NO_LIST NO_LIST NO_LIST "550 5.7.1 That mail is not yours to take\n"
+                                       "453 4.0.0 You have no mail\n250 2.0.0 OK now reversing the connection\n");
+    cr_assert_not(o.closed, "the owner carries on");
+    smtp_owner_feed(&o, SPAN("MAIL FROM:<>\r\n"));
+    cr_assert_eq(o.sent.n, 0u, "the engine has nothing more to say");
+    smtp_owner_close(&o);
+    buf_free(&lines);
+}
+
+/* RFC5321:F.1: for whom the login entitles; for the others there is no such command. */
+Test(smtp_ask, turn)
+{
+    struct smtp_owner o;
+    struct buf lines = {0};
+    smtp_owner_open(&o, true);
+    o.config.auth_in_clear = true;
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("EHLO c\r\n"));
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN("TURN\r\nHELP TURN\r\n"));
+    smtp_owner_feed(&o, SPAN("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\nTURN\r\nTURN x\r\n"));
+    o.entitled = true;
+    smtp_owner_feed(&o, SPAN("TURN\r\n"));
+    lines_of(&o, &lines);
+    cr_assert_str_eq(buf_cstr(&lines), UNSERVED "504 5.5.4 There is no help on that\n235 2.7.0 Welcome\n" UNSERVED
+                                       "501 5.5.4 That command has no argument\n250 2.0.0 OK now reversing the connection\n");
+    smtp_owner_close(&o);
+    buf_free(&lines);
 }

@@ -94,6 +94,27 @@ static void who_answer(struct smtp_owner *o, const struct smtp_request *r)
         smtp_server_who(o->s, span_iends(r->address, SPAN("elsewhere.test")) ? &unsure : &no, SPAN(""));
 }
 
+/* customer.test has three messages, empty.test none, full.test too many to count, huge.test so many that none was seen. */
+static void etrn_answer(struct smtp_owner *o, const struct smtp_request *r)
+{
+    struct outcome out = outcome_make(OUTCOME_RETRY, 459, 7, 1, "not allowed for you");
+    if (span_ieqs(r->address, "customer.test") || span_ieqs(r->address, "@customer.test"))
+        out = outcome_make(OUTCOME_DONE, 253, 0, 0, "OK, 3 pending messages started");
+    else if (span_ieqs(r->address, "empty.test"))
+        out = outcome_make(OUTCOME_DONE, 251, 0, 0, "OK, no messages waiting");
+    smtp_server_flushed(o->s, &out);
+}
+
+static void turn_answer(struct smtp_owner *o, const struct smtp_request *r)
+{
+    struct outcome out = outcome_make(OUTCOME_FAILED, 550, 7, 1, "That mail is not yours to take");
+    if (span_ieqs(r->data, "customer.test") || (r->data.n == 0 && o->entitled))
+        out = outcome_make(OUTCOME_DONE, 250, 0, 0, "OK now reversing the connection");
+    else if (span_ieqs(r->data, "empty.test,empty2.test"))
+        out = outcome_make(OUTCOME_RETRY, 453, 0, 0, "You have no mail");
+    smtp_server_turned(o->s, &out);
+}
+
 static void sender_answer(struct smtp_owner *o, const struct smtp_request *r)
 {
     struct outcome yes = outcome_make(OUTCOME_DONE, 250, 1, 0, "Ok");
@@ -172,6 +193,8 @@ static void carry_out(struct smtp_owner *o, enum smtp_want want, const struct sm
         else
             rcpt_answer(o, r->index, r->address);
         break;
+    case SMTP_WANT_ETRN: etrn_answer(o, r); break;
+    case SMTP_WANT_TURN: turn_answer(o, r); break;
     case SMTP_WANT_XCLIENT: smtp_server_greet(o->s); break;
     case SMTP_WANT_WHO: who_answer(o, r); break;
     case SMTP_WANT_LOGIN:
