@@ -194,7 +194,7 @@
 /* qmgr to mda: one recipient of one message. prefix+body inline, or the content's descriptor. delivered_to: for the header and the loop
  * check. Answer: delivered. A repeated (qid, rcpt) is answered "already there". */
 #define F_deliver(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, qid, IPC_QID_MAX) F(text, sender, IPC_ADDRESS_MAX) F(text, delivered_to, IPC_ADDRESS_MAX) \
-    F(text, detail, 255) F(u64, received, 0) F(u64, size, 0) F(u32, header_bytes, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
+    F(text, detail, 255) F(u64, received, 0) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_kind, 2) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 #define F_delivered(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, already, 1) F(text, why, IPC_TEXT_MAX)
 
 /* ---- operators ----------------------------------------------------------------------------------------------------------- */

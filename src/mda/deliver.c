@@ -1,6 +1,7 @@
 /* Deliveries: what qmgr leased to us in this turn becomes one transaction of the store, then each is answered. "Stored"
  * is what the answer says: qmgr's syncfs makes it "delivered". RFC5321:4.4 (Return-Path). */
 #include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include "base/mem.h"
 #include "mail/header.h"
 #include "mail/mime.h"
+#include "mail/recode.h"
 #include "mda/worker.h"
 
 /* Of a larger message the structure is found when somebody asks for it: others wait for us now. */
@@ -201,12 +203,80 @@ static bool unfit(struct span s)
     return span_has_control(s);
 }
 
+/* ---- binary content (RFC 3030 §3): IMAP and POP3 show lines, so it is stored in an encoding that has them ---- */
+
+#define NOT_FOR_LINES (-100) /* beside the store's codes */
+
+struct binary {
+    const struct msg_deliver *q;
+    int fd;
+};
+
+static int read_binary(void *ctx, uint64_t at, char *to, size_t n, struct err *err)
+{
+    const struct binary *b = ctx;
+    for (size_t i = 0; i < n && b->fd < 0; i++, at++)
+        to[i] = at < b->q->prefix.n ? b->q->prefix.p[at] : b->q->body.p[at - b->q->prefix.n];
+    while (n && b->fd >= 0) {
+        ssize_t got = pread(b->fd, to, n, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return err_set(err, "the content can't be read");
+        to += got;
+        n -= (size_t)got;
+        at += (uint64_t)got;
+    }
+    return 0;
+}
+
+static int stage_pieces(struct waiting *t, struct recode *r, struct err *err)
+{
+    struct buf piece = {0};
+    int more, code = 0;
+    while (!code && (more = recode_next(r, &piece, err)) != 0) {
+        code = more < 0 ? STORE_FAILED : store_stage_write(t->stage, buf_span(&piece), err);
+        buf_clear(&piece);
+    }
+    buf_free(&piece);
+    return code;
+}
+
+static int stage_binary(struct waiting *t, const struct msg_deliver *q, int fd, struct err *err)
+{
+    struct binary b = {q, fd};
+    const struct recode_source from = {read_binary, &b, fd < 0 ? (uint64_t)q->prefix.n + q->body.n : q->size};
+    struct recode *r = NULL;
+    int code;
+    switch (recode_open(&r, &from, false, err)) {
+    case RECODE_READY:
+        code = stage_pieces(t, r, err);
+        recode_free(&r);
+        return code;
+    case RECODE_AS_IT_IS:
+        if (fd >= 0)
+            return store_stage_fd(t->stage, fd, q->size, err);
+        code = store_stage_write(t->stage, q->prefix, err);
+        return code ? code : store_stage_write(t->stage, q->body, err);
+    case RECODE_SIGNED:
+        err_set(err, "signed content is binary, which mailboxes can't show and nobody may change");
+        return NOT_FOR_LINES;
+    case RECODE_HARD:
+        err_set(err, "binary content that mailboxes can't show");
+        return NOT_FOR_LINES;
+    default:
+        return STORE_FAILED;
+    }
+}
+
 static int stage_text(struct waiting *t, const struct msg_deliver *q, int fd, struct err *err)
 {
     char front[2 * IPC_ADDRESS_MAX + 64];
     int n = snprintf(front, sizeof(front), "Return-Path: <%.*s>\r\nDelivered-To: %.*s\r\n", SPANV(q->sender),
                      SPANV(q->delivered_to));
     int code = store_stage_write(t->stage, span_make(front, (size_t)n), err);
+    if (!code && q->body_kind == 2)
+        return stage_binary(t, q, fd, err);
     if (!code && fd >= 0)
         return store_stage_fd(t->stage, fd, q->size, err);
     if (!code)
@@ -251,6 +321,8 @@ static void take(struct deliveries *d, struct waiting *t, const struct msg_deliv
     int code = stage_text(t, q, fd, &err);
     if (code == STORE_LIMIT)
         refuse(t, outcome_make(OUTCOME_FAILED, 0, 2, 3, "the message is too large"));
+    else if (code == NOT_FOR_LINES)
+        refuse(t, outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s", err.text));
     else if (code)
         refuse(t, store_outcome(code, &err));
     else if (loops(t, q, front_size(q)))

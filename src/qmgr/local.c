@@ -148,6 +148,7 @@ static void deliver(struct account_worker *w, struct job *j)
                                      .received = (uint64_t)m->m.received,
                                      .size = m->m.size,
                                      .header_bytes = m->m.header_bytes,
+                                     .body_kind = m->m.body_kind,
                                      .prefix = m->m.prefix,
                                      .body = m->m.body};
     if (m->m.spooled)

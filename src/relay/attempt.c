@@ -94,6 +94,8 @@ void attempt_free(struct attempt *a)
     dial_cancel(&a->dial);
     session_free(&a->session);
     content_close(&a->content);
+    recode_free(&a->recode);
+    buf_free(&a->recoded);
     conf_unref(&a->conf);
     mem_free(&a->rcpts);
     mem_free(&a->order);
@@ -173,8 +175,35 @@ static uint8_t notify_of(const struct attempt *a, uint8_t notify)
     return (uint8_t)(notify ? notify | SMTP_NOTIFY_DELAY : SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY);
 }
 
+/* RFC3030:3: as it is where that is taken, else in an encoding that fits. kind 0: it fits. */
+static struct outcome fit_binary(struct attempt *a, bool *say_8bit, bool *say_binary)
+{
+    struct smtp_client *c = session_client(a->session);
+    const struct recode_source from = {content_read, &a->content, a->content.size};
+    struct outcome o = {0};
+    struct err err;
+    recode_free(&a->recode);
+    *say_binary = smtp_client_can(c, SMTP_CAP_BINARYMIME) && smtp_client_can(c, SMTP_CAP_CHUNKING);
+    if (*say_binary)
+        return o;
+    switch (recode_open(&a->recode, &from, !*say_8bit, &err)) {
+    case RECODE_AS_IT_IS:
+    case RECODE_READY:
+        break;
+    case RECODE_SIGNED:
+        o = outcome_make(OUTCOME_FAILED, 0, 6, 2, "%s does not take binary content (BINARYMIME), and what is signed must not be changed", a->remote);
+        break;
+    case RECODE_HARD:
+        o = outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s does not take binary content (BINARYMIME), and this can't be encoded for it", a->remote);
+        break;
+    case RECODE_FAILED:
+        o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "%s", err.text);
+    }
+    return o;
+}
+
 /* Whether the peer can take it as it is. Not: everybody has failed. */
-static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8)
+static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8, bool *say_binary)
 {
     struct smtp_client *c = session_client(a->session);
     struct err err;
@@ -189,6 +218,8 @@ static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8)
         o = outcome_make(OUTCOME_FAILED, 0, 3, 4, "%s takes messages of %llu bytes at most", a->remote, (unsigned long long)limit);
     else if (a->smtputf8 && !*say_utf8 && (found = content_has_8bit(&a->content, a->header_bytes, a->relay->room, &err)) > 0)
         o = outcome_make(OUTCOME_FAILED, 0, 6, 7, "%s does not take internationalized headers (SMTPUTF8)", a->remote); /* RFC6531:3.5 */
+    else if (found == 0 && a->binary)
+        o = fit_binary(a, say_8bit, say_binary);
     else if (found == 0 && a->body_8bit && !*say_8bit && (found = content_has_8bit(&a->content, UINT64_MAX, a->relay->room, &err)) > 0)
         o = outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s does not take 8-bit content (8BITMIME)", a->remote); /* RFC6152:3 */
     if (found < 0)
@@ -206,10 +237,12 @@ static struct span spell(struct attempt *a, struct span address, bool utf8)
 void attempt_mail(struct attempt *a)
 {
     struct smtp_client_mail m = {.size = a->content.size};
-    if (!fits(a, &m.body_8bit, &m.smtputf8)) {
+    if (!fits(a, &m.body_8bit, &m.smtputf8, &m.binary)) {
         attempt_finish(a, NULL);
         return;
     }
+    if (a->recode)
+        m.size = recode_size(a->recode);
     a->by = a->by_mode && smtp_client_can(session_client(a->session), SMTP_CAP_DELIVERBY);
     struct span *spans = arena_alloc(&a->arena, a->rcpt_count * sizeof *spans);
     struct smtp_client_notify *notify = arena_alloc(&a->arena, a->rcpt_count * sizeof *notify);
@@ -294,9 +327,29 @@ static void on_done(void *ctx)
     attempt_finish(a, NULL);
 }
 
+static void recoded_content(struct attempt *a)
+{
+    struct err err;
+    int more = 1;
+    for (bool room = true; room && more > 0;) {
+        buf_clear(&a->recoded);
+        more = recode_next(a->recode, &a->recoded, &err);
+        if (more >= 0)
+            room = session_content(a->session, buf_span(&a->recoded), more == 0);
+    }
+    if (more < 0) {
+        struct outcome o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "%s", err.text);
+        attempt_finish(a, &o);
+    }
+}
+
 static void on_content(void *ctx)
 {
     struct attempt *a = ctx;
+    if (a->recode) {
+        recoded_content(a);
+        return;
+    }
     struct relay *r = a->relay;
     struct span piece;
     struct err err;

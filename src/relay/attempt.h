@@ -2,6 +2,7 @@
 #ifndef RELAY_ATTEMPT_H
 #define RELAY_ATTEMPT_H
 
+#include "mail/recode.h"
 #include "relay/relay.h"
 #include "relay/route.h"
 
@@ -28,7 +29,9 @@ struct attempt {
     uint8_t ret, tls_need, by_mode; /* as in the message `attempt` */
     int64_t deliver_by;
     int priority;
-    bool smarthost, body_8bit, smtputf8;
+    bool smarthost, body_8bit, binary, smtputf8;
+    struct recode *recode; /* the content in another encoding, for this host; NULL: as it is */
+    struct buf recoded;
     uint32_t header_bytes;
     struct rcpt *rcpts;
     size_t rcpt_count, rcpt_cap;

@@ -63,6 +63,26 @@ int content_next(struct content *c, char *room, struct span *piece, struct err *
     return 0;
 }
 
+int content_read(void *content, uint64_t at, char *to, size_t n, struct err *err)
+{
+    const struct content *c = content;
+    if (c->fd < 0) {
+        memcpy(to, span_from(buf_span(&c->bytes), (size_t)at).p, n);
+        return 0;
+    }
+    while (n) {
+        ssize_t got = pread(c->fd, to, n, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got ? err_errno(err, "content") : err_set(err, "content: the file is shorter than it was");
+        to += got;
+        n -= (size_t)got;
+        at += (uint64_t)got;
+    }
+    return 0;
+}
+
 int content_has_8bit(struct content *c, uint64_t upto, char *room, struct err *err)
 {
     int found = 0;

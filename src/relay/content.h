@@ -20,6 +20,8 @@ void content_rewind(struct content *c);
 /* The next piece; it lives until the next call, in `room` (CONTENT_CHUNK bytes) or in the content. -1: the file is shorter than it was. */
 int content_next(struct content *c, char *room, struct span *piece, struct err *err);
 bool content_at_end(const struct content *c);
+/* Exactly n bytes from there, wherever it stands: 0, or -1. */
+int content_read(void *content, uint64_t at, char *to, size_t n, struct err *err);
 /* Whether a byte above 0x7f is in the first `upto` bytes: 1, 0, or -1. Rewinds. */
 int content_has_8bit(struct content *c, uint64_t upto, char *room, struct err *err);
 

@@ -100,6 +100,7 @@ void attempt_on_begin(struct relay *r, const struct msg_attempt *m)
     a->ret = m->ret;
     a->header_bytes = m->header_bytes;
     a->body_8bit = m->body_kind != 0;
+    a->binary = m->body_kind == 2;
     a->smtputf8 = m->smtputf8 != 0;
     a->tls_need = m->tls_need;
     a->by_mode = m->by_mode;

@@ -322,6 +322,8 @@ static void take_capability(struct smtp_client *c, struct span line)
         {"REQUIRETLS", SMTP_CAP_REQUIRETLS},
         {"DELIVERBY", SMTP_CAP_DELIVERBY},
         {"MT-PRIORITY", SMTP_CAP_MT_PRIORITY},
+        {"CHUNKING", SMTP_CAP_CHUNKING},
+        {"BINARYMIME", SMTP_CAP_BINARYMIME},
     };
     struct span keyword = span_word(&line);
     for (size_t i = 0; i < COUNT_OF(known); i++)

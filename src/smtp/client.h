@@ -8,7 +8,7 @@
  * on_failed comes at most once and ends all: recipients that have no outcome yet share its reason, unless the driver
  * tries them at another host.
  *
- * Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced status codes), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN), 4954
+ * Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced status codes), 2920 (PIPELINING), 3030 (BINARYMIME), 3207 (STARTTLS), 3461 (DSN), 4954
  * (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 8689 (REQUIRETLS), 2852 (DELIVERBY), 6710 (MT-PRIORITY). */
 #ifndef SMTP_CLIENT_H
 #define SMTP_CLIENT_H
@@ -82,6 +82,7 @@ struct smtp_client_mail {
     uint8_t ret;                             /* enum smtp_ret */
     uint64_t size;
     bool body_8bit; /* says BODY=8BITMIME; must only be set when the peer offers it: smtp_client_can() */
+    bool binary;    /* says BODY=BINARYMIME and gives exactly `size` octets as they are, by BDAT; likewise, with CHUNKING */
     bool smtputf8;  /* says SMTPUTF8; likewise */
     bool requiretls; /* says REQUIRETLS; likewise */
     uint8_t by_mode; /* enum smtp_by; not 0: says BY with by_seconds; likewise */
@@ -101,7 +102,9 @@ enum smtp_client_cap {
     SMTP_CAP_DSN = 256,
     SMTP_CAP_REQUIRETLS = 512,
     SMTP_CAP_DELIVERBY = 1024,
-    SMTP_CAP_MT_PRIORITY = 2048
+    SMTP_CAP_MT_PRIORITY = 2048,
+    SMTP_CAP_CHUNKING = 4096,
+    SMTP_CAP_BINARYMIME = 8192
 };
 
 /* out stays the caller's and must outlive the client. */

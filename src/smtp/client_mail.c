@@ -66,7 +66,9 @@ static void put_mail(struct smtp_client *c)
     buf_addc(c->out, '>');
     if (c->caps & SMTP_CAP_SIZE) /* RFC1870:5 */
         buf_printf(c->out, " SIZE=%llu", (unsigned long long)m->size);
-    if (m->body_8bit)
+    if (m->binary)
+        buf_add(c->out, SPAN(" BODY=BINARYMIME"));
+    else if (m->body_8bit)
         buf_add(c->out, SPAN(" BODY=8BITMIME"));
     if (m->smtputf8)
         buf_add(c->out, SPAN(" SMTPUTF8"));
@@ -110,7 +112,18 @@ static bool may_send(const struct smtp_client *c)
     size_t window = c->caps & SMTP_CAP_PIPELINING ? SMTP_CLIENT_WINDOW : 1;
     if (c->mail_refused || c->sent > data_index(c) || c->sent - c->answered >= window)
         return false;
+    if (c->mail.binary && c->sent == data_index(c))
+        return false; /* content follows BDAT at once: begin_chunk() */
     return c->sent != data_index(c) || c->answered != c->sent || c->accepted > 0;
+}
+
+/* RFC3030:2: all of it in one chunk, when it is known who takes it. */
+static void begin_chunk(struct smtp_client *c)
+{
+    buf_printf(c->out, "BDAT %llu LAST\r\n", (unsigned long long)c->mail.size);
+    c->chunk_left = c->mail.size;
+    client_move(c, CLIENT_CONTENT);
+    c->ops->on_content(c->ctx);
 }
 
 static void advance(struct smtp_client *c)
@@ -124,7 +137,11 @@ static void advance(struct smtp_client *c)
             put_rcpt(c, c->order[c->sent - 1]);
         c->sent++;
     }
-    if (c->sent == c->answered) /* nobody is left to send to */
+    if (c->sent != c->answered)
+        return;
+    if (c->mail.binary && c->accepted && !c->mail_refused)
+        begin_chunk(c);
+    else /* nobody is left to send to */
         finish(c, !c->mail_refused);
 }
 
@@ -146,7 +163,8 @@ void smtp_client_mail(struct smtp_client *c, const struct smtp_client_mail *m)
     if (c->state != CLIENT_READY || m->rcpt_count == 0 || (m->body_8bit && !(c->caps & SMTP_CAP_8BITMIME)) ||
         (m->smtputf8 && !(c->caps & SMTP_CAP_SMTPUTF8)) ||
         (m->requiretls && !(c->caps & SMTP_CAP_REQUIRETLS && c->tls_on)) ||
-        (m->by_mode && !(c->caps & SMTP_CAP_DELIVERBY)))
+        (m->by_mode && !(c->caps & SMTP_CAP_DELIVERBY)) ||
+        (m->binary && (~c->caps & (SMTP_CAP_BINARYMIME | SMTP_CAP_CHUNKING))))
         abort();
     client_enter(c);
     client_move(c, CLIENT_ENVELOPE);
@@ -268,9 +286,17 @@ void smtp_client_content(struct smtp_client *c, struct span chunk, bool last)
     if (c->state != CLIENT_CONTENT)
         abort();
     c->progress++;
-    client_content_put(&c->content, chunk, c->out);
+    if (c->mail.binary) {
+        if (chunk.n > c->chunk_left || (last && chunk.n != c->chunk_left))
+            abort(); /* the driver said how much it would be */
+        c->chunk_left -= chunk.n;
+        buf_add(c->out, chunk);
+    } else {
+        client_content_put(&c->content, chunk, c->out);
+    }
     if (!last)
         return;
-    client_content_end(&c->content, c->out);
+    if (!c->mail.binary)
+        client_content_end(&c->content, c->out);
     client_move(c, CLIENT_DOT);
 }

@@ -53,6 +53,7 @@ struct smtp_client {
     size_t *order, order_count;
     size_t sent, answered, accepted;
     bool mail_refused, empty_content;
+    uint64_t chunk_left; /* of a binary content */
     struct client_content content;
 };
 

@@ -318,11 +318,25 @@ static void header_closes(struct smtp_data *d, struct buf *out)
     d->header_bytes = (uint32_t)d->given;
 }
 
+/* RFC3030:3: the octets of a binary body. */
+static void raw(struct smtp_data *d, struct span s, struct buf *out)
+{
+    d->size += s.n;
+    if (d->size > d->limits.size)
+        d->flaws |= SMTP_FLAW_SIZE;
+    if (!d->flaws)
+        give(d, s, out);
+}
+
 bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct buf *out)
 {
     const char *p = in.p, *end = in.p + in.n;
     bool over = false;
     while (p < end && !over) {
+        if (d->limits.binary && !d->in_header) {
+            raw(d, span_make(p, (size_t)(end - p)), out);
+            break;
+        }
         if (d->state == IN_LINE)
             p = within_line(d, p, end, out);
         else if (between(d, *p, out, &over))
@@ -330,7 +344,7 @@ bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct bu
     }
     if (over)
         header_closes(d, out);
-    *used = (size_t)(p - in.p);
+    *used = over ? (size_t)(p - in.p) : in.n;
     return over;
 }
 

@@ -27,6 +27,7 @@ struct smtp_data_limits {
     bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
     bool normalise;  /* CR or LF alone becomes CRLF instead of a flaw; it never ends DATA, nor begins a line with a dot to be taken away */
     struct span own; /* our name: leave Authentication-Results fields out that claim to be of it (RFC8601:5); may be empty */
+    bool binary;     /* with it: behind the header section any octets, kept as they are (RFC3030:3) */
 };
 
 struct smtp_data {

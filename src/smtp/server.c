@@ -107,7 +107,7 @@ void smtp_server_forget(struct smtp_server *s)
     arena_reset(&s->arena);
     keep_or_free(&s->content);
     s->txn.sender = SPAN_NONE;
-    s->txn.body_8bit = s->txn.smtputf8 = false;
+    s->txn.body_8bit = s->txn.binary = s->txn.smtputf8 = false;
     s->txn.ret = 0;
     s->txn.envid = SPAN_NONE;
     s->txn.declared = 0;

@@ -5,7 +5,7 @@
  * at once or later, and the owner runs the session again. RCPT requests may be answered in any order: replies leave in
  * the order of the commands (RFC2920:3.1).
  *
- * Standards: RFC 5321, 1870 (SIZE), 2034 + 3463 (enhanced codes), 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS),
+ * Standards: RFC 5321, 1870 (SIZE), 2034 + 3463 (enhanced codes), 2920 (PIPELINING), 3030 (CHUNKING, BINARYMIME), 3207 (STARTTLS),
  * 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS), 8689 (REQUIRETLS), 2852 (DELIVERBY), 4865
  * (FUTURERELEASE), 6710 (MT-PRIORITY). */
 #ifndef SMTP_SERVER_H
@@ -100,6 +100,7 @@ enum smtp_rcpt_state { SMTP_RCPT_WAITING, SMTP_RCPT_WELCOME, SMTP_RCPT_REFUSED }
 struct smtp_transaction {
     struct span sender;
     bool body_8bit; /* declared BODY=8BITMIME */
+    bool binary;    /* declared BODY=BINARYMIME */
     bool smtputf8;  /* RFC 6531 */
     uint8_t ret;    /* enum smtp_ret */
     struct span envid; /* as given: xtext, or empty */

@@ -76,7 +76,7 @@ static void put_wishes(struct smtp_server *s)
 /* What concerns mail that comes in. */
 static void put_mail_extensions(struct smtp_server *s)
 {
-    buf_printf(&s->out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
+    buf_printf(&s->out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
                (unsigned long long)s->config->max_size);
     put_limits(s);
     put_wishes(s);
@@ -151,7 +151,7 @@ static void act_foreign(struct smtp_server *s, struct span arg UNUSED)
 }
 
 #define MAIL_HELP \
-    "MAIL FROM:<address> [SIZE=octets] [BODY=7BIT|8BITMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=xtext] [AUTH=address] " \
+    "MAIL FROM:<address> [SIZE=octets] [BODY=7BIT|8BITMIME|BINARYMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=xtext] [AUTH=address] " \
     "[REQUIRETLS] [BY=seconds;R|N[T]] [HOLDFOR=seconds|HOLDUNTIL=time] [MT-PRIORITY=number]"
 #define RCPT_HELP "RCPT TO:<address> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;xtext]"
 

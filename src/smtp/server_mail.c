@@ -261,15 +261,18 @@ void smtp_server_content_begin(struct smtp_server *s, bool chunked)
                                             .strip_bcc = s->config->submission,
                                             .normalise = s->config->normalise,
                                             .own = s->config->strip_results,
-                                            .chunked = chunked};
+                                            .chunked = chunked,
+                                            .binary = s->txn.binary};
     smtp_data_begin(&s->txn.data, &limits);
 }
 
 void smtp_server_act_data(struct smtp_server *s, struct span arg UNUSED)
 {
-    if (s->txn.welcome == 0 || s->state == S_CHUNKS) {
+    if (s->txn.welcome == 0 || s->state == S_CHUNKS || s->txn.binary) {
         if (s->state == S_CHUNKS)
             smtp_server_refuse(s, 503, "5.5.1", "The content has begun with BDAT, go on with BDAT"); /* RFC3030:2 */
+        else if (s->txn.binary)
+            smtp_server_refuse(s, 503, "5.5.1", "BODY=BINARYMIME goes with BDAT"); /* RFC3030:3 */
         else if (s->txn.rcpt_count)
             smtp_server_refuse(s, 554, "5.5.1", "No valid recipients"); /* RFC5321:3.3 */
         else

@@ -20,8 +20,9 @@ static int param_size(struct smtp_server *s, struct span value)
 
 static int param_body(struct smtp_server *s, struct span value)
 {
-    if (!span_ieqs(value, "7BIT") && !span_ieqs(value, "8BITMIME")) {
-        smtp_server_refuse(s, 501, "5.5.4", "BODY is 7BIT or 8BITMIME");
+    s->txn.binary = span_ieqs(value, "BINARYMIME"); /* RFC3030:3 */
+    if (!s->txn.binary && !span_ieqs(value, "7BIT") && !span_ieqs(value, "8BITMIME")) {
+        smtp_server_refuse(s, 501, "5.5.4", "BODY is 7BIT, 8BITMIME or BINARYMIME");
         return -1;
     }
     s->txn.body_8bit = span_ieqs(value, "8BITMIME");

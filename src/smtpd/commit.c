@@ -103,7 +103,7 @@ void commit_announce(struct session *s)
                                          .sender = t->sender,
                                          .helo = smtp_server_helo(s->smtp),
                                          .remote = span_of(s->remote),
-                                         .body_kind = t->body_8bit || t->data.eight_bit,
+                                         .body_kind = t->binary ? 2 : t->body_8bit || t->data.eight_bit,
                                          .tls = s->stream ? span_of(stream_tls_text(s->stream)) : SPAN(""),
                                          .smtputf8 = t->smtputf8,
                                          .envid = t->envid,

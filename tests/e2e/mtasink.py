@@ -135,7 +135,7 @@ class _Conversation:
         self.reset()
 
     def reset(self):
-        self.sender, self.rcpts, self.params = None, [], ""
+        self.sender, self.rcpts, self.params, self.chunks = None, [], "", b""
 
     # ---- bytes ----
 
@@ -301,6 +301,26 @@ class _Conversation:
                 self.sink.taken.append(m)
         self.reset()
         self.answer(text)
+
+    def do_bdat(self, rest):
+        size, _, last = rest.partition(" ")
+        while len(self.buffer) < int(size):
+            self.read()
+        self.chunks += self.buffer[:int(size)]
+        self.buffer = self.buffer[int(size):]
+        if not self.rcpts:
+            self.answer("503 5.5.1 bad BDAT")
+        elif last.upper() != "LAST":
+            self.answer("250 2.0.0 %s octets" % size)
+        else:
+            m = Message(self.sender, self.rcpts, self.chunks, self.params, self.session)
+            m.data = self.chunks
+            text = self.sink._next(self.sink.replies.get("dot"), "250 2.0.0 taken")
+            if text[:1] == "2":
+                with self.sink.lock:
+                    self.sink.taken.append(m)
+            self.reset()
+            self.answer(text)
 
     def do_rset(self, _):
         self.stage("rset", "250 2.0.0 ok")

@@ -317,7 +317,7 @@ struct letter {
     const char *rcpts[4];
     const char *content;
     int fd;
-    bool body_8bit, smtputf8;
+    bool body_8bit, binary, smtputf8;
     uint8_t tls_need, by_mode;
     int64_t by_left; /* ms */
     int priority;
@@ -327,7 +327,7 @@ static void give(struct world *w, const struct letter *l)
 {
     struct span content = span_of(l->content ? l->content : "Subject: x\r\n\r\nhello\r\n");
     struct msg m = {.type = MSG_attempt, .attempt = {.lease = l->lease, .qid = SPAN("QID"), .domain = span_of(l->domain),
-                    .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_kind = l->body_8bit, .smtputf8 = l->smtputf8,
+                    .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_kind = l->binary ? 2 : l->body_8bit, .smtputf8 = l->smtputf8,
                     .tls_need = l->tls_need, .by_mode = l->by_mode, .deliver_by = (uint64_t)(loop_wall(w->loop) + l->by_left), .priority = msg_priority_put(l->priority)}};
     cr_assert_eq(chan_say(w->to_relay, &m, -1), 0);
     for (size_t i = 0; i < COUNT_OF(l->rcpts) && l->rcpts[i]; i++) {
@@ -478,6 +478,30 @@ Test(relay, attempt_8bit_size_and_utf8)
     one("SMTPUTF8 not offered", &utf8, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/6.7 end ");
     one("SMTPUTF8 not needed: the domain in A-labels", &named, RULES({"RCPT TO:<x@xn--bcher-kva.test>", "250 ok\r\n", 0}, {"RCPT", "550 5.1.1 no\r\n", 0}), "10:2/250/0.0 end ");
     one("too large", &seven, RULES({"EHLO", "250-x\r\n250 SIZE 10\r\n", 0}), "10:5/0/3.4 end ");
+}
+
+/* RFC3030:3 */
+Test(relay, attempt_binary)
+{
+    struct letter lines = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .content = "Subject: x\r\n\r\na\nb\xfc", .binary = true};
+    struct letter bound = lines, fine = lines;
+    struct world w;
+    bound.content = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\na\nb\r\n--b--\r\n";
+    fine.content = "Subject: x\r\n\r\nfine\r\n";
+    one("signed", &bound, RULES({"EHLO", "250-x\r\n250 8BITMIME\r\n", 0}), "10:5/0/6.2 end ");
+    one("BINARYMIME without CHUNKING is none", &lines, RULES({"EHLO", "250-x\r\n250 BINARYMIME\r\n", 0}, {"MAIL FROM:<from@us.test> BODY", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("nothing binary in it", &fine, RULES({"EHLO", "250 x\r\n", 0}, {"MAIL FROM:<from@us.test> BODY", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("as it is", &lines, RULES({"EHLO", "250-x\r\n250-CHUNKING\r\n250 BINARYMIME\r\n", 0}, {"MAIL FROM:<from@us.test> BODY=BINARYMIME", "250 ok\r\n", 0}, {"MAIL", "555 no\r\n", 0},
+        {"BDAT 18 LAST", "250 2.0.0 taken\r\n", 0}, {"BDAT", "555 no\r\n", 0}, {"DATA", "503 no\r\n", 0}), "10:2/250/0.0 end ");
+    setup(&w);
+    w.a.rules[0] = (struct line_rule){"EHLO", "250-x\r\n250-SIZE\r\n250 8BITMIME\r\n", 0};
+    w.a.rules[1] = (struct line_rule){"MAIL FROM:<from@us.test> SIZE=78 BODY=8BITMIME", "250 ok\r\n", 0};
+    w.a.rules[2] = (struct line_rule){"MAIL", "555 no\r\n", 0};
+    give(&w, &lines);
+    run_until(&w, 1);
+    cr_expect_str_eq(buf_cstr(&w.trace), "10:2/250/0.0 end ");
+    cr_expect_str_eq(buf_cstr(&w.a.content), "Subject: x\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\nYQpi/A==\n");
+    teardown(&w);
 }
 
 #define NO_BY {"EHLO", "250-x\r\n250 DSN\r\n", 0}

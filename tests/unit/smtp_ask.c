@@ -68,7 +68,7 @@ Test(smtp_ask, every_answer)
         /* in a transaction, which goes on (RFC5321:4.1.4) */
         {ON, ON, false,
          "EHLO c\r\nMAIL FROM:<c@remote.test>\r\nVRFY alice\r\nRCPT TO:<alice@example.test>\r\nEXPN list\r\nRSET\r\n",
-         "250-mx.example.test\n250-PIPELINING\n250-SIZE 100000\n250-8BITMIME\n250-CHUNKING\n250-DSN\n250-SMTPUTF8\n"
+         "250-mx.example.test\n250-PIPELINING\n250-SIZE 100000\n250-8BITMIME\n250-BINARYMIME\n250-CHUNKING\n250-DSN\n250-SMTPUTF8\n"
          "250-LIMITS MAILMAX=50 RCPTMAX=100\n250-DELIVERBY 60\n250-STARTTLS\n250-VRFY\n250-EXPN\n250 ENHANCEDSTATUSCODES\n"
          "250 2.1.0 Ok\n250 2.1.5 <alice@example.test>\n250 2.1.5 Ok\n250-2.1.5 <alice@example.test>\n"
          "250 2.1.5 <bob@example.test>\n250 2.0.0 Ok\n"},

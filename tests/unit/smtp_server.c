@@ -148,7 +148,7 @@ static const struct script arguments[] = {
     {false, EHLO "MAIL FROM:<x@y> SIZE=\r\n", "220|250|501 5.5.4"},
     {false, EHLO "MAIL FROM:<x@y> SIZE\r\n", "220|250|501 5.5.4"},
     {false, EHLO "MAIL FROM:<x@y> SIZE=1 SIZE=1\r\n", "220|250|501 5.5.4"},
-    {false, EHLO "MAIL FROM:<x@y> BODY=BINARYMIME\r\n", "220|250|501 5.5.4"},
+    {false, EHLO "MAIL FROM:<x@y> BODY=BINARY\r\n", "220|250|501 5.5.4"},
     {false, EHLO "MAIL FROM:<x@y> =\r\n", "220|250|501 5.5.4"},
     /* RFC5321:4.1.1.11: what is not announced is not taken */
     /* RFC6531:3.4, RFC6531:3.5 */
@@ -274,14 +274,14 @@ Test(smtp, ehlo_announces_what_is_served)
     buf_clear(&o.sent);
     smtp_owner_feed(&o, SPAN(EHLO));
     cr_assert(span_eqs(buf_span(&o.sent), "250-mx.example.test\r\n250-PIPELINING\r\n250-SIZE "
-                                          "100000\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n250-"
+                                          "100000\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n250-"
                                           "LIMITS MAILMAX=50 RCPTMAX=100\r\n250-DELIVERBY 60\r\n250-STARTTLS\r\n"
                                           "250 ENHANCEDSTATUSCODES\r\n"));
     smtp_owner_feed(&o, SPAN("STARTTLS\r\n"));
     buf_clear(&o.sent);
     smtp_owner_feed(&o, SPAN(EHLO));
     cr_assert(span_eqs(buf_span(&o.sent), "250-mx.example.test\r\n250-PIPELINING\r\n250-SIZE "
-                                          "100000\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n250-"
+                                          "100000\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n250-"
                                           "LIMITS MAILMAX=50 RCPTMAX=100\r\n250-REQUIRETLS\r\n250-DELIVERBY 60\r\n"
                                           "250 ENHANCEDSTATUSCODES\r\n"));
     smtp_owner_close(&o);
@@ -742,7 +742,7 @@ static const struct script chunks[] = {
     {false, EHLO MAIL RCPT "BDAT 18446744073709551616\r\nNOOP\r\n", "220|250|250 2.1.0|250 2.1.5|501 5.5.4"},
     {false, EHLO MAIL RCPT "BDAT 18446744073709551615\r\nNOOP\r\n", "220|250|250 2.1.0|250 2.1.5|552 5.3.4"},
     /* a NUL is no more welcome than behind DATA: BINARYMIME is not offered */
-    {false, EHLO "MAIL FROM:<> BODY=BINARYMIME\r\n", "220|250|501 5.5.4"},
+    {false, EHLO "MAIL FROM:<> BODY=BINARY\r\n", "220|250|501 5.5.4"},
 };
 
 Test(smtp, chunks)
