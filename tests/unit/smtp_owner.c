@@ -151,6 +151,7 @@ static void commit(struct smtp_owner *o)
     buf_clear(&o->message_id);
     buf_add(&o->message_id, smtp_data_message_id(&t->data));
     o->header_bytes = t->data.header_bytes;
+    o->binary |= t->binary;
     o->commits++;
     if (o->hold_commits)
         return;

@@ -26,6 +26,7 @@ struct smtp_owner {
     bool hold_tls;
     bool refuse_room;
     bool closed;
+    bool binary; /* a message with BODY=BINARYMIME was committed */
     bool entitled; /* to mail by TURN */
     int login_step;
 };
