@@ -190,7 +190,7 @@ static void hash_for(struct authd *a, struct admin_call *c, const struct account
     p->call = c;
     p->id = acc ? acc->id : 0;
     snprintf(p->address, sizeof(p->address), "%.*s", SPANV(address));
-    if (hasher_make(a->hasher, password, scram_wanted(service_conf(a->service), acc), password_hashed, p) == 0)
+    if (hasher_make(a->hasher, 0, password, scram_wanted(service_conf(a->service), acc), password_hashed, p) == 0)
         return;
     mem_free(&p);
     admin_end(c, ADMIN_LATER, "too many logins at the moment, try again");

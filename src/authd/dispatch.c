@@ -17,6 +17,7 @@ void authd_message(struct authd *a, struct chan *from, const struct msg *m, int 
     case MSG_auth_begin: logins_begin(a->logins, from, m); break;
     case MSG_auth_step: logins_step(a->logins, from, m); break;
     case MSG_auth_forget: logins_forget(a->logins, from, m->auth_forget.session); break;
+    case MSG_client_forget: logins_client_forget(a->logins, m->client_forget.client); break;
     case MSG_mda_want: workers_want(a->workers, from, m); break;
     case MSG_mda_gone: workers_gone(a->workers, m->mda_gone.account); break;
     case MSG_attach: workers_attach(a->workers, from, m, fd); return;

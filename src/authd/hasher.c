@@ -9,6 +9,7 @@
 struct job {
     struct link link;
     struct hasher *hasher; /* NULL once it is freed */
+    uint64_t client, round; /* every client has one job in a round */
     bool make, known, ok;
     unsigned want_scram;
     size_t password_n;
@@ -21,8 +22,9 @@ struct job {
 
 struct hasher {
     struct loop *loop;
-    struct link waiting, running;
+    struct link waiting, running; /* waiting: in the order of their rounds */
     unsigned waiting_n, running_n;
+    uint64_t round; /* that runs now */
 };
 
 static void start_some(struct hasher *h);
@@ -105,24 +107,57 @@ static void start_some(struct hasher *h)
         list_add_tail(&h->running, &j->link);
         h->waiting_n--;
         h->running_n++;
+        h->round = j->round;
         loop_work(h->loop, job_run, job_done, j);
     }
 }
 
+/* Behind the last one of its round. */
 static int add(struct hasher *h, struct job *j)
 {
+    struct link *before = h->waiting.prev;
+    while (before != &h->waiting && container_of(before, struct job, link)->round > j->round)
+        before = before->prev;
     j->hasher = h;
-    list_add_tail(&h->waiting, &j->link);
+    list_add_head(before, &j->link);
     h->waiting_n++;
     start_some(h);
     return 0;
 }
 
-static struct job *job_new(struct hasher *h, struct span password, unsigned scram, hasher_fn *fn, void *ctx)
+/* The last one of all is one of the client that has most waiting; nobody makes room for one that would come behind it. */
+static bool make_room(struct hasher *h, uint64_t round)
 {
-    if (h->waiting_n >= HASHER_WAITING_MAX)
+    struct job *last = container_of(h->waiting.prev, struct job, link);
+    if (h->waiting_n < HASHER_WAITING_MAX)
+        return true;
+    if (last->round <= round)
+        return false;
+    h->waiting_n--;
+    job_abandon(last);
+    job_free(&last);
+    return true;
+}
+
+static unsigned waiting_of(const struct hasher *h, uint64_t client)
+{
+    unsigned n = 0;
+    LIST_EACH(&h->waiting, l)
+    n += container_of(l, struct job, link)->client == client;
+    LIST_EACH(&h->running, l)
+    n += container_of(l, struct job, link)->client == client;
+    return n;
+}
+
+static struct job *job_new(struct hasher *h, uint64_t client, struct span password, unsigned scram, hasher_fn *fn,
+                           void *ctx)
+{
+    unsigned mine = waiting_of(h, client);
+    if (mine >= HASHER_WAITING_EACH || !make_room(h, h->round + mine))
         return NULL;
     struct job *j = mem_alloc(sizeof(*j));
+    j->client = client;
+    j->round = h->round + mine;
     /* One that is too long is no password: empty ones are refused after the same work. */
     j->password_n = password.n <= PASSWORD_MAX ? password.n : 0;
     if (j->password_n)
@@ -133,10 +168,10 @@ static struct job *job_new(struct hasher *h, struct span password, unsigned scra
     return j;
 }
 
-int hasher_check(struct hasher *h, const char *hash, struct span password, unsigned scram, hasher_fn *fn,
-                 void *ctx)
+int hasher_check(struct hasher *h, uint64_t client, const char *hash, struct span password, unsigned scram,
+                 hasher_fn *fn, void *ctx)
 {
-    struct job *j = job_new(h, password, scram, fn, ctx);
+    struct job *j = job_new(h, client, password, scram, fn, ctx);
     if (!j)
         return -1;
     j->known = hash != NULL;
@@ -144,9 +179,9 @@ int hasher_check(struct hasher *h, const char *hash, struct span password, unsig
     return add(h, j);
 }
 
-int hasher_make(struct hasher *h, struct span password, unsigned scram, hasher_fn *fn, void *ctx)
+int hasher_make(struct hasher *h, uint64_t client, struct span password, unsigned scram, hasher_fn *fn, void *ctx)
 {
-    struct job *j = job_new(h, password, scram, fn, ctx);
+    struct job *j = job_new(h, client, password, scram, fn, ctx);
     if (!j)
         return -1;
     j->make = true;

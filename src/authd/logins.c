@@ -4,11 +4,13 @@
 
 #include <stdio.h>
 
+#include "auth/backoff.h"
 #include "auth/mechanisms.h"
 #include "auth/sasl.h"
 #include "authd/external.h"
 #include "authd/hasher.h"
 #include "authd/oauth.h"
+#include "base/client.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -16,6 +18,8 @@
 
 #define SESSIONS_MAX 65536 /* of one front */
 #define FRONTS_MAX 16      /* instances of one role */
+#define HELD_MAX 2000      /* logins that wait for their turn (auth/backoff.h) */
+#define HELD_EACH 20       /* of one client */
 
 struct session {
     struct front *front;
@@ -27,6 +31,12 @@ struct session {
     const char *claim_why;   /* why it can't, for the log */
     uint8_t protocol, tls;
     char remote[65], mechanism[33];
+    uint64_t client;   /* client_key() of remote */
+    bool exempt;       /* limits.exempt: failures cost nothing */
+    bool admitted;     /* this exchange has waited, or need not */
+    bool counted;      /* as a failure, with `name`, until it is known */
+    struct buf name;   /* the login name, canonical; while counted */
+    struct held *held; /* while it waits */
     struct buf certificate, names; /* EXTERNAL, while the exchange goes on: of the client's certificate */
 };
 
@@ -42,11 +52,23 @@ struct attempt {
 
 struct front {
     struct idmap sessions;
+    struct logins *logins;
+};
+
+/* A login that waits before anything is looked up. */
+struct held {
+    struct session *session;
+    struct timer *timer;
+    struct sasl_result result; /* its spans are the exchange's, which waits, too */
+    struct reply_to to;
 };
 
 struct logins {
     struct authd *authd;
     struct front fronts[3][FRONTS_MAX]; /* submission, imapd, pop3d */
+    struct backoff *backoff;
+    struct idmap held_each; /* client → how many of its logins wait, as a pointer's value */
+    size_t held_count;
 };
 
 static const char *const protocols[] = {"?", "submission", "imap", "pop3"};
@@ -65,8 +87,37 @@ static struct front *front_of(struct logins *l, enum role role, uint32_t instanc
 
 /* ---- sessions ---- */
 
+static void held_free(struct session *s)
+{
+    struct logins *l = s->front->logins;
+    uintptr_t n = (uintptr_t)idmap_get(&l->held_each, s->client);
+    if (!s->held)
+        return;
+    if (n > 1)
+        idmap_put(&l->held_each, s->client, (void *)(n - 1)); /* a number kept where the map keeps pointers */
+    else
+        idmap_del(&l->held_each, s->client);
+    l->held_count--;
+    timer_free(&s->held->timer);
+    mem_free(&s->held);
+}
+
+/* What has become of a login that was counted as a failure from its beginning. */
+typedef void backoff_end_fn(struct backoff *b, uint64_t client, struct span name, int64_t now);
+static void count_end(struct session *s, backoff_end_fn *fn)
+{
+    struct logins *l = s->front->logins;
+    if (s->counted && fn)
+        fn(l->backoff, s->client, buf_span(&s->name), loop_now(service_loop(l->authd->service)));
+    s->counted = false;
+    buf_free(&s->name);
+}
+
 static void session_reset(struct session *s)
 {
+    held_free(s);
+    count_end(s, s->attempt ? NULL : backoff_dropped); /* who leaves while his password is checked has failed */
+    s->admitted = false;
     sasl_free(&s->sasl);
     buf_free(&s->certificate);
     buf_free(&s->names);
@@ -121,6 +172,10 @@ struct logins *logins_new(struct authd *a)
 {
     struct logins *l = mem_alloc(sizeof(*l));
     l->authd = a;
+    l->backoff = backoff_new();
+    for (size_t i = 0; i < COUNT_OF(l->fronts); i++)
+        for (size_t j = 0; j < FRONTS_MAX; j++)
+            l->fronts[i][j].logins = l;
     return l;
 }
 
@@ -129,6 +184,10 @@ void logins_free(struct logins **l)
     for (size_t i = 0; *l && i < COUNT_OF((*l)->fronts); i++)
         for (size_t j = 0; j < FRONTS_MAX; j++)
             front_clear(&(*l)->fronts[i][j]);
+    if (*l) {
+        backoff_free(&(*l)->backoff);
+        idmap_free(&(*l)->held_each);
+    }
     mem_free(l);
 }
 
@@ -194,19 +253,45 @@ static void say_later(const struct reply_to *to)
     say_result(to, OUTCOME_RETRY, 7, 0, SPAN(""), "logins are not possible now, try again");
 }
 
-static void log_failed(const struct session *s, struct span user, const char *why)
+static const char *protocol_of(const struct session *s)
 {
-    LOGW("login-failed", KVS("user", user), KVT("remote", s->remote),
-         KVT("protocol", protocols[s->protocol < 4 ? s->protocol : 0]), KVT("mechanism", s->mechanism),
-         KVU("tls", s->tls), KVT("why", why));
+    return protocols[s->protocol < COUNT_OF(protocols) ? s->protocol : 0];
+}
+
+/* tallyd counts the failures of a client, and where logins succeed. */
+static void tell_tallyd(const struct session *s, bool in)
+{
+    struct chan *tallyd = s->exempt ? NULL : service_chan(s->front->logins->authd->service, ROLE_TALLYD, 0);
+    struct msg m = {.type = MSG_client_note,
+                    .client_note = {.client = s->client, .failed_logins = !in, .trusted = in}};
+    if (tallyd)
+        chan_say(tallyd, &m, -1);
+}
+
+/* The one line of a failed login: contrib/fail2ban reads it. What the client chose stands last. */
+static void log_failed(struct session *s, struct span user, const char *why)
+{
+    LOGW("login-failed", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVT("mechanism", s->mechanism),
+         KVU("tls", s->tls), KVT("why", why), KVS("user", user.p ? user : SPAN("")));
+    count_end(s, NULL);
+    tell_tallyd(s, false);
+}
+
+/* Nobody's fault. */
+static void log_deferred(struct session *s, struct span user, const char *why)
+{
+    LOGW("login-deferred", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVT("why", why),
+         KVS("user", user.p ? user : SPAN("")));
+    count_end(s, backoff_dropped);
 }
 
 static void log_in(struct session *s, const struct reply_to *to, uint32_t account, const char *login)
 {
     s->account = account;
-    LOGI("login", KVT("user", login), KVT("remote", s->remote),
-         KVT("protocol", protocols[s->protocol < 4 ? s->protocol : 0]), KVT("mechanism", s->mechanism),
-         KVU("tls", s->tls));
+    LOGI("login", KVT("user", login), KVT("remote", s->remote), KVT("protocol", protocol_of(s)),
+         KVT("mechanism", s->mechanism), KVU("tls", s->tls));
+    count_end(s, backoff_succeeded);
+    tell_tallyd(s, true);
     say_result(to, OUTCOME_DONE, 7, 0, span_of(login), "");
 }
 
@@ -240,7 +325,10 @@ static void password_checked(void *ctx, bool ok, const char *hash, const hasher_
     }
     if (s) {
         s->attempt = NULL;
-        if (ok && t->account) {
+        if (!hash) {
+            log_deferred(s, span_of(t->user), "too many logins at once");
+            say_later(&t->to);
+        } else if (ok && t->account) {
             log_in(s, &t->to, t->account, t->login);
         } else {
             log_failed(s, span_of(t->user), t->why ? t->why : "wrong password");
@@ -318,8 +406,8 @@ static void verify(struct logins *l, struct session *s, const struct reply_to *t
     }
     unsigned keep = t->account ? scram_missing(service_conf(l->authd->service), &a) : 0;
     if (!known ||
-        hasher_check(l->authd->hasher, found ? a.hash : NULL, r->password, keep, password_checked, t)) {
-        log_failed(s, r->user, "too many logins at once, or no directory");
+        hasher_check(l->authd->hasher, s->client, found ? a.hash : NULL, r->password, keep, password_checked, t)) {
+        log_deferred(s, r->user, known ? "too many logins at once" : "the directory can't be read");
         mem_free(&t);
         say_later(to);
         return;
@@ -411,17 +499,78 @@ static void proven(struct logins *l, struct session *s, const struct reply_to *t
         log_in(s, to, a.id, a.login);
         return;
     }
-    log_failed(s, r->user, got == DIR_OK ? "the account is disabled" : err.text);
-    if (got == DIR_FAILED)
+    if (got == DIR_FAILED) {
+        log_deferred(s, r->user, err.text);
         say_later(to);
-    else
-        say_no(to);
+        return;
+    }
+    log_failed(s, r->user, got == DIR_OK ? "the account is disabled" : err.text);
+    say_no(to);
+}
+
+/* ---- waiting for what failed before ---- */
+
+static void act(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r);
+
+static void held_over(void *ctx)
+{
+    struct held *h = ctx;
+    struct session *s = h->session;
+    struct reply_to to = h->to;
+    struct sasl_result r = h->result;
+    held_free(s);
+    act(s->front->logins, s, &to, &r);
+}
+
+static bool hold(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r,
+                 int64_t ms)
+{
+    uintptr_t n = (uintptr_t)idmap_get(&l->held_each, s->client);
+    if (n >= HELD_EACH || l->held_count >= HELD_MAX)
+        return false;
+    s->held = mem_alloc(sizeof *s->held);
+    *s->held = (struct held){.session = s, .result = *r, .to = *to};
+    s->held->timer = timer_new(service_loop(l->authd->service), held_over, s->held);
+    timer_start(s->held->timer, ms);
+    idmap_put(&l->held_each, s->client, (void *)(n + 1));
+    l->held_count++;
+    LOGI("login-slowed", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVU("ms", ms),
+         KVS("user", r->user));
+    return true;
+}
+
+/* False: it may go on now. */
+static bool must_wait(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r)
+{
+    struct address_key key;
+    if (s->exempt || s->admitted)
+        return false;
+    s->admitted = s->counted = true;
+    buf_clear(&s->name);
+    buf_add(&s->name, address_key(r->user, &key) ? span_of(key.text) : r->user);
+    int64_t ms =
+        backoff_begin(l->backoff, s->client, buf_span(&s->name), loop_now(service_loop(l->authd->service)));
+    if (ms == 0)
+        return false;
+    if (!hold(l, s, to, r, ms)) {
+        log_deferred(s, r->user, "too many logins of this client wait already");
+        say_later(to);
+        sasl_free(&s->sasl);
+    }
+    return true;
+}
+
+void logins_client_forget(struct logins *l, uint64_t client)
+{
+    backoff_forget(l->backoff, client, loop_now(service_loop(l->authd->service)));
 }
 
 /* ---- the exchange ---- */
 
 static void act(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r)
 {
+    if ((r->next == SASL_CREDENTIALS || r->next == SASL_VERIFY) && must_wait(l, s, to, r))
+        return;
     if (r->next == SASL_CREDENTIALS && !credentials(l, s, r)) {
         say_later(to);
         sasl_free(&s->sasl);
@@ -458,6 +607,14 @@ static void copy_text(char *to, size_t size, struct span s)
     to[n] = 0;
 }
 
+static void name_client(struct logins *l, struct session *s)
+{
+    struct sockaddr_storage a = {0};
+    bool is_address = client_address(span_of(s->remote), &a);
+    s->client = client_key(&a);
+    s->exempt = !is_address || conf_networks_have(&service_conf(l->authd->service)->limits.exempt, &a);
+}
+
 void logins_begin(struct logins *l, struct chan *from, const struct msg *m)
 {
     const struct msg_auth_begin *b = &m->auth_begin;
@@ -473,6 +630,7 @@ void logins_begin(struct logins *l, struct chan *from, const struct msg *m)
     s->tls = b->tls;
     copy_text(s->remote, sizeof(s->remote), b->remote);
     copy_text(s->mechanism, sizeof(s->mechanism), b->mechanism);
+    name_client(l, s);
     const struct scram_channel channel = {.exporter = b->exporter, .end_point = b->end_point};
     bool shown = b->tls && b->certificate.n == CERTIFICATE_FINGERPRINT;
     unsigned can = conf_mechanisms(service_conf(l->authd->service)) | (b->tls ? SASL_TLS : 0u) |

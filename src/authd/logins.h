@@ -17,6 +17,8 @@ void logins_front_gone(struct logins *l, struct chan *front);
 uint32_t logins_account(struct logins *l, enum role front, uint32_t instance, uint64_t session);
 /* Which SCRAM verifiers are kept of that account's password: bits 1 << enum scram_hash. NULL: a new account. */
 unsigned scram_wanted(const struct conf *c, const struct account *a);
+/* An operator lifts what is held against that client. */
+void logins_client_forget(struct logins *l, uint64_t client);
 /* The account may no longer do anything: its sessions have to log in again. */
 void logins_drop_account(struct logins *l, uint32_t account);
 

@@ -48,12 +48,22 @@ void log_on_lost(void (*fn)(void))
     out.on_lost = fn;
 }
 
+/* Characters beyond ASCII that end a line or command a terminal: U+0080 to U+009F, U+2028, U+2029. How many bytes; 0. */
+static size_t commanding(struct span s, size_t i)
+{
+    const unsigned char *p = (const unsigned char *)s.p + i;
+    if (s.n - i >= 2 && p[0] == 0xc2 && p[1] < 0xa0)
+        return 2;
+    return s.n - i >= 3 && p[0] == 0xe2 && p[1] == 0x80 && (p[2] == 0xa8 || p[2] == 0xa9) ? 3 : 0;
+}
+
 static bool plain(struct span s)
 {
     if (s.n == 0)
         return false;
     for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == '"' || s.p[i] == '\\' || s.p[i] == '=' || s.p[i] == 0x7f)
+        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == '"' || s.p[i] == '\\' || s.p[i] == '=' || s.p[i] == 0x7f ||
+            commanding(s, i))
             return false;
     return span_is_utf8(s);
 }
@@ -70,7 +80,12 @@ void log_value(struct buf *b, struct span v)
     buf_addc(b, '"');
     for (size_t i = 0; i < v.n; i++) {
         unsigned char c = (unsigned char)v.p[i];
-        if (c == '"' || c == '\\')
+        size_t odd = utf8 ? commanding(v, i) : 0;
+        for (size_t k = 0; k < odd; k++)
+            buf_printf(b, "\\x%02x", (unsigned char)v.p[i + k]);
+        if (odd)
+            i += odd - 1;
+        else if (c == '"' || c == '\\')
             buf_printf(b, "\\%c", c);
         else if (c == '\n')
             buf_adds(b, "\\n");

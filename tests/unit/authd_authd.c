@@ -18,7 +18,7 @@
 struct service {
     struct loop *loop;
     const struct conf *conf;
-    struct chan *zygote;
+    struct chan *zygote, *tallyd;
 };
 static struct service service;
 
@@ -32,8 +32,8 @@ const struct conf *service_conf(struct service *s)
 }
 struct chan *service_chan(struct service *s, enum role peer, uint32_t instance)
 {
-    cr_assert(peer == ROLE_ZYGOTE && instance == 0);
-    return s->zygote;
+    cr_assert((peer == ROLE_ZYGOTE || peer == ROLE_TALLYD) && instance == 0);
+    return peer == ROLE_ZYGOTE ? s->zygote : s->tallyd;
 }
 
 /* ---- the stage ---- */

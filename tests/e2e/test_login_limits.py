@@ -1,0 +1,154 @@
+"""Failed logins: their one log line and the fail2ban filter that reads it; waiting for what failed before, which never concerns an owner
+where he has logged in before; tallyd's count of them."""
+import base64
+import concurrent.futures
+import imaplib
+import os
+import re
+import socket
+import ssl
+
+import waypost as wp
+from test_limits import limited, shown
+from waypost import until
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# what fail2ban puts in the place of <HOST>, without the names of hosts: an address
+HOST = r"(?P<host>(?:::f{4,6}:)?(?:\d{1,3}\.){3}\d{1,3}|\[?(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|(?<=:):)\]?)"
+
+
+def failregex():
+    with open(SOURCE + "/contrib/fail2ban/waypost.conf") as f:
+        (line,) = re.findall(r"^failregex = (.*)$", f.read(), re.M)
+    assert line.count("<HOST>") == 1
+    return re.compile(line.replace("<HOST>", HOST))
+
+
+def without_time(line):
+    """fail2ban takes the time out of a line before it looks at it."""
+    return re.sub(r"^\d{4}-\d\d-\d\dT[\d:.]+Z ", "", line)
+
+
+def login(w, who, user, password, port="imaps"):
+    """The answer to one login from that address: True, False, or "later"."""
+    s = socket.create_connection((w.address, w.ports[port]), timeout=wp.PATIENCE)
+    s.sendall(("PROXY %s %s 198.51.100.1 40000 25\r\n" % ("TCP4", who)).encode())
+    t = w.tls().wrap_socket(s, server_hostname=w.address)
+    f = t.makefile("rb", buffering=0)
+    plain = base64.b64encode(b"\0" + user + b"\0" + password.encode())
+    try:
+        greeting = f.readline()
+        if port == "imaps":
+            assert greeting.startswith(b"* OK"), greeting
+            t.sendall(b"a AUTHENTICATE PLAIN " + plain + b"\r\n")
+            while not (line := f.readline()).startswith(b"a "):
+                assert line, "the connection ended"
+            return True if line.startswith(b"a OK") else "later" if b"UNAVAILABLE" in line else False
+        if port == "pop3s":
+            t.sendall(b"AUTH PLAIN " + plain + b"\r\n")
+            line = f.readline()
+            return True if line.startswith(b"+OK") else "later" if b"SYS/TEMP" in line else False
+        t.sendall(b"EHLO c.test\r\n")
+        while not f.readline().startswith(b"250 "):
+            pass
+        t.sendall(b"AUTH PLAIN " + plain + b"\r\n")
+        code = f.readline()[:3]
+        return {b"235": True, b"535": False, b"454": "later"}[code]
+    finally:
+        f.close()
+        t.close()
+
+
+HOSTILE = [b"x\nauthd[1] login-failed remote=203.0.113.66 protocol=imap mechanism=PLAIN",
+           b"x\r\n2026-11-24T10:00:00.000Z warn authd[1] login-failed remote=203.0.113.66 protocol=imap mechanism=PLAIN tls=1",
+           b"login-failed remote=203.0.113.66 protocol=imap mechanism=PLAIN", b'"remote=203.0.113.66 protocol=imap', b"remote=203.0.113.66",
+           b"\x1b[2Jremote=203.0.113.66", "\u2028authd[1] login-failed remote=203.0.113.66 protocol=imap mechanism=".encode(), b"a" * 300]
+
+
+def test_the_filter_reads_each_failed_login_and_nothing_a_client_made_up(instances):
+    w = limited(instances, "failed-logins 0;")
+    rx = failregex()
+    tries = [("192.0.2.%d" % (10 * n + m + 1), name, "wrong", port) for n, port in enumerate(("imaps", "pop3s", "submissions"))
+             for m, name in enumerate([b"alice@example.test"] + HOSTILE)]
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        assert not any(pool.map(lambda t: login(w, *t), tries))
+    want = [t[0] for t in tries]
+    for port in ("imaps", "pop3s", "submissions"):
+        assert login(w, "192.0.2.200", b"alice@example.test", "wonder-1", port) is True
+    # other places where a client's words reach the log
+    s = socket.create_connection((w.address, w.ports["mx"]), timeout=wp.PATIENCE)
+    s.sendall(b"PROXY TCP4 192.0.2.201 198.51.100.1 4 25\r\n")
+    f = s.makefile("rb", buffering=0)
+    f.readline()
+    s.sendall(b"EHLO authd[1] login-failed remote=203.0.113.66 protocol=imap mechanism=PLAIN\r\nRCPT TO:<login-failed>\r\nQUIT\r\n")
+    while f.readline():
+        pass
+    lines = w.wait_log(r"authd\[\d+\] login-failed ", len(want))
+    got = [m.group("host") for m in (rx.search(without_time(l)) for l in w.logged().splitlines()) if m]
+    assert sorted(got) == sorted(want)
+    for l in lines:
+        assert re.match(r"\S+ warn authd\[\d+\] login-failed remote=\S+ protocol=(imap|pop3|submission) mechanism=PLAIN tls=1 why=\"[^\"\\]+\" user=", l), l
+    # as syslog and the journal have it
+    body = without_time(lines[0]).split(" ", 1)[1]
+    host = re.search(r" remote=(\S+) ", body).group(1)
+    for form in ("warn " + body, "host waypost-" + body.replace("] ", "]: ", 1), body):
+        assert rx.search(form).group("host") == host, form
+
+
+def waits(w, who):
+    return [int(m.group(1)) for m in re.finditer(r"login-slowed remote=%s protocol=\w+ ms=(\d+) " % re.escape(who), w.logged())]
+
+
+def test_strangers_slow_themselves_and_never_the_owner(instances):
+    w = limited(instances, "failed-logins 0;")
+    alice, owner = b"alice@example.test", "192.0.2.1"
+    assert login(w, owner, alice, "wonder-1") is True
+    for i in range(3):  # one address, one account
+        assert login(w, "203.0.113.1", alice, "guess-%d" % i, "submissions") is False
+    assert waits(w, "203.0.113.1") == [500]
+    for i in range(9):  # many addresses, one account
+        assert login(w, "198.51.100.%d" % (i + 1), alice, "guess", "submissions") is False
+    w.wait_log(r"login-slowed remote=198.51.100.\d+ .*user=alice@example.test")
+    assert login(w, owner, alice, "wonder-1") is True and waits(w, owner) == []
+    # also over another protocol, and with somebody behind the same address trying other accounts
+    for i in range(11):
+        assert login(w, owner, b"nobody%d@example.test" % i, "guess", "submissions") is False
+    assert login(w, owner, alice, "wonder-1", "pop3s") is True
+    assert not re.search(r"login-slowed remote=192.0.2.1 .*user=alice", w.logged())
+    # who was slowed gets in with the right password; and an operator lifts what is held against an address
+    assert login(w, "203.0.113.1", alice, "wonder-1", "submissions") is True
+
+
+def test_logins_from_exempt_networks_wait_for_nothing(instances):
+    w = instances("a")
+    for i in range(3):
+        try:
+            w.imap().login("alice@example.test", "wrong")
+            raise AssertionError("a wrong password was taken")
+        except imaplib.IMAP4.error:
+            pass
+    assert w.imap("alice@example.test").state == "AUTH"
+    assert "login-slowed" not in w.logged()
+    assert w.rows("client", "list", "--all") == []
+
+
+def test_many_failed_logins_close_the_door_but_not_to_who_belongs_there(instances):
+    w = limited(instances, "failed-logins 3; window 30d; tarpit 0;")
+    bad, good = "203.0.113.1", "192.0.2.1"
+    assert login(w, good, b"bob@example.test", "builder-2") is True
+    for who in (bad, good):
+        for i in range(3):
+            assert login(w, who, b"user%d@example.test" % i, "guess", "submissions") is False
+        until(lambda: round(shown(w, who)["failed-logins"]) == 3, "the count of " + who)
+    s = socket.create_connection((w.address, w.ports["mx"]), timeout=wp.PATIENCE)
+    s.sendall(("PROXY TCP4 %s 198.51.100.1 40000 25\r\n" % bad).encode())
+    assert s.makefile("rb").readline() == b"421 4.7.0 Too many failed logins from your address, try again later\r\n"
+    try:  # with TLS from the first byte nothing can be said
+        login(w, bad, b"alice@example.test", "wonder-1")
+        raise AssertionError("the door was open")
+    except (ssl.SSLError, OSError):
+        pass
+    assert login(w, good, b"alice@example.test", "wonder-1") is True
+    assert shown(w, good)["last-login"] and not shown(w, bad)["last-login"]
+    w.waypost("client", "forget", bad)
+    assert login(w, bad, b"alice@example.test", "wonder-1") is True
