@@ -76,17 +76,15 @@ static int can_reload(struct service *s, const struct conf *next, struct err *wh
 }
 
 /* What can't be read leaves what there was, unless nothing is wanted any more. */
-static void take_keys(struct service *s)
+static int take_keys(struct service *s, struct err *err)
 {
     struct authd *a = service_state(s);
     struct token_keys *keys;
-    struct err err;
-    if (oauth_keys_open(service_conf(s), service_cert_fd(s, 0, 4), &keys, &err)) {
-        LOGE("keys", KVT("why", err.text));
-        return;
-    }
+    if (oauth_keys_open(service_conf(s), service_cert_fd(s, 0, 4), &keys, err))
+        return -1;
     token_keys_free(&a->token_keys);
     a->token_keys = keys;
+    return 0;
 }
 
 static void reloaded(struct service *s)
@@ -94,7 +92,8 @@ static void reloaded(struct service *s)
     struct authd *a = service_state(s);
     struct directory_options o = options_from(service_conf(s));
     struct err err;
-    take_keys(s);
+    if (take_keys(s, &err))
+        LOGE("keys", KVT("why", err.text));
     directory_configure(a->directory, &o);
     if (drop_unwanted(a, &err))
         LOGE("directory", KVT("why", err.text));

@@ -71,7 +71,7 @@
       "How long a program may take to finish what is in flight when it is stopped or replaced.")
 
 #define CONF_KEYS_listen(K) \
-    K(protocol, "protocol", protocol, NULL, 0, 0, CONF_FRONTS, \
+    K(protocol, "protocol", protocol, NULL, 0, 0, CONF_FRONTS | FROM(ROLE_KEYD), \
       "What is spoken there: smtp (mail from other servers), submission (mail of our users), imap, pop3, or odmr " \
       "(on-demand mail relay for customers' hosts, RFC 2645; its port is 366).") \
     K(address, "address", addresses, "0.0.0.0 ::", 1, 16, CONF_FRONTS, \

@@ -89,7 +89,7 @@ int conf_send(const struct conf *c, enum role role, conf_say_fn *fn, void *ctx, 
         if (!conf_section_many((enum conf_section)i) && say_section(&s, (enum conf_section)i, 0, NULL, c, err))
             return -1;
     for (size_t i = 0; i < c->listen_count; i++)
-        if (conf_listen_role(&c->listen[i]) == role &&
+        if ((conf_listen_role(&c->listen[i]) == role || role == ROLE_KEYD) &&
             say_section(&s, CONF_SECTION_listen, c->listen[i].index, c->listen[i].name, &c->listen[i], err))
             return -1;
     for (size_t i = 0; i < c->domain_count && role == ROLE_AUTHD; i++)

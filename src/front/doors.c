@@ -16,7 +16,7 @@ void house_unref(struct front_house **hp)
 
 static struct tls_ctx *read_tls(struct front *f, const struct conf *conf, unsigned index, struct err *err)
 {
-    return tls_server_open(service_cert_fd(f->service, index, 0), service_cert_fd(f->service, index, 1),
+    return tls_server_open(service_cert_fd(f->service, index, 0), &f->asker.signer,
                            conf->tls.min_version == CONF_TLS_1_3 ? TLS_MIN_1_3 : TLS_MIN_1_2, true, err);
 }
 

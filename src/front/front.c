@@ -21,6 +21,7 @@ int front_start(struct front *f, const struct front_protocol *p, struct err *err
     f->loop = service_loop(f->service);
     f->authd = service_chan(f->service, ROLE_AUTHD, 0);
     guests_open(&f->guests, service_chan(f->service, ROLE_TALLYD, 0), p->conf);
+    asker_init(&f->asker, f->loop, service_chan(f->service, ROLE_KEYD, 0));
     list_init(&f->sessions);
     return doors_open(f, err);
 }
@@ -50,11 +51,9 @@ static void reloaded(struct service *s)
         LOGE("reload", KVT("why", err.text));
 }
 
-static void on_certs(struct service *s)
+static int on_certs(struct service *s, struct err *err)
 {
-    struct err err;
-    if (doors_certs(service_state(s), &err))
-        LOGE("certificate", KVT("why", err.text));
+    return doors_certs(service_state(s), err);
 }
 
 static void drain(struct service *s)

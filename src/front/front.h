@@ -2,8 +2,8 @@
  * the session to its account's process, and then carrying bytes. The state before login is a pure engine of the
  * protocol's own, called through front_protocol; from the login on the front reads nothing that it carries.
  *
- * Security: runs with its own uid in an empty root; holds connections, its listeners' TLS keys and a channel to
- * authd. It cannot name an account: authd passes the session on to whoever it proved to be. */
+ * Security: runs with its own uid in an empty root; holds connections, its listeners' certificates and
+ * channels to authd and to keyd, which signs for them. It cannot name an account: authd passes the session on to whoever it proved to be. */
 #ifndef FRONT_FRONT_H
 #define FRONT_FRONT_H
 
@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "front/login.h"
+#include "keys/asker.h"
 #include "net/listener.h"
 #include "net/stream.h"
 #include "net/tls.h"
@@ -77,6 +78,7 @@ struct front {
     struct service *service;
     struct loop *loop;
     struct chan *authd;
+    struct asker asker; /* of keyd: it has the private keys */
     struct front_door *doors;
     size_t door_count;
     struct gate gate;

@@ -20,6 +20,7 @@
 #define IPC_ADDRESS_MAX 1024     /* an address as given: local part 64 (RFC 5321 §4.5.3.1.1; more is accepted), domain 255, room for UTF-8 */
 #define IPC_QID_MAX 32
 #define IPC_TEXT_MAX 512
+#define IPC_SIGN_MAX 256      /* RFC 8446 §4.4.3: at most 146 bytes; RFC 8422 §5.4: 201 */
 
 /* ---- supervisor and its services (on the control channel, descriptor 3) ------------------------------------------------ */
 
@@ -28,9 +29,14 @@
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
-/* A certificate chain (what=0), private key (what=1), relay client trust file (what=2), the authorities of clients,
- * for the relay of servers (what=3), or keys of tokens' issuer (what=4), open for reading. Renewed ones come the same way. */
+/* A certificate chain (what=0), private key (what=1; keyd alone), relay client trust file (what=2), the authorities of clients,
+ * for the relay of servers (what=3), or keys of tokens' issuer (what=4), open for reading. Renewed ones come the same way, all of
+ * them, and then certs_end. */
 #define F_cert_file(F) F(u16, instance, 0) F(u8, what, 4)
+/* Renewed certificates have all come: answered certs_taken, why empty when they are in use, else nothing has changed. keyd is told first, and
+ * the fronts when it has the keys, so that nobody shows a chain that nobody can sign for. */
+#define F_certs_end(F) F(u32, round, 0)
+#define F_certs_taken(F) F(u32, round, 0) F(text, why, IPC_TEXT_MAX)
 /* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket. */
 #define F_resource(F) F(u8, what, 8)
 /* Our end of a fresh pair with that peer. The old pair, if any, is dead: every request open on it ends as GONE. */
@@ -197,6 +203,14 @@
     F(text, detail, 255) F(u64, received, 0) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_kind, 2) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 #define F_delivered(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, already, 1) F(text, why, IPC_TEXT_MAX)
 
+/* ---- private keys ---------------------------------------------------------------------------------------------------------- */
+
+/* A front to keyd: a handshake's signature. key: SHA-256 of the SubjectPublicKeyInfo; scheme: SignatureScheme (RFC 8446 §4.2.3); content: what is
+ * to be signed, in full: keyd refuses what isn't a server's part of a handshake, and keys that are not of that role's listeners. */
+#define F_sign(F) F(blob, key, 32) F(u16, scheme, 0) F(blob, content, IPC_SIGN_MAX)
+#define F_sign_made(F) F(blob, signature, 1024)
+#define F_sign_refused(F) F(text, why, IPC_TEXT_MAX)
+
 /* ---- operators ----------------------------------------------------------------------------------------------------------- */
 
 /* waypost to a service: the arguments, one each, then the command. */
@@ -213,6 +227,8 @@
     M(settings_end, FROM_SUPERVISOR, NOFD, 0, NONE)                    \
     M(listener, FROM_SUPERVISOR, FD, 0, NONE)                          \
     M(cert_file, FROM_SUPERVISOR, FD, 0, NONE)                         \
+    M(certs_end, FROM_SUPERVISOR, NOFD, 0, NONE)                       \
+    M(certs_taken, FROM_SERVICE, NOFD, 0, NONE)                        \
     M(resource, FROM_SUPERVISOR, FD, 0, NONE)                          \
     M(peer_end, FROM_SUPERVISOR | FROM(ROLE_ZYGOTE), FD, 0, NONE)      \
     M(peer_gone, FROM_SUPERVISOR | FROM(ROLE_ZYGOTE), NOFD, 0, NONE)   \
@@ -282,6 +298,9 @@
     M(attempt_report, FROM(ROLE_RELAY), NOFD, 0, NONE)                 \
     M(deliver, FROM(ROLE_QMGR), MAYFD, 300000, RETRY)                  \
     M(delivered, FROM(ROLE_MDA), NOFD, 0, NONE)                        \
+    M(sign, FROM_DOOR, NOFD, 10000, CLOSE)                             \
+    M(sign_made, FROM(ROLE_KEYD), NOFD, 0, NONE)                       \
+    M(sign_refused, FROM(ROLE_KEYD), NOFD, 0, NONE)                    \
     M(adm_arg, FROM(ROLE_ADMIN), NOFD, 0, NONE)                        \
     M(adm_go, FROM(ROLE_ADMIN), NOFD, 0, NONE)                         \
     M(adm_cell, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)         \

@@ -14,6 +14,7 @@
     R(RELAY, "relay")            \
     R(MDA, "mda")                \
     R(JUDGE, "policyd-judge")    \
+    R(KEYD, "keyd")              \
     R(MX, "smtpd-mx")            \
     R(SUBMISSION, "smtpd-submission") \
     R(IMAPD, "imapd")            \
@@ -32,6 +33,7 @@ enum role {
 #define FROM_SERVICE (FROM_ANY & ~FROM(ROLE_WAYPOSTD) & ~FROM(ROLE_ADMIN) & ~FROM(ROLE_MDA))
 #define FROM_SMTPD (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION))
 #define FROM_LOGIN (FROM(ROLE_SUBMISSION) | FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
+#define FROM_DOOR (FROM_SMTPD | FROM_FRONT)
 #define FROM_FRONT (FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
 #define FROM_DOORS (FROM_SMTPD | FROM_FRONT)
 #define FROM_WORKER (FROM(ROLE_RELAY) | FROM(ROLE_MDA))

@@ -48,6 +48,8 @@ void stream_event(struct stream *s, enum stream_event e)
 static bool reads(const struct stream *s)
 {
     bool shaking = s->tls && !tls_is_up(s->tls);
+    if (shaking && !s->lingering && tls_waits(s->tls))
+        return false;
     return !s->eof && (s->lingering || (!s->finishing && (shaking || !s->paused)));
 }
 
@@ -556,7 +558,7 @@ void stream_free(struct stream **sp)
     timer_free(&s->timer);
     loop_defer_cancel(s->loop, &s->flush);
     loop_defer_cancel(s->loop, &s->pump);
-    tls_half_free(&s->tls);
+    tls_half_free(s);
     close(s->fd);
     s->fd = -1;
     buf_free(&s->wire.b);

@@ -75,8 +75,10 @@ bool tls_shake(struct stream *s);
 enum pull tls_pull(struct stream *s, char *to, size_t room, size_t *got);
 /* Moves plain to wire, up to WIRE_ENOUGH. */
 void tls_encrypt(struct stream *s);
+/* The handshake waits for a signature, or for its turn to ask for one: input is of no use to it. */
+bool tls_waits(const struct tls_half *t);
 void tls_close_notify(struct stream *s);
 bool tls_holds_input(const struct tls_half *t);
-void tls_half_free(struct tls_half **t);
+void tls_half_free(struct stream *s); /* before the rest of the stream */
 
 #endif

@@ -1,6 +1,10 @@
 /* The TLS half of a stream: OpenSSL between the stream's two queues. OpenSSL reads through stream_recv(), so that it
  * makes no receive call that is known to find nothing, and writes into the wire queue, so that a whole flight or a
- * turn's records leave in one call. */
+ * turn's records leave in one call.
+ *
+ * A handshake whose key is a signer's runs as an ASYNC job of the library (a stack of its own, which costs memory, so
+ * that their number is bounded). The job pauses when something is to be signed; the signer is asked from here, on the
+ * ordinary stack. A paused job can't be thrown away: it is told that there is no signature, and runs to its end. */
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -10,7 +14,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/list.h"
 #include "base/mem.h"
+#include "net/remote_key.h"
 #include "net/stream_impl.h"
 #include "net/tls.h"
 #include "net/tls_impl.h"
@@ -20,10 +26,19 @@ struct tls_half {
     struct tls_ctx *ctx;
     bool up;
     bool at_end; /* the socket gave its end */
+    bool paused; /* the handshake's job */
     char *text;
+    struct remote_sign *sign; /* while a handshake with a signer's key goes on */
+    uint64_t asked;           /* the signer's request */
+    struct link waiting;      /* for one of the jobs */
+    struct stream *stream;
 };
 
 #define RECORD_PLAIN 16384 /* RFC8446:5.1 */
+#define JOBS_MAX 512       /* paused handshakes of a process, each with a stack of 32 KiB */
+
+static unsigned jobs_paused;
+static struct link jobs_wanted; /* tls_half.waiting: handshakes that begin when another one goes on */
 
 /* ---- OpenSSL's view of the stream ---- */
 
@@ -94,6 +109,11 @@ static void make(struct stream *s, struct tls_ctx *ctx)
         abort();
     BIO *b = bio_of(s);
     SSL_set_bio(t->ssl, b, b);
+    t->stream = s;
+    if (tls_ctx_remote(ctx)) {
+        t->sign = mem_alloc(sizeof *t->sign);
+        SSL_set_mode(t->ssl, SSL_MODE_ASYNC);
+    }
     s->tls = t;
 }
 
@@ -160,7 +180,9 @@ static void fail_ssl(struct stream *s, const char *what)
     struct tls_half *t = s->tls;
     unsigned long e = ERR_peek_error();
     long verify = SSL_get_verify_result(t->ssl);
-    if (tls_ctx_verifies(t->ctx) && verify != X509_V_OK && !t->up)
+    if (t->sign && t->sign->state == REMOTE_REFUSED)
+        stream_fail(s, "%s: %s", what, t->sign->why);
+    else if (tls_ctx_verifies(t->ctx) && verify != X509_V_OK && !t->up)
         stream_fail(s, "%s: certificate: %s", what, X509_verify_cert_error_string(verify));
     else if (e && ERR_reason_error_string(e))
         stream_fail(s, "%s: %s", what, ERR_reason_error_string(e));
@@ -179,21 +201,108 @@ bool tls_is_up(const struct tls_half *t)
     return t->up;
 }
 
+/* ---- handshakes whose key is elsewhere ---- */
+
+bool tls_waits(const struct tls_half *t)
+{
+    return list_linked(&t->waiting) || (t->sign && t->sign->state == REMOTE_ASKED);
+}
+
+/* One step of the job. */
+static int shake_job(struct tls_half *t)
+{
+    bool was_paused = t->paused;
+    remote_key_current(t->sign);
+    ERR_clear_error();
+    int r = SSL_do_handshake(t->ssl);
+    remote_key_current(NULL);
+    t->paused = r <= 0 && SSL_get_error(t->ssl, r) == SSL_ERROR_WANT_ASYNC;
+    jobs_paused += (unsigned)t->paused - (unsigned)was_paused;
+    if (!t->paused && t->sign->state == REMOTE_SIGNED)
+        SSL_clear_mode(t->ssl, SSL_MODE_ASYNC); /* one handshake, one signature: what follows needs no job */
+    if (was_paused && !t->paused && jobs_wanted.next && !list_empty(&jobs_wanted)) {
+        struct tls_half *next = container_of(jobs_wanted.next, struct tls_half, waiting);
+        list_del(&next->waiting);
+        loop_defer(next->stream->loop, &next->stream->pump);
+    }
+    return r;
+}
+
+/* True: too many are paused, this one's turn comes. */
+static bool waits_for_a_job(struct tls_half *t)
+{
+    if (!t->sign || t->paused || jobs_paused < JOBS_MAX)
+        return false;
+    if (!jobs_wanted.next)
+        list_init(&jobs_wanted);
+    list_add_tail(&jobs_wanted, &t->waiting);
+    return true;
+}
+
+static void on_signed(void *ctx, struct span signature, const char *why)
+{
+    struct tls_half *t = ctx;
+    t->asked = 0;
+    if (signature.n == 0 || signature.n > sizeof t->sign->signature) {
+        t->sign->state = REMOTE_REFUSED;
+        snprintf(t->sign->why, sizeof t->sign->why, "no signature: %s", why ? why : "the answer is too long");
+    } else {
+        memcpy(t->sign->signature, signature.p, signature.n);
+        t->sign->signature_n = signature.n;
+        t->sign->state = REMOTE_SIGNED;
+    }
+    loop_defer(t->stream->loop, &t->stream->pump);
+}
+
+static void ask_signer(struct tls_half *t)
+{
+    const struct signer *signer = t->sign->signer;
+    t->sign->state = REMOTE_ASKED;
+    t->asked = signer->ask(signer->self, &t->sign->what, on_signed, t);
+}
+
+/* A resumed session needed none. */
+static void end_of_signing(struct tls_half *t)
+{
+    if (t->sign)
+        SSL_clear_mode(t->ssl, SSL_MODE_ASYNC);
+    mem_free(&t->sign);
+}
+
+static void give_up_signing(struct tls_half *t)
+{
+    list_del(&t->waiting);
+    if (t->asked)
+        t->sign->signer->forget(t->sign->signer->self, t->asked);
+    t->asked = 0;
+    if (!t->paused)
+        return;
+    t->sign->state = REMOTE_REFUSED;
+    shake_job(t);
+    if (t->paused)
+        abort(); /* our provider pauses for nothing else */
+    ERR_clear_error();
+}
+
+/* ---- */
+
 bool tls_shake(struct stream *s)
 {
     struct tls_half *t = s->tls;
-    if (t->up || s->broken)
+    if (t->up || s->broken || tls_waits(t) || waits_for_a_job(t))
         return false;
-    ERR_clear_error();
-    int r = SSL_do_handshake(t->ssl);
+    int r = t->sign ? shake_job(t) : (ERR_clear_error(), SSL_do_handshake(t->ssl));
     if (r == 1) {
         t->up = true;
+        end_of_signing(t);
         if (outq_size(&s->plain))
             loop_defer(s->loop, &s->flush);
         return true;
     }
     int why = SSL_get_error(t->ssl, r);
-    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
+    if (why == SSL_ERROR_WANT_ASYNC)
+        ask_signer(t);
+    else if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
         fail_ssl(s, "TLS handshake");
     return false;
 }
@@ -257,15 +366,18 @@ bool tls_holds_input(const struct tls_half *t)
     return t->up && SSL_has_pending(t->ssl);
 }
 
-void tls_half_free(struct tls_half **tp)
+void tls_half_free(struct stream *s)
 {
-    struct tls_half *t = *tp;
+    struct tls_half *t = s->tls;
     if (!t)
         return;
+    if (t->sign)
+        give_up_signing(t);
+    mem_free(&t->sign);
     SSL_free(t->ssl);
     tls_unref(&t->ctx);
     mem_free(&t->text);
-    mem_free(tp);
+    mem_free(&s->tls);
 }
 
 /* ---- what others ask ---- */

@@ -3,23 +3,23 @@
  * from the operator's files. */
 #include "net/tls.h"
 
-#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "net/pem.h"
+#include "net/remote_key.h"
 #include "net/tls_impl.h"
 
-#define PEM_MAX (1u << 20)
 #define CHAIN_MAX 20 /* certificates of one chain */
 
 struct tls_ctx {
     SSL_CTX *ssl;
     unsigned refs;
     bool verifies;
+    bool remote; /* its key is a signer's */
 };
 
 SSL_CTX *tls_ctx_ssl(struct tls_ctx *c)
@@ -30,6 +30,11 @@ SSL_CTX *tls_ctx_ssl(struct tls_ctx *c)
 bool tls_ctx_verifies(const struct tls_ctx *c)
 {
     return c->verifies;
+}
+
+bool tls_ctx_remote(const struct tls_ctx *c)
+{
+    return c->remote;
 }
 
 struct tls_ctx *tls_ref(struct tls_ctx *c)
@@ -65,6 +70,7 @@ void tls_warm(void)
     OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CONFIG, NULL);
     if (RAND_bytes(&byte, 1) != 1)
         abort();
+    remote_key_warm();
     struct tls_ctx *c = tls_client_new(SPAN_NONE, &ignored); /* fetches the algorithms of the providers */
     tls_unref(&c);
 }
@@ -87,16 +93,6 @@ static struct tls_ctx *ctx_new(const SSL_METHOD *method)
 
 /* ---- the server's certificate and key ---- */
 
-/* The library would ask at the terminal. */
-static int no_password(char *to, int size, int writing, void *was_asked)
-{
-    (void)to;
-    (void)size;
-    (void)writing;
-    *(bool *)was_asked = true;
-    return -1;
-}
-
 static BIO *bio_of(struct span pem)
 {
     BIO *b = BIO_new_mem_buf(pem.p, (int)pem.n);
@@ -105,21 +101,13 @@ static BIO *bio_of(struct span pem)
     return b;
 }
 
-static bool end_of_pem(void)
-{
-    unsigned long e = ERR_peek_last_error();
-    bool end = ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
-    ERR_clear_error();
-    return end;
-}
-
 /* The certificates behind the first one. */
 static int use_rest_of_chain(SSL_CTX *ssl, BIO *b, struct err *err)
 {
     for (int i = 0; i < CHAIN_MAX; i++) {
         X509 *x = PEM_read_bio_X509(b, NULL, NULL, NULL);
         if (!x)
-            return end_of_pem() ? 0 : err_set(err, "certificate %d of the chain can't be read", i + 2);
+            return pem_ended() ? 0 : err_set(err, "certificate %d of the chain can't be read", i + 2);
         if (SSL_CTX_add0_chain_cert(ssl, x) != 1) {
             X509_free(x);
             return ssl_err(err, "the chain");
@@ -135,8 +123,8 @@ static int use_chain(SSL_CTX *ssl, struct span pem, struct err *err)
     X509 *own = PEM_read_bio_X509_AUX(b, NULL, NULL, NULL);
     int r = 0;
     if (!own)
-        r = end_of_pem() ? err_set(err, "no certificate in it (a PEM file has BEGIN CERTIFICATE)")
-                         : err_set(err, "the first certificate can't be read");
+        r = pem_ended() ? err_set(err, "no certificate in it (a PEM file has BEGIN CERTIFICATE)")
+                        : err_set(err, "the first certificate can't be read");
     else if (SSL_CTX_use_certificate(ssl, own) != 1)
         r = ssl_err(err, "the certificate is not accepted");
     else
@@ -148,23 +136,25 @@ static int use_chain(SSL_CTX *ssl, struct span pem, struct err *err)
 
 static int use_key(SSL_CTX *ssl, struct span pem, struct err *err)
 {
-    BIO *b = bio_of(pem);
-    bool encrypted = false;
-    ERR_clear_error();
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(b, NULL, no_password, &encrypted);
-    int r = 0;
-    if (!key && encrypted)
-        r = err_set(err, "the private key is encrypted: store it without a password");
-    else if (!key && span_search(pem, SPAN("PRIVATE KEY-----")) < 0)
-        r = err_set(err, "no private key in it (a PEM file has BEGIN PRIVATE KEY)");
-    else if (!key)
-        r = err_set(err, "the private key can't be read");
-    else if (X509_check_private_key(SSL_CTX_get0_certificate(ssl), key) != 1)
+    EVP_PKEY *key = pem_private_key(pem, err);
+    int r = key ? 0 : -1;
+    if (key && X509_check_private_key(SSL_CTX_get0_certificate(ssl), key) != 1)
         r = err_set(err, "the private key is not the one of the certificate");
-    else if (SSL_CTX_use_PrivateKey(ssl, key) != 1)
+    else if (key && SSL_CTX_use_PrivateKey(ssl, key) != 1)
         r = ssl_err(err, "the private key is not accepted");
     EVP_PKEY_free(key);
-    BIO_free(b);
+    ERR_clear_error();
+    return r;
+}
+
+/* The key that the chain's first certificate names is the signer's. */
+static int use_signer(SSL_CTX *ssl, const struct signer *signer, struct err *err)
+{
+    EVP_PKEY *key = remote_key_new(X509_get0_pubkey(SSL_CTX_get0_certificate(ssl)), signer, err);
+    int r = key ? 0 : -1;
+    if (key && SSL_CTX_use_PrivateKey(ssl, key) != 1)
+        r = ssl_err(err, "the certificate's key is not accepted");
+    EVP_PKEY_free(key);
     ERR_clear_error();
     return r;
 }
@@ -189,7 +179,9 @@ struct tls_ctx *tls_server_new(const struct tls_server_options *o, struct err *e
     SSL_CTX_set_num_tickets(c->ssl, o->tickets ? 1 : 0);
     if (!o->tickets)
         SSL_CTX_set_options(c->ssl, SSL_OP_NO_TICKET);
-    if (use_chain(c->ssl, o->chain_pem, err) || use_key(c->ssl, o->key_pem, err))
+    c->remote = o->signer != NULL;
+    if (use_chain(c->ssl, o->chain_pem, err) ||
+        (c->remote ? use_signer(c->ssl, o->signer, err) : use_key(c->ssl, o->key_pem, err)))
         tls_unref(&c);
     return c;
 }
@@ -207,7 +199,7 @@ static int trust(SSL_CTX *ssl, struct span pem, struct err *err)
             r = ssl_err(err, "a certificate of an authority is not accepted");
         X509_free(x);
     }
-    if (r == 0 && (!end_of_pem() || n == 0))
+    if (r == 0 && (!pem_ended() || n == 0))
         r = err_set(err, n ? "certificate %d can't be read"
                            : "no certificate in it (a PEM file has BEGIN CERTIFICATE)", n + 1);
     BIO_free(b);
@@ -232,50 +224,21 @@ struct tls_ctx *tls_client_new(struct span ca_pem, struct err *err)
 
 /* ---- files ---- */
 
-int tls_read_pem(int fd, char **pem, size_t *n, struct err *err)
+struct tls_ctx *tls_server_open(int chain_fd, const struct signer *signer, enum tls_min min, bool tickets,
+                                struct err *err)
 {
-    char *p = mem_alloc(PEM_MAX + 1);
-    size_t have = 0;
-    ssize_t r;
-    while ((r = pread(fd, p + have, PEM_MAX + 1 - have, (off_t)have)) > 0)
-        have += (size_t)r;
-    if (r < 0)
-        err_errno(err, "can't be read");
-    else if (have > PEM_MAX)
-        r = err_set(err, "larger than %u bytes: not a PEM file", PEM_MAX);
-    else if (have == 0)
-        r = err_set(err, "empty");
-    if (r < 0) {
-        tls_pem_free(&p, have);
-        return -1;
-    }
-    *pem = p;
-    *n = have;
-    return 0;
-}
-
-void tls_pem_free(char **pem, size_t n)
-{
-    if (*pem)
-        OPENSSL_cleanse(*pem, n);
-    mem_free(pem);
-}
-
-struct tls_ctx *tls_server_open(int chain_fd, int key_fd, enum tls_min min, bool tickets, struct err *err)
-{
-    char *chain = NULL, *key = NULL;
-    size_t chain_n = 0, key_n = 0;
+    char *chain = NULL;
+    size_t n = 0;
     struct tls_ctx *c = NULL;
-    if (chain_fd < 0 || key_fd < 0) {
+    if (chain_fd < 0) {
         err_set(err, "no certificate came");
         return NULL;
     }
-    if (tls_read_pem(chain_fd, &chain, &chain_n, err) == 0 && tls_read_pem(key_fd, &key, &key_n, err) == 0) {
+    if (pem_read(chain_fd, &chain, &n, err) == 0) {
         const struct tls_server_options o = {
-            .chain_pem = span_make(chain, chain_n), .key_pem = span_make(key, key_n), .min = min, .tickets = tickets};
+            .chain_pem = span_make(chain, n), .signer = signer, .min = min, .tickets = tickets};
         c = tls_server_new(&o, err);
     }
-    tls_pem_free(&chain, chain_n);
-    tls_pem_free(&key, key_n);
+    pem_free(&chain, n);
     return c;
 }

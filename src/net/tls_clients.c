@@ -7,6 +7,7 @@
 #include <openssl/x509v3.h>
 
 #include "base/mem.h"
+#include "net/pem.h"
 #include "net/stream_impl.h"
 #include "net/tls.h"
 #include "net/tls_impl.h"
@@ -49,7 +50,7 @@ int tls_ask_clients(struct tls_ctx *c, int ca_fd, struct err *err)
     size_t n = 0;
     if (ca_fd < 0)
         return err_set(err, "client-ca: the file did not come");
-    if (tls_read_pem(ca_fd, &pem, &n, err))
+    if (pem_read(ca_fd, &pem, &n, err))
         return -1;
     BIO *b = BIO_new_mem_buf(pem, (int)n);
     X509_STORE *store = X509_STORE_new();
@@ -59,7 +60,7 @@ int tls_ask_clients(struct tls_ctx *c, int ca_fd, struct err *err)
     ERR_clear_error();
     int r = add_authorities(b, store, names, err);
     BIO_free(b);
-    tls_pem_free(&pem, n);
+    pem_free(&pem, n);
     if (r) {
         sk_X509_NAME_pop_free(names, X509_NAME_free);
     } else {

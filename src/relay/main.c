@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/pem.h"
 #include "relay/relay.h"
 #include "relay/reversed.h"
 
@@ -33,10 +34,10 @@ static int load_tls(struct service *s, struct err *err)
     char *pem = NULL;
     size_t n = 0;
     if (r == 0 && fd >= 0) {
-        r = tls_read_pem(fd, &pem, &n, err);
+        r = pem_read(fd, &pem, &n, err);
         verified = r == 0 ? tls_client_new(span_make(pem, n), err) : NULL;
         r = verified ? 0 : -1;
-        tls_pem_free(&pem, n);
+        pem_free(&pem, n);
     }
     if (r < 0) {
         tls_unref(&plain);
@@ -57,11 +58,11 @@ struct tls_ctx *relay_trusted(struct relay *r)
     int fd = service_cert_fd(r->service, 0, 3);
     if (r->tls_trusted || fd < 0)
         return r->tls_trusted;
-    if (tls_read_pem(fd, &pem, &n, &err) == 0)
+    if (pem_read(fd, &pem, &n, &err) == 0)
         r->tls_trusted = tls_client_new(span_make(pem, n), &err);
     if (!r->tls_trusted)
         LOGE("trust-file", KVT("why", err.text));
-    tls_pem_free(&pem, n);
+    pem_free(&pem, n);
     return r->tls_trusted;
 }
 
@@ -134,12 +135,10 @@ static void reloaded(struct service *s)
     loop_defer(relay.loop, &relay.run); /* the cap may be wider */
 }
 
-static void on_certs(struct service *s)
+static int on_certs(struct service *s, struct err *err)
 {
-    struct err err;
     tls_unref(&relay.tls_trusted);
-    if (load_tls(s, &err) < 0)
-        LOGE("ca_file", KVT("why", err.text));
+    return load_tls(s, err);
 }
 
 /* What has not begun is dropped without a report; what has is finished. */

@@ -51,7 +51,7 @@ static struct cert *find_cert(struct handed *h, unsigned instance)
     return NULL;
 }
 
-bool handed_cert(struct handed *h, const struct msg_cert_file *m, int fd)
+void handed_cert(struct handed *h, const struct msg_cert_file *m, int fd)
 {
     struct cert *c = find_cert(h, m->instance);
     if (!c) {
@@ -62,7 +62,6 @@ bool handed_cert(struct handed *h, const struct msg_cert_file *m, int fd)
     if (c->fds[m->what] >= 0)
         close(c->fds[m->what]);
     c->fds[m->what] = fd;
-    return m->what != 0;
 }
 
 int handed_cert_fd(struct handed *h, unsigned instance, unsigned what)

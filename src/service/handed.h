@@ -16,8 +16,7 @@ struct handed {
 void handed_init(struct handed *h);
 void handed_free(struct handed *h); /* closes all that is left */
 void handed_listener(struct handed *h, const struct msg_listener *m, int fd);
-/* The whole pair is there: a chain's key follows it at once. */
-bool handed_cert(struct handed *h, const struct msg_cert_file *m, int fd);
+void handed_cert(struct handed *h, const struct msg_cert_file *m, int fd);
 int handed_cert_fd(struct handed *h, unsigned instance, unsigned what); /* at offset 0; -1: none */
 /* Ties the sockets to the sections of that configuration; one without a section is closed. */
 void handed_tie(struct handed *h, const struct conf *conf);

@@ -31,14 +31,16 @@ static const struct sandbox_role roles[ROLE_COUNT] = {
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_ZYGOTE))
     ROW(JUDGE,      "policyd",  "waypost-judge",      NULL,           NULL,        0,     false, DIAL,
         FROM(ROLE_MX))
+    ROW(KEYD,       "keyd",     "waypost-keyd",       NULL,           NULL,        0,     false, BASE,
+        FROM_DOOR)
     ROW(MX,         "smtpd",    "waypost-mx",         NULL,           NULL,        0,     false, BASE,
-        FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD))
+        FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
     ROW(SUBMISSION, "smtpd",    "waypost-submission", NULL,           NULL,        0,     false, BASE,
-        FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD))
+        FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
     ROW(IMAPD,      "imapd",    "waypost-imapd",      NULL,           NULL,        0,     false, BASE,
-        FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD))
+        FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
     ROW(POP3D,      "pop3d",    "waypost-pop3d",      NULL,           NULL,        0,     false, BASE,
-        FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD))
+        FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
 };
 
 const struct sandbox_role *sandbox_role(enum role role)

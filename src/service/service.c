@@ -47,7 +47,6 @@ struct service {
     struct link peers;
     int resources[RESOURCES];
     struct msg_go go;
-    struct defer certs_changed;
     struct wake *log_lost;
     struct timer *drain_limit;
     bool started, ready_later, ready_said, draining;
@@ -215,11 +214,13 @@ struct chan *service_chan(struct service *s, enum role peer, uint32_t instance)
 
 /* ---- certificates, listeners, resources ---- */
 
-static void on_certs_changed(void *ctx)
+static void take_certs(struct service *s, uint32_t round)
 {
-    struct service *s = ctx;
-    if (s->started && s->def->on_certs)
-        s->def->on_certs(s);
+    struct err why = {""};
+    if (s->started && s->def->on_certs && s->def->on_certs(s, &why))
+        LOGE("certificate", KVT("why", why.text));
+    struct msg m = {.type = MSG_certs_taken, .certs_taken = {.round = round, .why = span_of(why.text)}};
+    chan_say(s->control, &m, -1);
 }
 
 static void take_resource(struct service *s, unsigned what, int fd)
@@ -248,6 +249,8 @@ static void answer_reload(struct service *s, uint32_t generation)
 
 static void forget_next(struct service *s)
 {
+    if (s->next && s->def->forgotten)
+        s->def->forgotten(s);
     conf_unref(&s->next);
     handed_free(&s->next_handed);
 }
@@ -336,8 +339,7 @@ static int take_control(struct service *s, const struct msg *m, int fd, struct e
         handed_listener(s->started ? &s->next_handed : &s->handed, &m->listener, fd);
         return 0;
     case MSG_cert_file:
-        if (handed_cert(s->next ? &s->next_handed : &s->handed, &m->cert_file, fd) && s->started && !s->next)
-            loop_defer(s->loop, &s->certs_changed);
+        handed_cert(s->next ? &s->next_handed : &s->handed, &m->cert_file, fd);
         return 0;
     case MSG_resource:
         take_resource(s, m->resource.what, fd);
@@ -369,6 +371,9 @@ static void take_running(struct service *s, const struct msg *m, int fd)
         break;
     case MSG_reload_forget:
         forget_next(s);
+        break;
+    case MSG_certs_end:
+        take_certs(s, m->certs_end.round);
         break;
     case MSG_drain:
         begin_drain(s, m->drain.ms);
@@ -530,7 +535,6 @@ static void free_all(struct service *s)
     chan_free(&s->control);
     wake_free(&s->log_lost);
     timer_free(&s->drain_limit);
-    loop_defer_cancel(s->loop, &s->certs_changed);
     handed_free(&s->handed);
     forget_next(s);
     conf_unref(&s->conf);
@@ -590,7 +594,6 @@ int service_main(const struct service_def *def, int argc, char **argv)
     list_init(&s.peers);
     handed_init(&s.handed);
     handed_init(&s.next_handed);
-    s.certs_changed = (struct defer){.fn = on_certs_changed, .ctx = &s};
     s.receiver = conf_receiver_new();
     s.loop = loop_new();
     int status = run(&s);

@@ -30,8 +30,9 @@ struct service_def {
      * the old one is freed when the last conf_unref() came (sessions keep the generation they began with: conf_ref). */
     int (*can_reload)(struct service *s, const struct conf *next, struct err *why); /* optional: always can */
     void (*reloaded)(struct service *s);                                           /* optional */
-    /* optional: a certificate changed, service_cert_fd() has it */
-    void (*on_certs)(struct service *s);
+    void (*forgotten)(struct service *s); /* optional: after can_reload said yes, another program said no */
+    /* optional: renewed certificates came, service_cert_fd() has them. -1: what was there before stays in use. */
+    int (*on_certs)(struct service *s, struct err *err);
     /* Stop taking new work, finish what is in flight, then call service_done(). NULL: done at once. */
     void (*drain)(struct service *s);
     void (*stop)(struct service *s); /* optional: the loop has ended; free everything, so that leaks show */
@@ -55,7 +56,7 @@ struct service_listener {
     int fd;
 };
 size_t service_listeners(struct service *s, const struct service_listener **list);
-/* Certificate chain (what=0) or key (what=1) that the listener of that index uses (its own or the tls section's), or
+/* Certificate chain (what=0) or key (what=1; keyd alone) that the listener of that index uses (its own or the tls section's), or
  * with instance 0 the relay's trust file (what=2) or the keys of tokens' issuer (what=4); what=3: authorities of the listener's clients; open for reading at offset 0; -1: none. Stays the service's. */
 int service_cert_fd(struct service *s, unsigned instance, unsigned what);
 /* A resource of F_resource; -1: none. */

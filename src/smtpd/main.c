@@ -32,6 +32,7 @@ static int start(struct service *sv, struct err *err)
     guests_open(&d->guests, service_chan(sv, ROLE_TALLYD, 0),
                 d->submission ? CONF_PROTOCOL_SUBMISSION : CONF_PROTOCOL_SMTP);
     d->judge = d->submission ? NULL : service_chan(sv, ROLE_JUDGE, 0);
+    asker_init(&d->asker, d->loop, service_chan(sv, ROLE_KEYD, 0));
     list_init(&d->sessions);
     list_init(&d->spare);
     list_init(&d->stalled);
@@ -93,11 +94,9 @@ static void reloaded(struct service *sv)
         LOGE("reload", KVT("why", err.text));
 }
 
-static void on_certs(struct service *sv)
+static int on_certs(struct service *sv, struct err *err)
 {
-    struct err err;
-    if (ports_certs(service_state(sv), &err))
-        LOGE("certificate", KVT("why", err.text));
+    return ports_certs(service_state(sv), err);
 }
 
 static void drain(struct service *sv)

@@ -17,7 +17,7 @@ void house_unref(struct house **hp)
 
 static struct tls_ctx *read_tls(struct smtpd *d, const struct conf *conf, unsigned index, struct err *err)
 {
-    return tls_server_open(service_cert_fd(d->service, index, 0), service_cert_fd(d->service, index, 1),
+    return tls_server_open(service_cert_fd(d->service, index, 0), &d->asker.signer,
                            conf->tls.min_version == CONF_TLS_1_3 ? TLS_MIN_1_3 : TLS_MIN_1_2,
                            d->submission /* HAZARDS 26: no tickets on port 25 */, err);
 }

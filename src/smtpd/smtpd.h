@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "base/list.h"
+#include "keys/asker.h"
 #include "net/listener.h"
 #include "net/stream.h"
 #include "net/tls.h"
@@ -35,6 +36,7 @@ struct smtpd {
     struct service *service;
     struct loop *loop;
     bool submission;
+    struct asker asker; /* of keyd: it has the private keys */
     struct chan *authd, *qmgr, *judge; /* judge: of role smtpd-mx alone */
     struct smtp_server_door door;
     struct port *ports;

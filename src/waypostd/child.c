@@ -225,6 +225,8 @@ static void on_ready(struct child *c, const struct msg_ready *m)
          KVU("took-ms", loop_now(c->sup->loop) - c->started));
     timer_stop(c->timer);
     move(c, CHILD_READY);
+    if (c->role == ROLE_KEYD)
+        certs_keyd_ready(c->sup);
     if (c->sup->phase == PHASE_STARTING)
         children_start_next(c->sup);
 }
@@ -243,6 +245,13 @@ static void on_refused(struct child *c, const struct msg_refused *m)
         supervisor_refused(c->sup, name, why);
 }
 
+static void on_certs_taken(struct child *c, const struct msg_certs_taken *m)
+{
+    char why[IPC_TEXT_MAX + 1];
+    snprintf(why, sizeof why, "%.*s", SPANV(m->why));
+    certs_taken(c, m->round, why);
+}
+
 static void on_msg(void *ctx, struct chan *ch, const struct msg *m, int fd)
 {
     struct child *c = ctx;
@@ -255,6 +264,9 @@ static void on_msg(void *ctx, struct chan *ch, const struct msg *m, int fd)
         break;
     case MSG_refused:
         on_refused(c, &m->refused);
+        break;
+    case MSG_certs_taken:
+        on_certs_taken(c, &m->certs_taken);
         break;
     case MSG_pair_lost:
         pair_lost(c, (enum role)m->pair_lost.role, m->pair_lost.instance, m->pair_lost.epoch);

@@ -58,6 +58,7 @@ static void forget(struct supervisor *s)
             chan_say(c->control, &m, -1);
     }
     conf_unref(&s->next);
+    certs_forget(s);
     children_plan(s, s->conf);
     sockets_trim(s, s->conf);
 }
@@ -85,12 +86,12 @@ static void switch_over(struct supervisor *s)
     conf_changes(s->conf, s->next, &changes);
     s->conf = s->next;
     s->next = NULL;
+    certs_switch(s);
     supervisor_open_log(s);
     LIST_EACH(&s->children, l)
         follow(container_of(l, struct child, link), s->conf->stop_timeout);
     children_retire(s);
     sockets_trim(s, s->conf);
-    certs_watch(s);
     report(s, ADMIN_DONE, changes.n ? buf_cstr(&changes) : "nothing changed");
     buf_free(&changes);
     conf_unref(&old);
@@ -174,6 +175,7 @@ static int ask_around(struct supervisor *s, struct err *err)
     if (sockets_bind(s, s->next, err))
         return -1;
     children_plan(s, s->next);
+    certs_prepare(s);
     LIST_EACH(&s->children, l) {
         struct child *c = container_of(l, struct child, link);
         c->asked = false;

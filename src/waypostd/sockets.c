@@ -1,5 +1,4 @@
-/* What the supervisor opens for its programs: listening sockets, certificates, the log's socket, the store's root.
- * Descriptors of files are opened anew for each receiver, because a shared one would share its offset. */
+/* What the supervisor opens for its programs: listening sockets, the log's socket, the store's root. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +18,6 @@
 
 #define BACKLOG 1024
 #define BIND_PATIENCE_MS 3000 /* since the start: a reload never waits */
-#define CERT_LOOK_MS 10000  /* how often certificates are looked at */
-#define CERT_SETTLE_MS 1500 /* chain and key are written one after the other */
 #define RESOURCE_STORE 0
 #define RESOURCE_LOG 1
 
@@ -164,127 +161,6 @@ void sockets_free(struct supervisor *s)
 {
     LIST_EACH(&s->bounds, l)
         close_bound(container_of(l, struct bound, link));
-}
-
-/* ---- certificates ---- */
-
-static void send_file(struct child *c, const char *path, unsigned instance, unsigned what)
-{
-    if (!*path)
-        return;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        LOGE("certificate", KVT("file", path), KVT("why", strerror(errno)));
-        return;
-    }
-    struct msg m = {.type = MSG_cert_file, .cert_file = {.instance = (uint16_t)instance, .what = (uint8_t)what}};
-    chan_say(c->control, &m, fd);
-    close(fd);
-}
-
-/* The system's bundle need not be there; without it, nothing that requires TLS is relayed. */
-static void send_trust(struct child *c, const struct conf *conf)
-{
-    if (access(conf->relay.trust_file, F_OK) == 0)
-        send_file(c, conf->relay.trust_file, 0, 3);
-    else
-        LOGW("no-trust-file", KVT("file", conf->relay.trust_file));
-}
-
-void certs_send(struct child *c, const struct conf *conf)
-{
-    for (size_t i = 0; i < conf->listen_count; i++)
-        if (conf_listen_role(&conf->listen[i]) == c->role) {
-            send_file(c, conf_listen_certificate(conf, &conf->listen[i]), conf->listen[i].index, 0);
-            send_file(c, conf_listen_key(conf, &conf->listen[i]), conf->listen[i].index, 1);
-            send_file(c, conf->listen[i].client_ca, conf->listen[i].index, 3);
-        }
-    if (c->role == ROLE_AUTHD)
-        send_file(c, conf->oauth.keys, 0, 4);
-    if (c->role == ROLE_RELAY) {
-        send_file(c, conf->relay.ca_file, 0, 2);
-        send_trust(c, conf);
-    }
-}
-
-static struct seen_file look(const char *path)
-{
-    struct stat st;
-    if (!*path || stat(path, &st))
-        return (struct seen_file){0};
-    return (struct seen_file){st.st_dev, st.st_ino, st.st_size,
-                              (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000};
-}
-
-/* How all the files look now: chain, key and clients' authorities of each listener, the relay's trust file, the keys of tokens' issuer. Returns how many. */
-static size_t look_at_all(const struct conf *conf, struct seen_file **out)
-{
-    size_t n = 0;
-    *out = mem_array(conf->listen_count * 3 + 3, sizeof **out);
-    for (size_t i = 0; i < conf->listen_count; i++) {
-        (*out)[n++] = look(conf_listen_certificate(conf, &conf->listen[i]));
-        (*out)[n++] = look(conf_listen_key(conf, &conf->listen[i]));
-        (*out)[n++] = look(conf->listen[i].client_ca);
-    }
-    (*out)[n++] = look(conf->relay.ca_file);
-    (*out)[n++] = look(conf->relay.trust_file);
-    (*out)[n++] = look(conf->oauth.keys);
-    return n;
-}
-
-static bool recently(const struct seen_file *f, size_t n, int64_t now)
-{
-    for (size_t i = 0; i < n; i++)
-        if (f[i].changed + CERT_SETTLE_MS > now && f[i].changed <= now)
-            return true;
-    return false;
-}
-
-static void send_renewed(struct supervisor *s)
-{
-    LOGI("certificates-renewed");
-    LIST_EACH(&s->children, l) {
-        struct child *c = container_of(l, struct child, link);
-        if (child_runs(c))
-            certs_send(c, s->conf);
-    }
-}
-
-static void on_cert_timer(void *ctx)
-{
-    struct supervisor *s = ctx;
-    struct seen_file *now;
-    size_t n = look_at_all(s->conf, &now);
-    int64_t wait = CERT_LOOK_MS;
-    if (s->next) { /* a reload is under way: it sends them itself */
-        mem_free(&now);
-    } else if (n == s->seen_count && memcmp(now, s->seen, n * sizeof *now) == 0) {
-        mem_free(&now);
-    } else if (recently(now, n, loop_wall(s->loop))) {
-        mem_free(&now);
-        wait = CERT_SETTLE_MS;
-    } else {
-        mem_free(&s->seen);
-        s->seen = now;
-        s->seen_count = n;
-        send_renewed(s);
-    }
-    timer_start(s->cert_timer, wait);
-}
-
-void certs_watch(struct supervisor *s)
-{
-    if (!s->cert_timer)
-        s->cert_timer = timer_new(s->loop, on_cert_timer, s);
-    mem_free(&s->seen);
-    s->seen_count = look_at_all(s->conf, &s->seen);
-    timer_start(s->cert_timer, CERT_LOOK_MS);
-}
-
-void certs_unwatch(struct supervisor *s)
-{
-    timer_free(&s->cert_timer);
-    mem_free(&s->seen);
 }
 
 /* ---- log and store ---- */

@@ -1,5 +1,5 @@
 /* What the files of the supervisor share. It parses nothing from the network: its inputs are the configuration,
- * signals, exit statuses, the few messages that its own programs may send (ready, refused, pair_lost, log_lost), and a
+ * signals, exit statuses, the few messages that its own programs may send (ready, refused, certs_taken, pair_lost, log_lost), and a
  * fixed-size name from an operator. */
 #ifndef WAYPOSTD_SUPERVISOR_H
 #define WAYPOSTD_SUPERVISOR_H
@@ -85,8 +85,10 @@ struct supervisor {
     struct timer *pair_timer;
     /* certificates */
     struct timer *cert_timer;
-    struct seen_file *seen;
-    size_t seen_count;
+    struct seen_file *seen, *seen_next; /* seen_next, chains_next: while a reload asks around */
+    size_t seen_count, seen_next_count;
+    struct chains *chains, *chains_next, *fresh; /* in use; fresh: renewed, while keyd has not taken it yet */
+    uint32_t certs_round;
     /* reload */
     struct admin_call *reload_call; /* NULL: by signal */
     struct timer *reload_timer;
@@ -133,14 +135,21 @@ void pair_lost(struct child *c, enum role role, uint32_t instance, uint32_t epoc
 void pairs_forget(struct child *c);
 void pairs_free(struct supervisor *s);
 
-/* ---- sockets.c: listeners, certificates, resources ---- */
+/* ---- certs.c ---- */
+void certs_watch(struct supervisor *s); /* reads the chains, remembers how the files look, and looks again in a while */
+void certs_unwatch(struct supervisor *s);
+void certs_send(struct child *c, const struct conf *conf); /* s->conf, or s->next after certs_prepare() */
+void certs_taken(struct child *c, uint32_t round, const char *why);
+void certs_keyd_ready(struct supervisor *s);
+void certs_prepare(struct supervisor *s); /* for s->next; then one of these two */
+void certs_switch(struct supervisor *s);
+void certs_forget(struct supervisor *s);
+
+/* ---- sockets.c: listeners, resources ---- */
 int sockets_bind(struct supervisor *s, const struct conf *conf, struct err *err); /* binds what is not bound yet */
 void sockets_trim(struct supervisor *s, const struct conf *conf); /* closes what that generation does not want */
 void sockets_send(struct child *c, const struct conf *conf);
 void sockets_free(struct supervisor *s);
-void certs_send(struct child *c, const struct conf *conf);
-void certs_watch(struct supervisor *s); /* remembers how the files look now, and looks again in a while */
-void certs_unwatch(struct supervisor *s);
 void resources_send(struct child *c);
 void log_socket_send(struct child *c);
 void log_socket_connect(void);

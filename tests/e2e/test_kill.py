@@ -22,7 +22,7 @@ from waypost import message, until
 ROUNDS = int(os.environ.get("WAYPOST_KILL_ROUNDS", "2"))
 MESSAGES = int(os.environ.get("WAYPOST_KILL_MESSAGES", "200"))
 SEED = os.environ.get("WAYPOST_KILL_SEED") or str(random.SystemRandom().getrandbits(32))
-TARGETS = ("smtpd-mx", "authd", "qmgr", "relay", "zygote", "mda", "imapd", "pop3d", "smtpd-submission", "waypostd", "all")
+TARGETS = ("smtpd-mx", "authd", "qmgr", "relay", "zygote", "mda", "imapd", "pop3d", "smtpd-submission", "keyd", "waypostd", "all")
 SENDERS = 10
 
 

@@ -10,8 +10,8 @@ import waypost as wp
 from waypost import message, until
 
 pytestmark = pytest.mark.skipif(wp.SANITIZED, reason="sandbox tests use the plain build")
-LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
-EMPTY_ROOT = ("relay", "policyd-judge", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "keyd", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+EMPTY_ROOT = ("relay", "policyd-judge", "keyd", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
 CAP_SETGID, CAP_SETUID = 6, 7
 
 

@@ -17,7 +17,7 @@ from waypost import until
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = re.findall(r"^\s+M\((\w+),", open(SOURCE + "/src/ipc/messages.h").read(), re.M)
 TYPES = {name: i + 1 for i, name in enumerate(NAMES)}
-PROGRAMS = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd", "smtpd", "imapd", "pop3d")
+PROGRAMS = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd", "keyd", "smtpd", "imapd", "pop3d")
 
 
 def text(s):
@@ -146,7 +146,7 @@ def ready(w, service, instance=0):
 
 def test_everything_that_the_configuration_asks_for_runs(world):
     st = world.status()
-    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
+    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("keyd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
     for (service, _), r in st.items():
         assert r["state"] == "ready" and r["pid"] > 0, r
         assert service == "waypostd" or "seccomp" in r["sandbox"], r
@@ -158,7 +158,8 @@ def test_everything_that_the_configuration_asks_for_runs(world):
 
 
 def test_each_program_has_the_channels_of_the_table_and_no_other(world):
-    want = {"smtpd-mx": {("authd", 0), ("qmgr", 0), ("tallyd", 0), ("policyd-judge", 0)}, "policyd-judge": {("smtpd-mx", 0)}, "imapd": {("authd", 0), ("tallyd", 0)},
+    want = {"smtpd-mx": {("authd", 0), ("qmgr", 0), ("tallyd", 0), ("policyd-judge", 0), ("keyd", 0)}, "policyd-judge": {("smtpd-mx", 0)}, "imapd": {("authd", 0), ("tallyd", 0), ("keyd", 0)},
+            "keyd": {("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
             "tallyd": {("authd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}, "relay": {("qmgr", 0)}, "zygote": {("authd", 0), ("qmgr", 0)},
             "authd": {("zygote", 0), ("qmgr", 0), ("tallyd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
             "qmgr": {("zygote", 0), ("authd", 0), ("smtpd-mx", 0), ("relay", 0)}}
@@ -170,7 +171,7 @@ def test_each_program_has_the_channels_of_the_table_and_no_other(world):
     assert world.tell("smtpd-mx")["listeners"] == 1 and world.tell("authd")["listeners"] == 0
 
 
-@pytest.mark.parametrize("service", ["authd", "qmgr", "smtpd-mx", "imapd", "relay", "zygote"])
+@pytest.mark.parametrize("service", ["authd", "qmgr", "keyd", "smtpd-mx", "imapd", "relay", "zygote"])
 def test_a_crash_is_named_restarted_and_the_survivors_get_fresh_pairs(world, service):
     before = world.status()
     assert world.ask(service, "crash")[0] is None
@@ -208,7 +209,7 @@ def test_many_deaths_are_answered_more_and_more_slowly(world):
 def test_a_bad_frame_ends_that_channel_and_a_fresh_pair_comes(world):
     before = world.status()
     assert world.ask("smtpd-mx", "garbage")[0] == 0
-    for peer in ("authd", "qmgr"):
+    for peer in ("authd", "qmgr", "keyd"):
         until(lambda: (lambda p: p["up"] and p["epoch"] == 2)(world.peers(peer)[("smtpd-mx", 0)]), "a fresh pair for " + peer)
     until(lambda: all(p["up"] for p in world.peers("smtpd-mx").values()), "both ends")
     assert {k: r["pid"] for k, r in world.status().items()} == {k: r["pid"] for k, r in before.items()}, "nobody died of it"
@@ -220,7 +221,7 @@ def test_reload_switches_everybody_or_nobody(world):
     world.write(hostname="new.test")
     status, _, said = world.ask("waypostd", "reload")
     assert status == 0 and "hostname" in said, said
-    for s in ("authd", "tallyd", "qmgr", "relay", "smtpd-mx", "imapd", "zygote"):
+    for s in ("authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "imapd", "zygote"):
         until(lambda: world.tell(s)["hostname"] == "new.test", s)
         assert world.tell(s)["reloads"] == 1
     world.write(hostname="refuse.qmgr.test")
@@ -239,7 +240,7 @@ def test_a_reload_ends_where_a_fresh_start_does(world):
     """HAZARDS 31: nothing is parsed differently, or left out, on the way of a reload."""
     def all_told():
         keys = ("hostname", "listeners", "cert", "key", "store", "uid")
-        return {s: {k: world.tell(s)[k] for k in keys} for s in ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")}
+        return {s: {k: world.tell(s)[k] for k in keys} for s in ("zygote", "authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")}
     ca = wp.Authority(world.dir + "/ca")
     cert, key = ca.issue("server", ["mail.test"], world.dir)
     more = "".join("listen %s { protocol %s; address %s; port %d; }\n" % (n, p, world.address, port)
@@ -249,6 +250,7 @@ def test_a_reload_ends_where_a_fresh_start_does(world):
     until(lambda: ready(world, "pop3d") and ready(world, "smtpd-submission") and ("imapd", 1) not in world.status(), "the new programs")
     reloaded, names = all_told(), set(world.status())
     assert reloaded["smtpd-submission"]["listeners"] == 2 and reloaded["smtpd-mx"]["cert"]
+    assert {s for s, r in reloaded.items() if r["key"]} == {"keyd"}
     assert world.stop() == 0
     world.start().ready()
     assert all_told() == reloaded and set(world.status()) == names
@@ -264,7 +266,7 @@ def test_a_program_that_dies_while_a_reload_asks(world):
     os.kill(pid, signal.SIGKILL)
     world.wait_log("reloaded generation=2")
     until(lambda: ready(world, "qmgr"), "qmgr")
-    assert {world.tell(s)["hostname"] for s in ("authd", "tallyd", "qmgr", "relay", "smtpd-mx", "imapd", "zygote")} == {"new.test"}
+    assert {world.tell(s)["hostname"] for s in ("authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "imapd", "zygote")} == {"new.test"}
 
 
 def test_a_stop_while_a_reload_asks(world):
@@ -304,7 +306,7 @@ def test_reload_adds_and_takes_away_listeners_and_programs(world):
     mx = world.status()[("smtpd-mx", 0)]["pid"]
     world.write(more="imap { instances 1; }\n")
     assert world.ask("waypostd", "reload")[0] == 0
-    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
+    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("keyd", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
     with pytest.raises(OSError):
         socket.create_connection((world.address, 2110), timeout=wp.PATIENCE).close()
     assert world.status()[("smtpd-mx", 0)]["pid"] == mx
@@ -322,15 +324,31 @@ def test_what_cannot_be_followed_starts_anew(world):
 
 
 def test_a_renewed_certificate_is_passed_on(idle):
+    """To keyd first, to the fronts when it has it; the key to keyd alone."""
     ca = wp.Authority(idle.dir + "/ca")
     cert, key = ca.issue("server", ["mail.test"], idle.dir)
     idle.write(tls="tls { certificate %s; key %s; }" % (cert, key))
     idle.start().ready()
-    assert idle.tell("smtpd-mx")["cert"] and idle.tell("smtpd-mx")["key"] and not idle.tell("imapd")["cert"]
+    assert idle.tell("smtpd-mx")["cert"] and not idle.tell("smtpd-mx")["key"] and not idle.tell("imapd")["cert"]
+    assert idle.tell("keyd")["cert"] and idle.tell("keyd")["key"]
     assert idle.tell("smtpd-mx")["certs"] == 0
     ca.issue("server", ["mail.test"], idle.dir)
     until(lambda: idle.tell("smtpd-mx")["certs"] == 1, "the new certificate, unasked")
-    assert idle.tell("smtpd-mx")["reloads"] == 0
+    assert idle.tell("keyd")["certs"] == 1 and idle.tell("smtpd-mx")["reloads"] == 0
+
+
+def test_keyd_has_the_last_word_on_a_renewed_certificate(idle):
+    """Who refuses: nobody else hears of it. Who starts anew: gets what there is, and then the fronts do."""
+    ca = wp.Authority(idle.dir + "/ca")
+    cert, key = ca.issue("server", ["mail.test"], idle.dir)
+    idle.write(hostname="certs.keyd.test", tls="tls { certificate %s; key %s; }" % (cert, key))
+    idle.start().ready()
+    ca.issue("server", ["mail.test"], idle.dir)
+    idle.wait_log("certificates-not-renewed")
+    assert idle.tell("smtpd-mx")["certs"] == 0 and "certificates-renewed" not in idle.logged()
+    ca.issue("server", ["mail.test"], idle.dir)
+    os.kill(idle.status()[("keyd", 0)]["pid"], signal.SIGKILL)
+    until(lambda: idle.tell("smtpd-mx")["certs"] == 1, "the chain of the keys that keyd started with")
 
 
 def test_a_program_that_refuses_at_the_first_start_ends_it_with_its_reason(idle):

@@ -13,7 +13,7 @@ import pytest
 import waypost as wp
 from waypost import message, until
 
-SERVICES = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+SERVICES = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "keyd", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
 
 
 def pids(w, name):

@@ -50,6 +50,7 @@ static void cmd_tell(void *ctx, struct admin_call *c, const struct span *args UN
     struct service *s = ((struct probe *)ctx)->service;
     const struct service_listener *list;
     size_t count = service_listeners(s, &list);
+    const struct conf *conf = service_conf(s);
     admin_text(c, "hostname", span_of(service_conf(s)->hostname));
     admin_number(c, "generation", service_conf(s)->generation);
     admin_number(c, "listeners", count);
@@ -60,8 +61,8 @@ static void cmd_tell(void *ctx, struct admin_call *c, const struct span *args UN
     admin_number(c, "msgs", probe.msgs);
     admin_number(c, "reloads", probe.reloads);
     admin_number(c, "certs", probe.certs);
-    admin_flag(c, "cert", count && service_cert_fd(s, list[0].conf->index, 0) >= 0);
-    admin_flag(c, "key", count && service_cert_fd(s, list[0].conf->index, 1) >= 0);
+    admin_flag(c, "cert", conf->listen_count && service_cert_fd(s, conf->listen[0].index, 0) >= 0);
+    admin_flag(c, "key", conf->listen_count && service_cert_fd(s, conf->listen[0].index, 1) >= 0);
     admin_flag(c, "store", service_resource(s, 0) >= 0);
     admin_row(c);
     admin_end(c, ADMIN_DONE, "%s", "");
@@ -168,9 +169,10 @@ static void reloaded(struct service *s UNUSED)
     probe.reloads++;
 }
 
-static void on_certs(struct service *s UNUSED)
+static int on_certs(struct service *s, struct err *err)
 {
     probe.certs++;
+    return told_to("certs", service_conf(s)->hostname) ? err_set(err, "told to refuse") : 0;
 }
 
 static void drain(struct service *s)

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "keys/keys.h"
+#include "net/pem.h"
 
 struct fakes fakes;
 struct loop *front_loop;
@@ -19,12 +21,13 @@ struct service {
     const struct service_def *def;
     struct conf *conf;
     struct service_listener listener;
-    struct chan *authd;
-    int chain, key;
+    struct chan *authd, *keyd;
+    int chain;
+    EVP_PKEY *key; /* keyd's */
     bool draining, done;
 };
 static struct service sv;
-static struct chan *far_authd; /* authd's end */
+static struct chan *far_authd, *far_keyd; /* authd's and keyd's ends */
 static struct sockaddr_in address;
 static enum role role;
 
@@ -51,7 +54,9 @@ void *service_state(struct service *s)
 
 struct chan *service_chan(struct service *s, enum role peer, uint32_t instance UNUSED)
 {
-    cr_assert(peer == ROLE_AUTHD || peer == ROLE_TALLYD);
+    cr_assert(peer == ROLE_AUTHD || peer == ROLE_TALLYD || peer == ROLE_KEYD);
+    if (peer == ROLE_KEYD)
+        return s->keyd;
     return peer == ROLE_AUTHD ? s->authd : NULL; /* the clients here are exempt from limits */
 }
 
@@ -63,7 +68,7 @@ size_t service_listeners(struct service *s, const struct service_listener **list
 
 int service_cert_fd(struct service *s, unsigned instance UNUSED, unsigned what)
 {
-    return what == 0 ? s->chain : s->key;
+    return what == 0 ? s->chain : -1;
 }
 
 void service_done(struct service *s)
@@ -110,6 +115,29 @@ static void mda_start(const struct msg_attach *a, int fd)
     stream_write(fakes.mda.s, a->tag.n ? a->tag : SPAN("+"));
     stream_write(fakes.mda.s, SPAN("OK you are in\r\n"));
 }
+
+/* ---- keyd ---- */
+
+static EVP_PKEY *key_of(const struct test_cert *c)
+{
+    struct err err;
+    EVP_PKEY *key = pem_private_key(span_of(c->key), &err);
+    cr_assert(key, "%s", err.text);
+    EVP_PKEY_free(sv.key);
+    return key;
+}
+
+static void keyd_msg(void *ctx UNUSED, struct chan *c, const struct msg *m, int fd UNUSED)
+{
+    uint8_t signature[SIGNER_SIGNATURE_MAX];
+    cr_assert_eq(m->type, MSG_sign);
+    cr_assert_null(keys_refusal(sv.key, m->sign.scheme, m->sign.content));
+    size_t n = keys_sign(sv.key, m->sign.scheme, m->sign.content, signature);
+    struct msg r = {.type = MSG_sign_made, .sign_made = {.signature = span_make(signature, n)}};
+    chan_answer(c, chan_epoch(c), m->id, &r, -1);
+}
+
+static const struct chan_ops keyd_ops = {.on_msg = keyd_msg};
 
 /* ---- authd ---- */
 
@@ -230,8 +258,11 @@ void front_up(const struct house *h)
     sv.listener = (struct service_listener){.conf = sv.conf->listen, .fd = listening()};
     front_cert = test_cert_new(TEST_EC, "mail.example.test");
     sv.chain = file_of(front_cert.chain);
-    sv.key = file_of(front_cert.key);
+    sv.key = key_of(&front_cert);
     int fds[2];
+    cr_assert_eq(chan_pair(fds, NULL), 0);
+    sv.keyd = chan_new(front_loop, fds[0], ROLE_KEYD, 0, &front_ops, NULL);
+    far_keyd = chan_new(front_loop, fds[1], role, 0, &keyd_ops, NULL);
     cr_assert_eq(chan_pair(fds, NULL), 0);
     sv.authd = chan_new(front_loop, fds[0], ROLE_AUTHD, 0, &front_ops, NULL);
     far_authd = chan_new(front_loop, fds[1], role, 0, &authd_ops, NULL);
@@ -254,7 +285,9 @@ void front_down(void)
     conf_unref(&c);
     close(sv.listener.fd);
     close(sv.chain);
-    close(sv.key);
+    EVP_PKEY_free(sv.key);
+    chan_free(&sv.keyd);
+    chan_free(&far_keyd);
     test_cert_free(&front_cert);
     loop_free(&front_loop);
 }
@@ -262,10 +295,10 @@ void front_down(void)
 void front_renew(const struct test_cert *c)
 {
     close(sv.chain);
-    close(sv.key);
     sv.chain = file_of(c->chain);
-    sv.key = file_of(c->key);
-    sv.def->on_certs(&sv);
+    struct err err;
+    if (sv.def->on_certs(&sv, &err) == 0)
+        sv.key = key_of(c);
 }
 
 void front_drain(void)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "net/pem.h"
 #include "net_support.h"
 
 static struct loop *l;
@@ -407,15 +408,15 @@ Test(net_tls, pem_files)
     size_t n;
     struct err err;
     unlink(path);
-    cr_assert_eq(tls_read_pem(fd, &pem, &n, &err), -1);
+    cr_assert_eq(pem_read(fd, &pem, &n, &err), -1);
     cr_assert(strstr(err.text, "empty"));
     cr_assert_eq(write(fd, "some text", 9), 9);
-    cr_assert_eq(tls_read_pem(fd, &pem, &n, &err), 0); /* from the start, wherever the position is */
+    cr_assert_eq(pem_read(fd, &pem, &n, &err), 0); /* from the start, wherever the position is */
     cr_assert(n == 9 && memcmp(pem, "some text", 9) == 0);
-    tls_pem_free(&pem, n);
+    pem_free(&pem, n);
     cr_assert_null(pem);
     cr_assert_eq(ftruncate(fd, (1 << 20) + 1), 0);
-    cr_assert_eq(tls_read_pem(fd, &pem, &n, &err), -1);
+    cr_assert_eq(pem_read(fd, &pem, &n, &err), -1);
     close(fd);
 }
 
