@@ -18,7 +18,11 @@ static const struct sm_state states[] = {
 
 void rcpt_move(struct rcpt *r, enum rcpt_state next)
 {
+    struct qmgr *q = r->msg->q;
+    bool before = r->state <= RCPT_EXPANDING, after = next <= RCPT_EXPANDING;
     sm_move(states, COUNT_OF(states), &r->state, next);
+    if (before && !after && q->expanding-- == EXPANDING_MAX / 2 && q->backlog && !q->draining)
+        refill_soon(q);
 }
 
 /* ---- messages ---- */
@@ -140,7 +144,7 @@ void activate(struct qmgr *q, struct rcpt *r)
     /* A refill that ran while its row was being committed has read it before the writer's word came. */
     if (idmap_get(&q->rcpts, r->r.id))
         return;
-    if (!active_room(q) || q->draining) {
+    if (!active_room(q) || q->draining || m->expanding >= EXPANDING_MAX) {
         q->backlog = true; /* its row is due */
         return;
     }
@@ -150,6 +154,7 @@ void activate(struct qmgr *q, struct rcpt *r)
     r->state = RCPT_PICKED;
     m->refs++;
     m->expanding++;
+    q->expanding++;
     list_add_tail(&q->picked, &r->link);
     if (q->content_bytes > CONTENT_BYTES_MAX)
         message_drop_content(m);

@@ -111,6 +111,7 @@ static void on_delivered(void *ctx, struct chan *c, enum chan_why why, const str
     struct message *msg = j->msg;
     message_ref(msg);
     r->job = NULL;
+    j->said = arena_dup(&msg->arena, d->why);
     if (d->kind == OUTCOME_DONE) {
         stored(r);
     } else {
@@ -218,6 +219,7 @@ static void give_up(struct account_worker *w, struct span why)
         struct message *m = j->msg;
         message_ref(m);
         r->job = NULL;
+        j->said = arena_dup(&m->arena, span_of(o.text));
         settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
         job_end(j, SCHED_UNREACHED);
         message_unref(m);

@@ -7,14 +7,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/db.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/dests.h"
 
 #define LOCAL_WINDOW_FIRST 64
 #define LOCAL_WINDOW_MAX 256
 #define LOCAL_TOTAL_MAX 4096
 #define LOCAL_DOWN_MIN_MS 5000
 #define REMOTE_WINDOW_FIRST 5
-#define QUEUE_SHARE 4 /* one destination may fill this part of the active set */
 
 int64_t qmgr_wall(const struct qmgr *q)
 {
@@ -36,7 +35,7 @@ static struct sched_limits limits_from(const struct conf *c)
         .window_first = {[SCHED_LOCAL] = LOCAL_WINDOW_FIRST, [SCHED_REMOTE] = REMOTE_WINDOW_FIRST},
         .window_max = {[SCHED_LOCAL] = LOCAL_WINDOW_MAX, [SCHED_REMOTE] = c->queue.destination_concurrency},
         .total_max = {[SCHED_LOCAL] = LOCAL_TOTAL_MAX, [SCHED_REMOTE] = c->relay.concurrency},
-        .queue_max = MAX_OF(c->queue.max_active / QUEUE_SHARE, 1u),
+        .queue_max = MAX_OF(c->queue.max_active / 2, 1u), /* the rest: on their way in and out */
         .down_min = {[SCHED_LOCAL] = LOCAL_DOWN_MIN_MS, [SCHED_REMOTE] = c->queue.retry_min},
         .down_max = {[SCHED_LOCAL] = c->queue.retry_min, [SCHED_REMOTE] = c->queue.retry_max},
     };
@@ -51,7 +50,7 @@ void qmgr_configure(struct qmgr *q)
                                     .longest = MAX_OF(c->queue.retry_min, c->queue.retry_max),
                                     .expire = c->queue.expire,
                                     .notice_expire = c->queue.bounce_expire};
-    sched_limit(&q->sched, &limits);
+    sched_limit(&q->sched, &limits, qmgr_wall(q));
     queue_set_commit_wait(q->queue, c->queue.commit_wait);
 }
 
@@ -85,7 +84,7 @@ static void init_state(struct qmgr *q)
         q->random = (uint64_t)clock_wall() | 1;
     /* Never one that an earlier qmgr gave out, so that its report is recognised as stale. */
     q->next_lease = (uint64_t)clock_wall() * 1000000;
-    sched_init(&q->sched, &limits);
+    sched_init(&q->sched, &limits, qmgr_wall(q));
     list_init(&q->sender_list);
     list_init(&q->picked);
     list_init(&q->leased);
@@ -111,11 +110,12 @@ static int start(struct service *s, struct err *err)
     q->service = s;
     q->loop = service_loop(s);
     init_state(q);
-    if (open_queue(q, err)) {
+    if (open_queue(q, err) || dests_load(q, err)) {
         close_queue(q);
         return -1;
     }
     qmgr_configure(q);
+    dests_init(q);
     accept_init(q);
     pump_init(q);
     settle_init(q);
@@ -217,6 +217,7 @@ static void stop(struct service *s)
     refill_free(q);
     settle_free(q);
     active_free(q);
+    dests_free(q);
     pump_free(q);
 }
 

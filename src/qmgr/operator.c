@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "qmgr/dests.h"
 #include "qmgr/operator.h"
 
 #define PAGE 100
@@ -83,7 +84,7 @@ static void change(struct query *u, const struct queue_item *i)
         return;
     row.passed |= (u->want_held && row.state == QUEUE_PARKED) || ((u->want_held || u->pass) && row.state == QUEUE_PICKUP);
     if (u->verdict == VERDICT_RELEASED)
-        sched_up(&q->sched, SCHED_REMOTE, domain);
+        sched_up(&q->sched, SCHED_REMOTE, domain, qmgr_wall(q));
     if (r) {
         u->changed += change_active(r, u->verdict);
         return;
@@ -108,6 +109,7 @@ static void query_free(struct query *u)
 {
     arena_free(&u->page);
     arena_free(&u->arena);
+    buf_free(&u->on_end_name);
     mem_free(&u->items);
     mem_free(&u);
 }
@@ -124,6 +126,8 @@ static void next_query(struct qmgr *q)
 
 static void query_end(struct query *u)
 {
+    if (u->on_end)
+        u->on_end(u->q, buf_span(&u->on_end_name), u->seen > 0);
     if (u->call && u->error)
         admin_end(u->call, ADMIN_FAILED, "the queue can't be read: %s", u->err.text);
     else if (u->call && u->failed)
@@ -334,6 +338,7 @@ static void on_remove(void *ctx, struct admin_call *c, const struct span *args, 
     "(ID | ADDRESS | DOMAIN | --sender ADDRESS | --recipient ADDRESS | --domain NAME | --state STATE | --all)…"
 
 static const struct admin_command commands[] = {
+    DEST_COMMANDS
     {"queue list",
      "[ID|ADDRESS|DOMAIN] [--sender ADDRESS] [--recipient ADDRESS] [--domain NAME] [--state STATE] [--limit N]", 0,
      ADMIN_ARGS_MAX, on_list},
@@ -348,6 +353,19 @@ static const struct admin_command commands[] = {
 bool operator_running(const struct qmgr *q)
 {
     return q->operators->running;
+}
+
+void operator_retry_one(struct qmgr *q, struct span domain, query_end_fn *fn)
+{
+    struct query *u = query_new(q, NULL);
+    u->filter.domain = arena_dup(&u->arena, domain);
+    u->filter.state = QUEUE_WAITING;
+    u->limit = 1;
+    u->verdict = VERDICT_RELEASED;
+    u->on_end = fn;
+    buf_add(&u->on_end_name, domain);
+    list_add_tail(&q->operators->waiting, &u->link);
+    next_query(q);
 }
 
 void operator_release_parked(struct qmgr *q)

@@ -12,6 +12,9 @@ struct operator_jobs {
     bool running;        /* a page is being read */
 };
 
+/* A query of ours has ended. seen: rows matched. */
+typedef void query_end_fn(struct qmgr *q, struct span name, bool seen);
+
 struct query {
     struct link link;
     struct qmgr *q;
@@ -35,6 +38,8 @@ struct query {
     int64_t before; /* not 0: only what was not attempted since */
     void (*done)(void *ctx, unsigned seen, unsigned changed, bool error);
     void *done_ctx;
+    query_end_fn *on_end;
+    struct buf on_end_name;
 };
 
 /* A question of pull.c: one domain. */
@@ -50,6 +55,9 @@ struct pull_query {
     void *ctx;
 };
 void operator_pull(struct qmgr *q, const struct pull_query *w);
+
+/* Makes one waiting recipient of that domain due now. */
+void operator_retry_one(struct qmgr *q, struct span domain, query_end_fn *fn);
 
 /* schedule.c */
 /* What is being done with it right now; empty: it waits on disk. */

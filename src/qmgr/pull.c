@@ -212,7 +212,7 @@ static void look(struct pull *p)
                                  .ctx = p};
     p->looking = true;
     if (w.change)
-        sched_up(&p->q->sched, SCHED_REMOTE, w.domain);
+        sched_up(&p->q->sched, SCHED_REMOTE, w.domain, qmgr_wall(p->q));
     operator_pull(p->q, &w);
 }
 

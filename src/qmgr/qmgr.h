@@ -15,11 +15,13 @@
 #include "base/map.h"
 #include "base/sm.h"
 #include "queue/queue.h"
+#include "queue/retry.h"
 #include "queue/sched.h"
 #include "service/service.h"
 
 #define ATTEMPT_RCPTS_MAX 100         /* recipients of one attempt (RFC5321:4.5.3.1.8) */
 #define CONTENT_BYTES_MAX (64u << 20) /* contents kept in memory; above, they are read again for their attempt */
+#define EXPANDING_MAX 4000 /* recipients being expanded that come from the database; also those of one message */
 #define DEPTH_MAX 10                  /* aliases of aliases; the same as the directory's */
 #define WORKER_DEATHS_MAX 3           /* leases of a recipient that may end without report before it has to wait */
 
@@ -39,7 +41,7 @@ enum verdict {
     VERDICT_RELAYED,
     VERDICT_EXPANDED,
     VERDICT_DEFERRED,  /* an attempt failed for now */
-    VERDICT_POSTPONED, /* it was not attempted: its destination is down or full */
+    VERDICT_POSTPONED, /* it was not attempted: its destination is down, full or suspended */
     VERDICT_PARKED,    /* its domain is held */
     VERDICT_PICKUP,    /* it waits until its domain asks for it */
     VERDICT_HELD,      /* by an operator */
@@ -108,6 +110,7 @@ struct job {
     unsigned count, left; /* left: without a report */
     struct link open;     /* in the message's open_jobs */
     struct link link;     /* in the list of its worker, or of those that wait for content */
+    struct span said;     /* what its destination said first, or why it could not be reached */
     uint64_t lease;       /* 0: none */
     int64_t leased_at;
     uint64_t ask;   /* the deliver request */
@@ -145,6 +148,7 @@ struct qmgr {
     size_t content_bytes;
     struct link picked; /* recipients to be expanded, first come first served */
     struct refill *refill;
+    size_t expanding; /* picked ones and those asked of authd */
     bool backlog; /* the database has due recipients that are not in memory */
 
     /* work.c */
@@ -157,6 +161,10 @@ struct qmgr {
     struct link syncing;
     struct timer *sync_timer;
     bool sync_running;
+
+    /* dests.c */
+    struct timer *dest_timer;
+    struct link probes; /* operators' attempts */
 
     /* content.c */
     struct link loads;
@@ -288,6 +296,8 @@ void settle_late(struct rcpt *r);
 void settle_postpone(struct rcpt *r, int64_t at, const char *why);
 /* It waits until its domain asks for it. o: what an attempt brought, NULL: there was none. */
 void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host);
+/* Not attempted: it waits for its destination, and is looked at only to tell its sender of the delay and to give it up. */
+void settle_park(struct rcpt *r, struct span destination, const char *why);
 void settle_again(struct message *m);
 /* Changes to a recipient that is not in memory, by an operator. */
 typedef void settle_done_fn(void *ctx, bool ok);

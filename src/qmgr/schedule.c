@@ -1,4 +1,5 @@
 /* The schedule in words: what is next for a recipient, when, why then, and what would change it. */
+#include "qmgr/dests.h"
 #include "qmgr/operator.h"
 
 const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row)
@@ -45,44 +46,89 @@ static void explain_by(const struct queue_message *m, int64_t now, struct buf *o
     buf_adds(out, ".");
 }
 
-static void explain_waiting(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r,
-                            struct buf *out)
+/* What its destination is up to. */
+static void explain_destination(const struct sched_dest *d, struct span name, int64_t now, struct buf *out)
 {
-    int64_t now = qmgr_wall(q);
-    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
-    const struct sched_dest *d = sched_find(&q->sched, SCHED_REMOTE, domain);
+    enum sched_state state = sched_state(d, now);
+    if (state == SCHED_SUSPENDED) {
+        buf_printf(out, " %.*s is suspended, since ", SPANV(name));
+        put_duration(out, now - d->since);
+        buf_printf(out, " (%s). `waypost dest resume %.*s` takes that back.", d->reason ? d->reason : "no reason kept",
+                   SPANV(name));
+    } else if (state == SCHED_DOWN) {
+        buf_printf(out, " %.*s did not answer %u times in a row", SPANV(name), d->failures);
+        if (d->reason)
+            buf_printf(out, " (%s)", d->reason);
+        buf_adds(out, " and is left alone for ");
+        put_duration(out, d->down_until - now);
+        buf_printf(out, ". `waypost dest probe %.*s` makes an attempt now.", SPANV(name));
+    } else if (state == SCHED_THROTTLED) {
+        buf_printf(out, " %.*s gets at most %u attempts in %lld s, by its section `destination`; the next one in ",
+                   SPANV(name), d->rule.rate, (long long)(d->rule.rate_per / 1000));
+        put_duration(out, sched_rate_at(d, now) - now);
+        buf_adds(out, ".");
+    } else if (d->waiting && d->under_way >= d->window) {
+        buf_printf(out, " %u attempts to %.*s are under way, as many as its window allows now; %u wait for their turn.",
+                   d->under_way, SPANV(name), d->waiting);
+    }
+}
+
+static void explain_next(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, int64_t now,
+                         struct buf *out)
+{
     const char *doing = rcpt_activity(q, r);
-    if (*doing)
+    if (*doing) {
         buf_printf(out, "In delivery: %s.", doing);
-    else if (r->next <= now)
+    } else if (r->destination.p) {
+        buf_printf(out, "It waits for its destination %.*s, and is attempted when its turn comes there.",
+                   SPANV(r->destination));
+    } else if (r->next <= now) {
         buf_adds(out, "Due now: it is taken as soon as there is room among the active ones.");
-    else if (r->attempts == 0 && m->hold_until > now)
-        buf_adds(out, "Held for its sender, who asked for a later release (FUTURERELEASE). `waypost queue release` lets "
-                      "it go on now. Next attempt in ");
-    else if (r->attempts == 0)
-        buf_adds(out, "Not attempted yet: its destination could not be reached, or was full, when its turn came. "
-                      "Next attempt in ");
-    else
-        buf_printf(out,
-                   "Attempt %u failed for now. The wait doubles after each attempt, up to a limit. Next attempt in ",
-                   r->attempts);
-    if (!*doing && r->next > now) {
+    } else {
+        if (r->attempts)
+            buf_printf(out, "Attempt %u failed for now%s. Next attempt in ", r->attempts,
+                       q->times.step_count ? "; the wait after it is the configured schedule's"
+                                           : ". The wait doubles after each attempt, up to a limit");
+        else if (m->hold_until > now)
+            buf_adds(out, "Held for its sender, who asked for a later release (FUTURERELEASE). `waypost queue release` "
+                          "lets it go on now. Next attempt in ");
+        else
+            buf_adds(out, "Not attempted yet. Next attempt in ");
         put_duration(out, r->next - now);
         buf_adds(out, ".");
     }
-    if (d && d->down_until > now) {
-        buf_printf(out, " %.*s did not answer %u times in a row and is left alone for ", SPANV(domain), d->failures);
-        put_duration(out, d->down_until - now);
-        buf_adds(out, ".");
-    }
+}
+
+static const struct sched_dest *dest_of(struct qmgr *q, const struct queue_recipient *r, struct span *shown,
+                                        struct dest_name *name)
+{
+    const struct rcpt *active = idmap_get(&q->rcpts, r->id);
+    if (active && active->state == RCPT_QUEUED && active->job)
+        *name = (struct dest_name){.class = active->job->class, .name = active->job->name};
+    else if (!dest_parse(r->destination.p ? r->destination
+                                          : span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1)),
+                         name))
+        return NULL;
+    *shown = r->destination.p ? r->destination : name->class == SCHED_REMOTE ? name->name : SPAN("the account");
+    return sched_find(&q->sched, name->class, name->name);
+}
+
+static void explain_waiting(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r,
+                            struct buf *out)
+{
+    int64_t now = qmgr_wall(q), end = retry_end(&q->times, queue_message_begins(m), m->sender.n == 0);
+    struct span shown = SPAN_NONE;
+    struct dest_name name;
+    const struct sched_dest *d = dest_of(q, r, &shown, &name);
+    explain_next(q, m, r, now, out);
+    if (d)
+        explain_destination(d, shown, now, out);
     explain_by(m, now, out);
-    int64_t end = retry_end(&q->times, queue_message_begins(m), m->sender.n == 0);
     buf_adds(out, end > now ? " It is given up in " : " It is given up with the next failure");
     if (end > now)
         put_duration(out, end - now);
-    buf_adds(out, ". `waypost queue retry` attempts it now.");
+    buf_adds(out, d && d->suspended ? "." : ". `waypost queue retry` attempts it now.");
 }
-
 
 void explain_schedule(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct buf *out)
 {

@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/dests.h"
 
 #define PATIENCE_LAZY_MS \
     20                /* delivered, deferred: these may wait for company; a crash repeats a step that is harmless */
@@ -190,9 +190,29 @@ void settle_postpone(struct rcpt *r, int64_t at, const char *why)
         expire(r);
         return;
     }
+    int64_t last = r->r.last;
+    if (notice_delay_due(r, last, now)) { /* it has not been attempted for so long */
+        r->delayed = true;
+        r->r.last = now;
+    }
     settle_rcpt(r, VERDICT_POSTPONED, NULL, SPAN_NONE);
     r->r.next = MIN_OF(at + (int64_t)(qmgr_random(q) % (uint64_t)(MAX_OF(at - now, (int64_t)1) / 8 + 1)), end);
     watch_time(r, now);
+}
+
+void settle_park(struct rcpt *r, struct span destination, const char *why)
+{
+    const struct message *m = r->msg;
+    const struct qmgr *q = m->q;
+    int64_t begins = queue_message_begins(&m->m);
+    int64_t end = retry_end(&q->times, begins, rcpt_sender(r).n == 0);
+    int64_t tell = begins + q->conf->queue.delay_warning;
+    int64_t at = qmgr_wall(q) < tell ? MIN_OF(tell, end) : end;
+    settle_postpone(r, at, why);
+    if (r->verdict != VERDICT_POSTPONED)
+        return;
+    r->r.next = MIN_OF(r->r.next, at);
+    r->r.destination = arena_dup(&r->msg->arena, destination);
 }
 
 /* ---- after the commit ---- */
@@ -293,6 +313,8 @@ static void recorded(struct settling *s)
             activate_children(s, r);
         if (s->changes[i].kind == QUEUE_UPDATE && r->r.next)
             refill_at(s->q, r->r.next);
+        if (s->changes[i].kind == QUEUE_UPDATE && r->r.destination.p)
+            dests_parked(s->q, r->r.destination);
         enum verdict wish =
             r->wish != r->verdict && s->changes[i].kind == QUEUE_UPDATE && r->r.next ? r->wish : VERDICT_NONE;
         rcpt_gone(r);

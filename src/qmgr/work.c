@@ -1,12 +1,11 @@
 /* From a known recipient to a lease: jobs, the scheduler's turns, and leases that end without a report. */
 #include "base/log.h"
 #include "base/mem.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/dests.h"
 
 #define MINUTE_MS 60000
 #define LEASE_MAX_MS \
     (3 * 3600000)           /* a worker that is silent for so long has forgotten; longer than any of its own limits */
-#define FULL_WAIT_MS 300000 /* a destination whose queue is full */
 #define AGAIN_MS 5000       /* what a broken worker left, once it broke too often */
 
 /* ---- jobs ---- */
@@ -35,26 +34,47 @@ static void job_add(struct job *j, struct rcpt *r)
     j->left++;
 }
 
-/* Its recipients go back to the disk without an attempt. */
-static void job_postpone(struct job *j, int64_t at, const char *why)
+/* Its recipients go back to the disk without an attempt, and wait there for their destination. */
+static void job_park(struct job *j, const char *why)
 {
+    char text[DEST_TEXT_MAX];
+    struct span name = dest_text(j->class, j->name, text);
     for (struct rcpt *r = j->rcpts, *next; r; r = next) {
         next = r->job_next;
         r->job = NULL;
-        settle_postpone(r, at, why);
+        settle_park(r, name, why);
     }
+}
+
+static const char *why_not(enum sched_answer a)
+{
+    return a == SCHED_IS_DOWN        ? "the destination could not be reached lately"
+           : a == SCHED_IS_SUSPENDED ? "the destination was suspended by an operator"
+                                     : "many messages wait for this destination";
+}
+
+/* Whose turn it is: the account's, or the reverse-path's. */
+static uint64_t sender_key(const struct job *j)
+{
+    if (j->msg->m.account)
+        return j->msg->m.account;
+    struct span s = rcpt_sender(j->rcpts);
+    uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (size_t i = 0; i < s.n; i++)
+        h = (h ^ (unsigned char)ascii_lower(s.p[i])) * UINT64_C(1099511628211);
+    return h | UINT64_C(1) << 63;
 }
 
 static void push(struct job *j)
 {
     struct qmgr *q = j->msg->q;
-    int64_t later, now = qmgr_wall(q);
-    if (sched_push(&q->sched, &j->sched, j->class, j->name, now, &later))
-        pump_soon(q);
-    else if (later)
-        job_postpone(j, later, "the destination could not be reached lately");
-    else
-        job_postpone(j, now + FULL_WAIT_MS, "many messages wait for this destination");
+    int64_t later;
+    j->sched.cost = j->count;
+    j->sched.sender = sender_key(j);
+    enum sched_answer a = sched_push(&q->sched, &j->sched, j->class, j->name, qmgr_wall(q), &later);
+    if (a != SCHED_TAKEN)
+        job_park(j, why_not(a));
+    pump_soon(q);
 }
 
 static struct job *open_job_for(struct message *m, struct span domain)
@@ -148,7 +168,9 @@ static void end_lease(struct job *j, enum sched_result result)
     j->lease = 0;
     list_del(&j->link);
     if (j->sched.under_way)
-        sched_done(&q->sched, &j->sched, result, qmgr_wall(q));
+        sched_done(&q->sched, &j->sched, result, j->said, qmgr_wall(q));
+    if (result != SCHED_ENDED)
+        dests_attempted(j, result);
     if (leased)
         message_unref(m);
     pump_soon(q);
@@ -181,8 +203,11 @@ static void requeue(struct job *j)
             job_add(again, r);
         }
     }
-    if (again)
-        sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
+    if (!again)
+        return;
+    again->sched.cost = again->count;
+    again->sched.sender = sender_key(again);
+    sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
 }
 
 bool job_too_late(struct job *j)
@@ -226,12 +251,12 @@ static void on_minute(void *ctx)
 
 /* ---- turns ---- */
 
-static void park_down(struct qmgr *q)
+static void park_closed(struct qmgr *q)
 {
-    int64_t later;
+    const struct sched_dest *d;
     struct sched_job *s;
-    while ((s = sched_park(&q->sched, &later)) != NULL)
-        job_postpone(container_of(s, struct job, sched), later, "the destination could not be reached lately");
+    while ((s = sched_park(&q->sched, &d, qmgr_wall(q))) != NULL)
+        job_park(container_of(s, struct job, sched), why_not(d->suspended ? SCHED_IS_SUSPENDED : SCHED_IS_DOWN));
 }
 
 static void pump(void *ctx)
@@ -241,11 +266,13 @@ static void pump(void *ctx)
     if (q->draining)
         return;
     expand_some(q);
-    park_down(q);
+    int64_t wake = sched_wake(&q->sched, qmgr_wall(q));
+    park_closed(q);
     while (remote_ready(q) && (s = sched_next(&q->sched, SCHED_REMOTE, qmgr_wall(q))) != NULL)
         remote_start(container_of(s, struct job, sched));
     while ((s = sched_next(&q->sched, SCHED_LOCAL, qmgr_wall(q))) != NULL)
         local_start(container_of(s, struct job, sched));
+    dests_work(q, wake);
 }
 
 void pump_soon(struct qmgr *q)

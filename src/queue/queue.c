@@ -192,6 +192,35 @@ void queue_token_ask(struct queue *q, struct queue_token *t)
     queue_submit(q, &t->request, 0);
 }
 
+static int run_release(struct queue *q, struct queue_request *r, struct err *err)
+{
+    return sql_release(&q->sql, container_of(r, struct queue_release, request), err);
+}
+
+static int run_destination(struct queue *q, struct queue_request *r, struct err *err)
+{
+    return sql_destination(&q->sql, container_of(r, struct queue_destination, request), err);
+}
+
+static void submit_plain(struct queue *q, struct queue_request *r,
+                         int (*run)(struct queue *q, struct queue_request *r, struct err *err), int64_t patience)
+{
+    r->run = run;
+    r->waits = r->unlink = false;
+    r->message = r->highest = 0;
+    queue_submit(q, r, patience);
+}
+
+void queue_release(struct queue *q, struct queue_release *r)
+{
+    submit_plain(q, &r->request, run_release, 1);
+}
+
+void queue_destination(struct queue *q, struct queue_destination *d, int64_t patience)
+{
+    submit_plain(q, &d->request, run_destination, patience);
+}
+
 void queue_set_commit_wait(struct queue *q, int64_t ms)
 {
     pthread_mutex_lock(&q->lock);

@@ -166,6 +166,27 @@ struct queue_token {
 };
 void queue_token_ask(struct queue *q, struct queue_token *t);
 
+/* What waits on disk for a destination: up to `max` of its waiting recipients become due at `now`. */
+struct queue_release {
+    struct queue_request request;
+    struct span destination;
+    int64_t now;
+    unsigned max, count; /* count: out */
+};
+void queue_release(struct queue *q, struct queue_release *r);
+
+/* The state of a destination, kept over restarts. */
+struct queue_destination {
+    struct queue_request request;
+    struct span name, reason;
+    bool forget; /* the row goes */
+    bool suspended;
+    uint32_t failures;
+    int64_t down_until, down_for, since;
+};
+/* patience: as with queue_settle(). */
+void queue_destination(struct queue *q, struct queue_destination *d, int64_t patience);
+
 struct queue_stats {
     uint64_t commits, requests, checkpoints, wal_pages;
 };
@@ -202,6 +223,15 @@ int queue_read_recipient(struct queue_reader *r, uint64_t message, uint64_t id, 
 /* All recipients of a message in the order of their ids, from the one after `after`. */
 int queue_read_recipients(struct queue_reader *r, uint64_t message, uint64_t after, struct queue_recipient *out,
                           size_t max, size_t *count, struct arena *a, struct err *err);
+
+/* Destinations in the order of their names, from the one after `after`. */
+int queue_read_destinations(struct queue_reader *r, struct span after, struct queue_destination *out, size_t max,
+                            size_t *count, struct arena *a, struct err *err);
+/* The first name after `after` that recipients wait for. 1: there is none. */
+int queue_read_waited(struct queue_reader *r, struct span after, struct span *name, struct arena *a, struct err *err);
+/* How many wait for that destination; looks at no more than `most` of them. */
+int queue_count_waiting(struct queue_reader *r, struct span destination, unsigned most, uint64_t *count,
+                        struct err *err);
 
 /* A page of the whole queue. Empty spans and 0 match everything. */
 struct queue_filter {

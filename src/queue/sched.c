@@ -1,75 +1,115 @@
 #include "queue/sched.h"
 
+#include <stdlib.h>
+
 #include "base/mem.h"
 #include "base/util.h"
 
-#define JITTER_PARTS 8
+#define IDLE_MAX 10000  /* idle destinations whose window is remembered until the next sweep */
+#define PORTION 200     /* recipients that are fetched from disk at a time */
+#define PROBE_PORTION 2 /* the same for one that was down: the rest follows when it answers */
+#define PROBE_MS 60000
+#define REASON_MAX 200
 
-void sched_init(struct sched *s, const struct sched_limits *limits)
+/* The jobs of one sender for one destination. */
+struct sched_flow {
+    struct link turn; /* in its destination's flows */
+    struct link jobs;
+    uint64_t sender;
+    unsigned held; /* recipients */
+    unsigned passed;
+    int deficit;
+};
+
+static unsigned cost_of(const struct sched_job *j)
 {
-    *s = (struct sched){.limits = *limits};
-    for (int c = 0; c < SCHED_CLASSES; c++)
-        list_init(&s->turns[c]);
-    list_init(&s->parking);
+    return MAX_OF(j->cost, 1u);
 }
 
-void sched_limit(struct sched *s, const struct sched_limits *limits)
+/* ---- times: a heap ---- */
+
+static void heap_put(struct sched *s, size_t at, struct sched_dest *d)
 {
-    s->limits = *limits;
-    for (int c = 0; c < SCHED_CLASSES; c++) {
-        size_t at = 0;
-        struct span name;
-        void *v;
-        while (map_next(&s->dests[c], &at, &name, &v)) {
-            struct sched_dest *d = v;
-            d->window = MIN_OF(d->window, limits->window_max[c]);
-        }
-    }
+    s->heap[at] = d;
+    d->heap_at = at;
 }
 
-void sched_free(struct sched *s)
+static void heap_up(struct sched *s, size_t at, struct sched_dest *d)
 {
-    for (int c = 0; c < SCHED_CLASSES; c++) {
-        size_t at = 0;
-        struct span name;
-        void *v;
-        while (map_next(&s->dests[c], &at, &name, &v)) {
-            struct sched_dest *d = v;
-            mem_free(&d);
-        }
-        map_free(&s->dests[c]);
+    for (; at > 0 && s->heap[(at - 1) / 2]->wake > d->wake; at = (at - 1) / 2)
+        heap_put(s, at, s->heap[(at - 1) / 2]);
+    heap_put(s, at, d);
+}
+
+static void heap_down(struct sched *s, size_t at, struct sched_dest *d)
+{
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= s->heap_n)
+            break;
+        if (child + 1 < s->heap_n && s->heap[child + 1]->wake < s->heap[child]->wake)
+            child++;
+        if (s->heap[child]->wake >= d->wake)
+            break;
+        heap_put(s, at, s->heap[child]);
+        at = child;
     }
+    heap_put(s, at, d);
+}
+
+static void wake_at(struct sched *s, struct sched_dest *d, int64_t when)
+{
+    if (d->wake == when)
+        return;
+    if (d->wake) {
+        struct sched_dest *last = s->heap[--s->heap_n];
+        size_t at = d->heap_at;
+        d->wake = 0;
+        if (last != d) {
+            heap_up(s, at, last);
+            heap_down(s, last->heap_at, last);
+        }
+    }
+    if (!when)
+        return;
+    if (s->heap_n == s->heap_cap) {
+        s->heap_cap = s->heap_cap ? s->heap_cap * 2 : 64;
+        s->heap = mem_resize(s->heap, s->heap_cap * sizeof(struct sched_dest *));
+    }
+    d->wake = when;
+    heap_up(s, s->heap_n++, d);
 }
 
 /* ---- destinations ---- */
 
-static struct sched_dest *dest_get(struct sched *s, enum sched_class class, struct span name)
+static bool is_down(const struct sched_dest *d, int64_t now)
 {
-    struct sched_dest *d = map_get(&s->dests[class], name);
-    if (d)
-        return d;
-    d = mem_alloc(sizeof *d + name.n + 1);
-    d->home = &s->dests[class];
-    d->class = class;
-    d->window = MIN_OF(s->limits.window_first[class], s->limits.window_max[class]);
-    d->name_n = name.n;
-    memcpy(d->name, name.p, name.n);
-    list_init(&d->turn);
-    list_init(&d->parking);
-    list_init(&d->jobs);
-    map_put(d->home, name, d);
-    return d;
+    return d->down_until > now;
 }
 
-/* Forgets a destination with nothing to do and nothing worth remembering. */
-static void dest_leave(struct sched_dest *d)
+static bool is_closed(const struct sched_dest *d, int64_t now)
 {
-    if (d->waiting || d->under_way || d->failures)
-        return;
-    list_del(&d->turn);
-    list_del(&d->parking);
-    map_del(d->home, span_make(d->name, d->name_n));
-    mem_free(&d);
+    return (d->suspended || is_down(d, now)) && d->probe_until <= now;
+}
+
+int64_t sched_rate_at(const struct sched_dest *d, int64_t now)
+{
+    return d->rule.rate && d->rate_us >= (now + 1) * 1000 ? d->rate_us / 1000 : 0;
+}
+
+enum sched_state sched_state(const struct sched_dest *d, int64_t now)
+{
+    return d->suspended                              ? SCHED_SUSPENDED
+           : is_down(d, now)                         ? SCHED_DOWN
+           : d->waiting && sched_rate_at(d, now) > 0 ? SCHED_THROTTLED
+                                                     : SCHED_OPEN;
+}
+
+const char *sched_state_name(enum sched_state s)
+{
+    static const char *const names[] = {
+        [SCHED_OPEN] = "open", [SCHED_THROTTLED] = "throttled", [SCHED_DOWN] = "down", [SCHED_SUSPENDED] = "suspended"};
+    return names[s];
 }
 
 static void ring(struct link *head, struct link *l, bool in)
@@ -80,35 +120,178 @@ static void ring(struct link *head, struct link *l, bool in)
         list_add_tail(head, l);
 }
 
-/* Puts the destination where it belongs: among those that could start something, or those whose jobs go back. */
+/* Puts the destination where it belongs. */
 static void dest_place(struct sched *s, struct sched_dest *d, int64_t now)
 {
-    bool down = d->down_until > now;
-    ring(&s->turns[d->class], &d->turn, d->waiting && !down && d->under_way < d->window);
-    ring(&s->parking, &d->parking, d->waiting && down);
+    bool closed = is_closed(d, now);
+    int64_t rate = d->waiting ? sched_rate_at(d, now) : 0;
+    ring(&s->turns[d->class], &d->turn, d->waiting && !closed && !rate && d->under_way < d->window);
+    ring(&s->parking, &d->parking, d->waiting && closed);
+    ring(&s->releasing, &d->releasing, d->parked && !d->asked && !closed && !d->full && d->held + d->coming <= PORTION / 2);
+    wake_at(s, d, is_down(d, now) ? d->down_until : rate);
+}
+
+static void take_rule(struct sched *s, struct sched_dest *d)
+{
+    d->rule = s->rule ? s->rule(s->rule_ctx, d->class, span_make(d->name, d->name_n)) : (struct sched_rule){0};
+    if (!d->rule.window_max)
+        d->rule.window_max = s->limits.window_max[d->class];
+    d->window = MIN_OF(d->window, d->rule.window_max);
+}
+
+static struct sched_dest *dest_get(struct sched *s, enum sched_class class, struct span name)
+{
+    struct sched_dest *d = map_get(&s->dests[class], name);
+    if (d)
+        return d;
+    d = mem_alloc(sizeof *d + name.n + 1);
+    d->home = &s->dests[class];
+    d->class = class;
+    d->window = s->limits.window_first[class];
+    d->name_n = name.n;
+    memcpy(d->name, name.p, name.n);
+    take_rule(s, d);
+    /* What was sent just before a restart is not known: the rate holds from the start. */
+    if (d->rule.rate)
+        d->rate_us = s->born * 1000 + d->rule.rate_per * 1000 / d->rule.rate;
+    list_init(&d->turn);
+    list_init(&d->parking);
+    list_init(&d->releasing);
+    list_init(&d->changed);
+    list_init(&d->flows);
+    map_put(d->home, name, d);
+    return d;
+}
+
+static void dest_free(struct sched *s, struct sched_dest *d)
+{
+    LIST_EACH(&d->flows, l)
+    {
+        struct sched_flow *f = container_of(l, struct sched_flow, turn);
+        mem_free(&f);
+    }
+    wake_at(s, d, 0);
+    list_del(&d->turn);
+    list_del(&d->parking);
+    list_del(&d->releasing);
+    list_del(&d->changed);
+    idmap_free(&d->senders);
+    mem_free(&d->spare);
+    mem_free(&d->reason);
+    mem_free(&d);
+}
+
+static bool is_idle(const struct sched_dest *d)
+{
+    return !d->waiting && !d->under_way && !d->failures && !d->suspended && !d->parked && !d->asked && !d->probe_until &&
+           !list_linked(&d->changed) && !d->rule.rate;
+}
+
+static void dest_forget(struct sched *s, struct sched_dest *d)
+{
+    map_del(d->home, span_make(d->name, d->name_n));
+    dest_free(s, d);
+}
+
+/* Many idle ones are not kept, not even for the next minute. */
+static void dest_leave(struct sched *s, struct sched_dest *d)
+{
+    if (d->home->count > IDLE_MAX && is_idle(d))
+        dest_forget(s, d);
+}
+
+static void note_change(struct sched *s, struct sched_dest *d)
+{
+    ring(&s->changed, &d->changed, true);
+}
+
+static void set_reason(struct sched_dest *d, struct span why)
+{
+    mem_free(&d->reason);
+    if (why.n)
+        d->reason = mem_strndup(why.p, MIN_OF(why.n, (size_t)REASON_MAX));
+}
+
+/* ---- life ---- */
+
+void sched_init(struct sched *s, const struct sched_limits *limits, int64_t now)
+{
+    *s = (struct sched){.limits = *limits, .born = now};
+    for (int c = 0; c < SCHED_CLASSES; c++)
+        list_init(&s->turns[c]);
+    list_init(&s->parking);
+    list_init(&s->releasing);
+    list_init(&s->changed);
+}
+
+/* Calls fn for each; it may not add or forget any. */
+static void each_dest(struct sched *s, void (*fn)(struct sched *s, struct sched_dest *d, int64_t now), int64_t now)
+{
+    for (int c = 0; c < SCHED_CLASSES; c++) {
+        size_t at = 0;
+        struct span name;
+        void *v;
+        while (map_next(&s->dests[c], &at, &name, &v))
+            fn(s, v, now);
+    }
+}
+
+static void limit_dest(struct sched *s, struct sched_dest *d, int64_t now)
+{
+    take_rule(s, d);
+    dest_place(s, d, now);
+}
+
+void sched_limit(struct sched *s, const struct sched_limits *limits, int64_t now)
+{
+    s->limits = *limits;
+    each_dest(s, limit_dest, now);
+}
+
+static void free_one(struct sched *s, struct sched_dest *d, int64_t now)
+{
+    (void)now;
+    dest_free(s, d);
+}
+
+void sched_free(struct sched *s)
+{
+    each_dest(s, free_one, 0);
+    for (int c = 0; c < SCHED_CLASSES; c++)
+        map_free(&s->dests[c]);
+    mem_free(&s->heap);
 }
 
 void sched_sweep(struct sched *s, int64_t now)
 {
-    struct link old;
-    list_init(&old);
+    struct link old = LIST_INIT(old);
     for (int c = 0; c < SCHED_CLASSES; c++) {
         size_t at = 0;
         struct span name;
         void *v;
         while (map_next(&s->dests[c], &at, &name, &v)) {
             struct sched_dest *d = v;
-            if (!d->waiting && !d->under_way && d->down_until + s->limits.down_max[c] < now)
+            d->coming = 0; /* whatever was fetched and never came */
+            if (d->probe_until <= now)
+                d->probe_until = 0;
+            if (d->failures && !d->waiting && !d->under_way && !d->parked &&
+                d->down_until + s->limits.down_max[c] < now) {
+                d->failures = 0;
+                if (d->down_for)
+                    note_change(s, d);
+                d->down_for = d->down_until = 0;
+            }
+            dest_place(s, d, now);
+            bool rate_over = !d->rule.rate || d->rate_us <= now * 1000;
+            struct sched_rule rule = d->rule;
+            d->rule.rate = rate_over ? 0 : rule.rate;
+            if (is_idle(d))
                 list_add_tail(&old, &d->turn); /* idle: in no other ring */
+            d->rule = rule;
         }
     }
     LIST_EACH(&old, l)
-    {
-        struct sched_dest *d = container_of(l, struct sched_dest, turn);
-        list_del(l);
-        d->failures = 0;
-        dest_leave(d);
-    }
+    dest_forget(s, container_of(l, struct sched_dest, turn));
 }
 
 const struct sched_dest *sched_find(const struct sched *s, enum sched_class class, struct span name)
@@ -116,13 +299,39 @@ const struct sched_dest *sched_find(const struct sched *s, enum sched_class clas
     return map_get(&s->dests[class], name);
 }
 
-/* ---- jobs ---- */
+/* ---- senders ---- */
+
+static struct sched_flow *flow_get(struct sched_dest *d, uint64_t sender)
+{
+    struct sched_flow *f = idmap_get(&d->senders, sender);
+    if (f)
+        return f;
+    f = d->spare ? d->spare : mem_alloc(sizeof *f);
+    d->spare = NULL;
+    *f = (struct sched_flow){.sender = sender, .deficit = SCHED_QUANTUM};
+    list_init(&f->jobs);
+    list_init(&f->turn);
+    idmap_put(&d->senders, sender, f);
+    return f;
+}
+
+static void flow_leave(struct sched_dest *d, struct sched_flow *f)
+{
+    if (!list_empty(&f->jobs))
+        return;
+    list_del(&f->turn);
+    idmap_del(&d->senders, f->sender);
+    if (d->spare)
+        mem_free(&f);
+    else
+        d->spare = f;
+}
 
 /* RFC6710:5.1: before those of a lower priority. Without priorities it costs one look at the last. */
-static void line_up(struct sched_dest *d, struct sched_job *j)
+static void job_line_up(struct sched_flow *f, struct sched_job *j)
 {
-    struct link *at = d->jobs.prev;
-    for (; at != &d->jobs; at = at->prev) {
+    struct link *at = f->jobs.prev;
+    for (; at != &f->jobs; at = at->prev) {
         struct sched_job *other = container_of(at, struct sched_job, link);
         if (other->priority >= j->priority || other->passed >= SCHED_PASSED_MAX)
             break;
@@ -131,80 +340,209 @@ static void line_up(struct sched_dest *d, struct sched_job *j)
     list_add_head(at, &j->link);
 }
 
-bool sched_push(struct sched *s, struct sched_job *j, enum sched_class class, struct span name, int64_t now,
-                int64_t *later)
+static int flow_priority(const struct sched_flow *f)
+{
+    return container_of(f->jobs.next, struct sched_job, link)->priority;
+}
+
+/* The same among senders. */
+static void flow_line_up(struct sched_dest *d, struct sched_flow *f)
+{
+    struct link *at = d->flows.prev;
+    for (; at != &d->flows; at = at->prev) {
+        struct sched_flow *other = container_of(at, struct sched_flow, turn);
+        if (flow_priority(other) >= flow_priority(f) || other->passed >= SCHED_PASSED_MAX)
+            break;
+        other->passed++;
+    }
+    list_add_head(at, &f->turn);
+}
+
+static void job_in(struct sched *s, struct sched_job *j, struct sched_dest *d, bool front)
+{
+    struct sched_flow *f = flow_get(d, j->sender);
+    j->dest = d;
+    j->flow = f;
+    if (front)
+        list_add_head(&f->jobs, &j->link);
+    else
+        job_line_up(f, j);
+    if (front) {
+        list_del(&f->turn);
+        list_add_head(&d->flows, &f->turn);
+        f->deficit = MAX_OF(f->deficit, 1);
+    } else if (!list_linked(&f->turn) || j->priority > 0) {
+        list_del(&f->turn);
+        flow_line_up(d, f);
+    }
+    d->waiting++;
+    d->held += cost_of(j);
+    f->held += cost_of(j);
+    s->held += cost_of(j);
+}
+
+/* its_turn: its sender's turn is over with it. */
+static void job_out(struct sched *s, struct sched_job *j, bool its_turn)
+{
+    struct sched_dest *d = j->dest;
+    struct sched_flow *f = j->flow;
+    list_del(&j->link);
+    j->flow = NULL;
+    d->waiting--;
+    d->held -= cost_of(j);
+    d->full = false;
+    f->held -= cost_of(j);
+    s->held -= cost_of(j);
+    if (its_turn && !list_empty(&f->jobs))
+        flow_line_up(d, f);
+    flow_leave(d, f);
+}
+
+/* ---- jobs ---- */
+
+/* A destination may have as much as is left free of the whole, a sender in it as much as is left of that: whoever comes
+ * later finds room. */
+static size_t free_room(const struct sched *s)
+{
+    return s->limits.queue_max > s->held ? s->limits.queue_max - s->held : 0;
+}
+
+static bool fits(const struct sched *s, const struct sched_dest *d, uint64_t sender)
+{
+    size_t room = free_room(s);
+    const struct sched_flow *f = d->waiting ? idmap_get(&d->senders, sender) : NULL;
+    if (!d->waiting)
+        return true;
+    return d->held < room && (!f || f->held < room - d->held);
+}
+
+enum sched_answer sched_push(struct sched *s, struct sched_job *j, enum sched_class class, struct span name,
+                             int64_t now, int64_t *later)
 {
     struct sched_dest *d = dest_get(s, class, name);
-    *later = d->down_until;
-    if (d->down_until > now)
-        return false;
     *later = 0;
-    if (d->waiting >= s->limits.queue_max)
-        return false;
-    j->dest = d;
-    line_up(d, j);
-    d->waiting++;
+    d->coming -= MIN_OF(d->coming, cost_of(j));
+    if (is_closed(d, now)) {
+        *later = d->down_until;
+        dest_place(s, d, now);
+        return d->suspended ? SCHED_IS_SUSPENDED : SCHED_IS_DOWN;
+    }
+    if (!fits(s, d, j->sender)) {
+        d->full = true;
+        dest_place(s, d, now);
+        return SCHED_IS_FULL;
+    }
+    job_in(s, j, d, false);
     dest_place(s, d, now);
-    return true;
+    return SCHED_TAKEN;
 }
 
 void sched_again(struct sched *s, struct sched_job *j, enum sched_class class, struct span name, int64_t now)
 {
     struct sched_dest *d = dest_get(s, class, name);
-    j->dest = d;
-    list_add_head(&d->jobs, &j->link);
-    d->waiting++;
+    job_in(s, j, d, true);
     dest_place(s, d, now);
 }
 
 void sched_remove(struct sched *s, struct sched_job *j, int64_t now)
 {
     struct sched_dest *d = j->dest;
-    list_del(&j->link);
+    job_out(s, j, false);
     j->dest = NULL;
-    d->waiting--;
     dest_place(s, d, now);
-    dest_leave(d);
+    dest_leave(s, d);
+}
+
+/* Whoever has used up his share lets the others pass. Ends: each pass adds to everybody's. */
+static struct sched_dest *dest_turn(struct link *turns)
+{
+    for (;;) {
+        struct sched_dest *d = container_of(turns->next, struct sched_dest, turn);
+        list_del(&d->turn);
+        if (d->deficit <= 0)
+            d->deficit += SCHED_QUANTUM;
+        if (d->deficit > 0)
+            return d;
+        list_add_tail(turns, &d->turn);
+    }
+}
+
+static struct sched_flow *flow_turn(struct sched_dest *d)
+{
+    for (;;) {
+        struct sched_flow *f = container_of(d->flows.next, struct sched_flow, turn);
+        list_del(&f->turn);
+        if (f->deficit <= 0)
+            f->deficit += SCHED_QUANTUM;
+        if (f->deficit > 0) {
+            f->passed = 0;
+            return f;
+        }
+        list_add_tail(&d->flows, &f->turn);
+    }
 }
 
 struct sched_job *sched_next(struct sched *s, enum sched_class class, int64_t now)
 {
     if (s->under_way[class] >= s->limits.total_max[class] || list_empty(&s->turns[class]))
         return NULL;
-    struct sched_dest *d = container_of(s->turns[class].next, struct sched_dest, turn);
-    struct sched_job *j = container_of(d->jobs.next, struct sched_job, link);
-    list_del(&j->link);
-    d->waiting--;
+    struct sched_dest *d = dest_turn(&s->turns[class]);
+    struct sched_flow *f = flow_turn(d);
+    struct sched_job *j = container_of(f->jobs.next, struct sched_job, link);
+    d->deficit -= (int)cost_of(j);
+    f->deficit -= (int)cost_of(j);
+    job_out(s, j, true);
     d->under_way++;
     s->under_way[class]++;
     j->under_way = true;
-    list_del(&d->turn); /* to the end of the ring: the others' turn first */
-    dest_place(s, d, now);
+    d->probe_until = 0;
+    if (d->rule.rate)
+        d->rate_us = MAX_OF(d->rate_us, now * 1000) + d->rule.rate_per * 1000 / d->rule.rate;
+    dest_place(s, d, now); /* at the end of the ring: the others' turn first */
     return j;
+}
+
+int64_t sched_wake(struct sched *s, int64_t now)
+{
+    while (s->heap_n && s->heap[0]->wake <= now) {
+        struct sched_dest *d = s->heap[0];
+        wake_at(s, d, 0);
+        dest_place(s, d, now);
+    }
+    return s->heap_n ? s->heap[0]->wake : 0;
 }
 
 static void succeeded(struct sched *s, struct sched_dest *d)
 {
+    if (d->down_for)
+        note_change(s, d);
     d->failures = 0;
     d->down_for = d->down_until = 0;
+    if (!d->suspended)
+        set_reason(d, SPAN_NONE);
     if (++d->gained < d->window)
         return;
     d->gained = 0;
-    d->window = MIN_OF(d->window + 1, s->limits.window_max[d->class]);
+    d->window = MIN_OF(d->window + 1, d->rule.window_max);
 }
 
-static void failed(struct sched *s, struct sched_dest *d, int64_t now)
+static void failed(struct sched *s, struct sched_dest *d, struct span why, int64_t now)
 {
     d->gained = 0;
     d->window = MAX_OF(d->window / 2, 1u);
-    if (++d->failures < SCHED_DOWN_AFTER || d->down_until > now)
+    if (!d->suspended)
+        set_reason(d, why);
+    if (++d->failures < SCHED_DOWN_AFTER || is_down(d, now) || d->home->count > SCHED_DESTS_MAX)
         return;
     d->down_for = d->down_for ? MIN_OF(d->down_for * 2, s->limits.down_max[d->class]) : s->limits.down_min[d->class];
     d->down_until = now + d->down_for;
     d->window = 1;
+    if (!d->suspended)
+        d->since = now;
+    note_change(s, d);
 }
 
-void sched_done(struct sched *s, struct sched_job *j, enum sched_result result, int64_t now)
+void sched_done(struct sched *s, struct sched_job *j, enum sched_result result, struct span why, int64_t now)
 {
     struct sched_dest *d = j->dest;
     j->under_way = false;
@@ -214,47 +552,132 @@ void sched_done(struct sched *s, struct sched_job *j, enum sched_result result, 
     if (result == SCHED_REACHED)
         succeeded(s, d);
     else if (result == SCHED_UNREACHED)
-        failed(s, d, now);
+        failed(s, d, why, now);
     dest_place(s, d, now);
-    dest_leave(d);
+    dest_leave(s, d);
 }
 
-struct sched_job *sched_park(struct sched *s, int64_t *later)
+struct sched_job *sched_park(struct sched *s, const struct sched_dest **from, int64_t now)
 {
     if (list_empty(&s->parking))
         return NULL;
     struct sched_dest *d = container_of(s->parking.next, struct sched_dest, parking);
-    struct sched_job *j = container_of(d->jobs.next, struct sched_job, link);
-    *later = d->down_until;
-    list_del(&j->link);
+    struct sched_flow *f = container_of(d->flows.next, struct sched_flow, turn);
+    struct sched_job *j = container_of(f->jobs.next, struct sched_job, link);
+    job_out(s, j, false);
     j->dest = NULL;
-    if (--d->waiting == 0)
-        list_del(&d->parking);
+    *from = d;
+    dest_place(s, d, now);
     return j;
 }
 
-void sched_up(struct sched *s, enum sched_class class, struct span name)
+/* ---- what waits on disk ---- */
+
+void sched_parked(struct sched *s, enum sched_class class, struct span name, int64_t now)
+{
+    struct sched_dest *d = dest_get(s, class, name);
+    d->parked = true;
+    dest_place(s, d, now);
+}
+
+const struct sched_dest *sched_release(struct sched *s, unsigned *max)
+{
+    if (list_empty(&s->releasing))
+        return NULL;
+    struct sched_dest *d = container_of(s->releasing.next, struct sched_dest, releasing);
+    list_del(&d->releasing);
+    d->asked = true;
+    size_t room = free_room(s), share = room > d->held ? (room - d->held) / 2 : 0;
+    *max = d->failures >= SCHED_DOWN_AFTER || d->probe_until ? PROBE_PORTION
+                                                             : (unsigned)MIN_OF(MAX_OF(share, (size_t)1), (size_t)PORTION);
+    return d;
+}
+
+void sched_released(struct sched *s, enum sched_class class, struct span name, unsigned count, bool more, int64_t now)
+{
+    struct sched_dest *d = dest_get(s, class, name);
+    d->asked = false;
+    d->parked = more;
+    d->coming += count;
+    dest_place(s, d, now);
+}
+
+void sched_unanswered(struct sched *s, enum sched_class class, struct span name)
 {
     struct sched_dest *d = map_get(&s->dests[class], name);
     if (d)
-        d->down_until = 0;
+        d->asked = false;
 }
 
-/* ---- when to try again ---- */
+/* ---- operators ---- */
 
-int64_t retry_wait(const struct retry_times *t, unsigned attempts, uint64_t random)
+void sched_up(struct sched *s, enum sched_class class, struct span name, int64_t now)
 {
-    int64_t wait = t->first;
-    for (unsigned i = 1; i < attempts && wait < t->longest; i++)
-        wait *= 2;
-    wait = MIN_OF(wait, t->longest);
-    int64_t room = wait / JITTER_PARTS;
-    if (room > 0)
-        wait += (int64_t)(random % (uint64_t)(2 * room + 1)) - room;
-    return MAX_OF(wait, (int64_t)1);
+    struct sched_dest *d = map_get(&s->dests[class], name);
+    if (!d)
+        return;
+    d->down_until = 0;
+    dest_place(s, d, now);
 }
 
-int64_t retry_end(const struct retry_times *t, int64_t received, bool null_sender)
+void sched_suspend(struct sched *s, enum sched_class class, struct span name, struct span reason, int64_t now)
 {
-    return received + (null_sender ? t->notice_expire : t->expire);
+    struct sched_dest *d = dest_get(s, class, name);
+    d->suspended = true;
+    d->since = now;
+    d->probe_until = 0;
+    set_reason(d, reason);
+    note_change(s, d);
+    dest_place(s, d, now);
+}
+
+bool sched_resume(struct sched *s, enum sched_class class, struct span name, int64_t now)
+{
+    struct sched_dest *d = map_get(&s->dests[class], name);
+    if (!d || !d->suspended)
+        return false;
+    d->suspended = false;
+    d->down_until = 0; /* somebody says that it is fine */
+    set_reason(d, SPAN_NONE);
+    note_change(s, d);
+    dest_place(s, d, now);
+    return true;
+}
+
+void sched_probe(struct sched *s, enum sched_class class, struct span name, int64_t now)
+{
+    struct sched_dest *d = dest_get(s, class, name);
+    d->probe_until = now + PROBE_MS;
+    dest_place(s, d, now);
+}
+
+/* ---- over a restart ---- */
+
+const struct sched_dest *sched_changed(struct sched *s)
+{
+    if (list_empty(&s->changed))
+        return NULL;
+    struct sched_dest *d = container_of(s->changed.next, struct sched_dest, changed);
+    list_del(&d->changed);
+    return d;
+}
+
+bool sched_worth_saving(const struct sched_dest *d)
+{
+    return d->suspended || d->down_for;
+}
+
+void sched_restore(struct sched *s, const struct sched_saved *saved, int64_t now)
+{
+    struct sched_dest *d = dest_get(s, saved->class, saved->name);
+    d->suspended = saved->suspended;
+    d->failures = saved->failures;
+    /* A clock that was set back must not keep it down for ever. */
+    d->down_for = MIN_OF(saved->down_for, s->limits.down_max[d->class]);
+    d->down_until = MIN_OF(saved->down_until, now + s->limits.down_max[d->class]);
+    d->since = saved->since;
+    if (d->failures)
+        d->window = 1;
+    set_reason(d, saved->reason);
+    dest_place(s, d, now);
 }

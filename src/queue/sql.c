@@ -360,10 +360,6 @@ int sql_each_spooled(struct sql *q, void (*fn)(void *ctx, uint64_t id), void *ct
 
 /* ---- reading ---- */
 
-struct queue_reader {
-    struct db *db;
-};
-
 int queue_reader_open(struct queue_reader **out, const char *dir, struct err *err)
 {
     struct db_options o = {

@@ -244,6 +244,13 @@ static const struct command commands[] = {
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
     {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
+    {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},
+    {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},
+    {"dest list", "[--state STATE]", "destinations in use, or that failed: their windows and states", ask, "qmgr", NULL, 0},
+    {"dest show", "DEST", "one of them: a domain, or account:ID", ask, "qmgr", NULL, OUTPUT_RECORDS},
+    {"dest suspend", "DEST [REASON...]", "attempt nothing there until it is resumed", ask, "qmgr", NULL, 0},
+    {"dest resume", "DEST", "take that back", ask, "qmgr", NULL, 0},
+    {"dest probe", "DEST", "make one attempt there now, and say how it went", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"help", "", "this text", run_help, NULL, NULL, 0},
 };
 

@@ -1,10 +1,10 @@
-/* The scheduler on a virtual clock: windows, turns, destinations that are down, retry times; and a seeded simulation of
- * days. */
+/* The scheduler on a virtual clock: windows, turns, destinations that are down, retry times. */
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
 #include "loop/loop.h"
 #include "queue/qid.h"
+#include "queue/retry.h"
 #include "queue/sched.h"
 
 static const struct sched_limits limits = {.window_first = {4, 2},
@@ -22,13 +22,13 @@ struct world {
 static void world_open(struct world *w)
 {
     memset(w, 0, sizeof *w);
-    sched_init(&w->s, &limits);
+    sched_init(&w->s, &limits, 0);
 }
 
 static bool push(struct world *w, int i, const char *dest, int64_t now)
 {
     int64_t later;
-    return sched_push(&w->s, &w->jobs[i], SCHED_REMOTE, span_of(dest), now, &later);
+    return sched_push(&w->s, &w->jobs[i], SCHED_REMOTE, span_of(dest), now, &later) == SCHED_TAKEN;
 }
 
 static int next(struct world *w, int64_t now)
@@ -46,13 +46,13 @@ Test(queue_sched, the_window_opens_with_successes_and_bounds_what_is_under_way)
     cr_assert_eq(next(&w, 0), 0);
     cr_assert_eq(next(&w, 0), 1);
     cr_assert_eq(next(&w, 0), -1, "two at first");
-    sched_done(&w.s, &w.jobs[0], SCHED_REACHED, 0);
-    sched_done(&w.s, &w.jobs[1], SCHED_REACHED, 0);
+    sched_done(&w.s, &w.jobs[0], SCHED_REACHED, SPAN_NONE, 0);
+    sched_done(&w.s, &w.jobs[1], SCHED_REACHED, SPAN_NONE, 0);
     for (int i = 2; i < 5; i++)
         cr_assert_eq(next(&w, 0), i, "three after two successes");
     cr_assert_eq(next(&w, 0), -1);
     for (int i = 2; i < 5; i++)
-        sched_done(&w.s, &w.jobs[i], SCHED_REACHED, 0);
+        sched_done(&w.s, &w.jobs[i], SCHED_REACHED, SPAN_NONE, 0);
     unsigned under_way = 0, most = 0;
     for (int i = 0; i < 15; i++) {
         int n = next(&w, 0);
@@ -60,7 +60,7 @@ Test(queue_sched, the_window_opens_with_successes_and_bounds_what_is_under_way)
         under_way++;
         most = under_way > most ? under_way : most;
         if (under_way >= 4) {
-            sched_done(&w.s, &w.jobs[n], SCHED_REACHED, 0);
+            sched_done(&w.s, &w.jobs[n], SCHED_REACHED, SPAN_NONE, 0);
             under_way--;
         }
     }
@@ -99,7 +99,7 @@ Test(queue_sched, higher_priorities_go_first)
     for (size_t i = 0; i < COUNT_OF(order); i++) {
         int n = next(&w, 0);
         cr_assert_eq(n, order[i], "turn %zu: job %d", i, n);
-        sched_done(&w.s, &w.jobs[n], SCHED_REACHED, 0);
+        sched_done(&w.s, &w.jobs[n], SCHED_REACHED, SPAN_NONE, 0);
     }
     memset(w.jobs, 0, sizeof w.jobs);
     w.jobs[0].priority = -9;
@@ -110,7 +110,7 @@ Test(queue_sched, higher_priorities_go_first)
         w.jobs[i] = (struct sched_job){.priority = 9};
         cr_assert(push(&w, i, "a.test", 0));
         int n = next(&w, 0);
-        sched_done(&w.s, &w.jobs[n], SCHED_REACHED, 0);
+        sched_done(&w.s, &w.jobs[n], SCHED_REACHED, SPAN_NONE, 0);
         if (n == 0)
             break;
     }
@@ -128,27 +128,31 @@ Test(queue_sched, a_destination_that_fails_goes_down_and_gives_its_jobs_back)
     for (int i = 0; i < SCHED_DOWN_AFTER; i++) {
         int n = next(&w, 0);
         cr_assert_geq(n, 0);
-        sched_done(&w.s, &w.jobs[n], SCHED_UNREACHED, 0);
+        sched_done(&w.s, &w.jobs[n], SCHED_UNREACHED, SPAN_NONE, 0);
     }
     cr_assert_eq(next(&w, 0), -1, "it is left alone");
     int back = 0;
-    while (sched_park(&w.s, &later)) {
-        cr_assert_eq(later, 60000);
+    const struct sched_dest *d;
+    while (sched_park(&w.s, &d, 0)) {
+        cr_assert_eq(d->down_until, 60000);
         back++;
     }
     cr_assert_eq(back, 8 - SCHED_DOWN_AFTER);
-    cr_assert(!sched_push(&w.s, &w.jobs[0], SCHED_REMOTE, SPAN("dead.test"), 59999, &later));
+    cr_assert_eq(sched_push(&w.s, &w.jobs[0], SCHED_REMOTE, SPAN("dead.test"), 59999, &later), SCHED_IS_DOWN);
     cr_assert_eq(later, 60000);
     cr_assert(push(&w, 0, "dead.test", 60000), "a probe");
     push(&w, 1, "dead.test", 60000);
     cr_assert_eq(next(&w, 60000), 0);
     cr_assert_eq(next(&w, 60000), -1, "one at a time");
-    sched_done(&w.s, &w.jobs[0], SCHED_UNREACHED, 60000);
-    cr_assert_not_null(sched_park(&w.s, &later));
-    cr_assert_eq(later, 60000 + 120000, "longer this time");
+    sched_done(&w.s, &w.jobs[0], SCHED_UNREACHED, SPAN_NONE, 60000);
+    cr_assert_not_null(sched_park(&w.s, &d, 60000));
+    cr_assert_eq(d->down_until, 60000 + 120000, "longer this time");
     cr_assert(push(&w, 0, "dead.test", 180000));
     cr_assert_eq(next(&w, 180000), 0);
-    sched_done(&w.s, &w.jobs[0], SCHED_REACHED, 180000);
+    sched_done(&w.s, &w.jobs[0], SCHED_REACHED, SPAN_NONE, 180000);
+    while (sched_changed(&w.s))
+        ;
+    sched_sweep(&w.s, 180000);
     cr_assert_null(sched_find(&w.s, SCHED_REMOTE, SPAN("dead.test")), "nothing to remember");
     sched_free(&w.s);
 }
@@ -160,7 +164,7 @@ Test(queue_sched, a_lease_that_ended_goes_first_again_and_changes_no_window)
     for (int i = 0; i < 4; i++)
         push(&w, i, "a.test", 0);
     cr_assert_eq(next(&w, 0), 0);
-    sched_done(&w.s, &w.jobs[0], SCHED_ENDED, 0);
+    sched_done(&w.s, &w.jobs[0], SCHED_ENDED, SPAN_NONE, 0);
     sched_again(&w.s, &w.jobs[0], SCHED_REMOTE, SPAN("a.test"), 0);
     cr_assert_eq(sched_find(&w.s, SCHED_REMOTE, SPAN("a.test"))->failures, 0);
     cr_assert_eq(next(&w, 0), 0);
@@ -170,16 +174,16 @@ Test(queue_sched, a_lease_that_ended_goes_first_again_and_changes_no_window)
 Test(queue_sched, old_failures_are_forgotten)
 {
     struct world w;
-    int64_t later;
     world_open(&w);
     push(&w, 0, "once.test", 0);
     next(&w, 0);
-    sched_done(&w.s, &w.jobs[0], SCHED_UNREACHED, 0);
+    sched_done(&w.s, &w.jobs[0], SCHED_UNREACHED, SPAN_NONE, 0);
     sched_sweep(&w.s, 1000);
     cr_assert_not_null(sched_find(&w.s, SCHED_REMOTE, SPAN("once.test")));
     sched_sweep(&w.s, limits.down_max[SCHED_REMOTE] + 1);
     cr_assert_null(sched_find(&w.s, SCHED_REMOTE, SPAN("once.test")));
-    cr_assert_null(sched_park(&w.s, &later));
+    const struct sched_dest *d;
+    cr_assert_null(sched_park(&w.s, &d, 0));
     sched_free(&w.s);
 }
 
@@ -196,116 +200,6 @@ Test(queue_sched, retry_times_double_with_jitter_up_to_the_longest)
     cr_assert_eq(retry_wait(&t, UINT32_MAX, 0), 14400000 - 14400000 / 8);
     cr_assert_eq(retry_end(&t, 1000, false), 432001000);
     cr_assert_eq(retry_end(&t, 1000, true), 86401000);
-}
-
-/* ---- days of a small world ---- */
-
-#define SIM_DESTS 5
-#define SIM_JOBS 60
-
-struct sim;
-struct sim_job {
-    struct sched_job sched;
-    struct sim *sim;
-    struct timer *timer;
-    int dest;
-    unsigned attempts;
-    bool queued, ended;
-};
-
-struct sim {
-    struct loop *loop;
-    struct sched s;
-    uint64_t seed;
-    unsigned ended, under_way[SIM_DESTS];
-    int64_t dead_until[SIM_DESTS];
-    struct sim_job jobs[SIM_JOBS];
-};
-
-static uint64_t sim_random(struct sim *w)
-{
-    w->seed = w->seed * 6364136223846793005ULL + 1442695040888963407ULL;
-    return w->seed >> 33;
-}
-
-static void sim_pump(struct sim *w);
-static const char *const sim_names[SIM_DESTS] = {"a.test", "b.test", "c.test", "d.test", "e.test"};
-static const struct retry_times sim_times = {
-    .first = 60000, .longest = 3600000, .expire = 432000000, .notice_expire = 1};
-
-static void sim_push(struct sim_job *j)
-{
-    struct sim *w = j->sim;
-    int64_t later, now = loop_wall(w->loop);
-    if (sched_push(&w->s, &j->sched, SCHED_REMOTE, span_of(sim_names[j->dest]), now, &later)) {
-        j->queued = true;
-        return;
-    }
-    timer_start(j->timer, later ? later - now : 60000);
-}
-
-static void sim_timer(void *ctx)
-{
-    struct sim_job *j = ctx;
-    struct sim *w = j->sim;
-    int64_t now = loop_wall(w->loop);
-    if (!j->sched.under_way) {
-        sim_push(j);
-        sim_pump(w);
-        return;
-    }
-    bool dead = w->dead_until[j->dest] > now, temporary = sim_random(w) % 4 == 0;
-    w->under_way[j->dest]--;
-    j->attempts++;
-    sched_done(&w->s, &j->sched, dead ? SCHED_UNREACHED : SCHED_REACHED, now);
-    if (dead || temporary)
-        timer_start(j->timer, retry_wait(&sim_times, j->attempts, sim_random(w)));
-    else {
-        j->ended = true;
-        w->ended++;
-    }
-    sim_pump(w);
-}
-
-static void sim_pump(struct sim *w)
-{
-    struct sched_job *s;
-    int64_t later, now = loop_wall(w->loop);
-    while ((s = sched_park(&w->s, &later)) != NULL) {
-        struct sim_job *j = container_of(s, struct sim_job, sched);
-        j->queued = false;
-        timer_start(j->timer, later - now);
-    }
-    while ((s = sched_next(&w->s, SCHED_REMOTE, now)) != NULL) {
-        struct sim_job *j = container_of(s, struct sim_job, sched);
-        cr_assert(j->queued, "seed %llu: never twice in flight", (unsigned long long)w->seed);
-        j->queued = false;
-        w->under_way[j->dest]++;
-        cr_assert_leq(w->under_way[j->dest], limits.window_max[SCHED_REMOTE]);
-        timer_start(j->timer, (int64_t)(10 + sim_random(w) % 5000));
-    }
-}
-
-Test(queue_sched, every_job_ends_whatever_destinations_do, .timeout = 120)
-{
-    for (uint64_t seed = 1; seed <= 300; seed++) {
-        struct sim w = {.loop = loop_new_virtual(1800000000000), .seed = seed};
-        sched_init(&w.s, &limits);
-        for (int d = 0; d < SIM_DESTS; d++)
-            w.dead_until[d] = sim_random(&w) % 3 == 0 ? 1800000000000 + (int64_t)(sim_random(&w) % 86400000) : 0;
-        for (int i = 0; i < SIM_JOBS; i++) {
-            w.jobs[i] = (struct sim_job){.sim = &w, .dest = (int)(sim_random(&w) % SIM_DESTS)};
-            w.jobs[i].timer = timer_new(w.loop, sim_timer, &w.jobs[i]);
-            timer_start(w.jobs[i].timer, (int64_t)(sim_random(&w) % 3600000));
-        }
-        for (int hour = 0; hour < 5 * 24 && w.ended < SIM_JOBS; hour++)
-            loop_advance(w.loop, 3600000);
-        cr_assert_eq(w.ended, SIM_JOBS, "seed %llu: %u of %u ended", (unsigned long long)seed, w.ended, SIM_JOBS);
-        for (int i = 0; i < SIM_JOBS; i++)
-            timer_free(&w.jobs[i].timer);
-        sched_free(&w.s);
-        loop_free(&w.loop);
-    }
 }
 
 Test(queue_qid, text_and_number_agree_and_keep_their_order)

@@ -1,0 +1,84 @@
+"""Destinations as their operator sees them: suspended, resumed, probed; down ones come back; all of it over restarts."""
+import pytest
+
+import mtasink
+import waypost as wp
+from waypost import message, until
+
+
+def submit(w, *rcpts, subject="queued"):
+    with w.submit("alice@example.test") as s:
+        s.sendmail("alice@example.test", list(rcpts), message(subject, "text\r\n", sender="alice@example.test"))
+
+
+@pytest.fixture
+def relaying(instances):
+    """An instance whose mail to others reaches a sink that listens only when told to."""
+    address = wp.fresh_address()
+    port = wp.free_port(address)
+    w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (address, port), "queue": "retry-min 60s; retry-max 120s;"})
+    w.sink_at = (address, port)
+    return w
+
+
+def state(w, name):
+    return w.rows("dest", "show", name)[0]
+
+
+def test_a_suspended_destination_gets_nothing_until_it_is_resumed(relaying):
+    w = relaying
+    with mtasink.Sink(*w.sink_at) as sink:
+        w.waypost("dest", "suspend", "Far.Test", "they", "move")
+        submit(w, "x@far.test", "y@other.test")
+        until(lambda: len(sink.messages()) == 1, "the other one goes")
+        until(lambda: state(w, "far.test")["waits-on-disk"], "it waits on disk")
+        assert state(w, "far.test")["state"] == "suspended" and state(w, "far.test")["on-disk"] == 1
+        w.stop(kill=True)
+        w.start()
+        row = state(w, "far.test")
+        assert row["state"] == "suspended" and row["reason"] == "suspended by an operator: they move" and row["on-disk"] == 1
+        assert [r["destination"] for r in w.rows("dest", "list", "--state", "suspended")] == ["far.test"]
+        why = w.rows("queue", "why", w.queue()[0]["id"])[0]["why"]
+        assert "far.test is suspended" in why and "waypost dest resume far.test" in why, why
+        submit(w, "z@far.test")
+        until(lambda: state(w, "far.test")["on-disk"] == 2, "both wait")
+        assert [m.rcpts for m in sink.messages()] == [["y@other.test"]]
+        w.waypost("queue", "resume", "far.test")
+        w.wait_queue_empty()
+        assert sorted(r for m in sink.messages() for r in m.rcpts) == ["x@far.test", "y@other.test", "z@far.test"]
+        assert w.waypost("dest", "resume", "far.test", check=False).returncode == 3
+        assert w.waypost("dest", "suspend", "a@b", check=False).returncode == 2
+
+
+def test_a_probe_makes_one_attempt(relaying):
+    w = relaying
+    w.waypost("queue", "suspend", "far.test")
+    submit(w, "x@far.test", subject="one")
+    submit(w, "y@far.test", subject="two")
+    until(lambda: state(w, "far.test")["on-disk"] == 2, "both wait")
+    row = w.rows("dest", "probe", "far.test")[0]
+    assert not row["reached"] and "refused" in row["answer"].lower()
+    with mtasink.Sink(*w.sink_at) as sink:
+        row = w.rows("dest", "probe", "far.test")[0]
+        assert row["reached"] and row["destination"] == "far.test"
+        until(lambda: len(w.queue()) == 1, "one is through")
+        assert len(sink.messages()) == 1 and state(w, "far.test")["state"] == "suspended"
+    assert w.waypost("dest", "probe", "nothing.test", check=False).returncode == 3
+
+
+def test_a_destination_that_is_down_comes_back(relaying):
+    w = relaying
+    for i in range(8):
+        submit(w, "r%d@far.test" % i)
+    until(lambda: state(w, "far.test")["state"] == "down", "down")
+    row = state(w, "far.test")
+    assert row["failures"] >= 3 and "refused" in row["reason"].lower() and row["until"]
+    w.stop(kill=True)
+    w.start()
+    assert state(w, "far.test")["state"] == "down", "still so after a crash"
+    with mtasink.Sink(*w.sink_at) as sink:
+        until(lambda: not [r for r in w.queue() if r["activity"]], "all at rest")
+        w.waypost("queue", "retry", "--all")
+        w.wait_queue_empty()
+        assert len(sink.messages()) == 8
+    assert w.rows("dest", "list", "--state", "down") == []
