@@ -12,7 +12,8 @@ const char *account_state_name(enum account_state s)
     return names[s];
 }
 
-#define ACCOUNT_COLUMNS "id, uid, state, created, bytes, messages, login, hash, scram, scram_sha_1, sha_1"
+#define ACCOUNT_COLUMNS "id, uid, state, created, bytes, messages, login, hash, scram, scram_sha_1, sha_1," \
+                        " COALESCE(quota, (SELECT d.quota FROM domain d WHERE d.id = account.domain), -1)"
 
 static void account_read(struct db_stmt *s, struct account *a)
 {
@@ -27,6 +28,7 @@ static void account_read(struct db_stmt *s, struct account *a)
     for (int i = 0; i < SCRAM_HASHES; i++)
         snprintf(a->scram[i], sizeof(a->scram[i]), "%.*s", SPANV(db_text(s, 8 + i)));
     a->sha_1 = db_i64(s, 10) != 0;
+    a->quota = db_i64(s, 11);
 }
 
 int directory_account_at(struct directory *d, int64_t domain, struct span local, uint32_t *id,

@@ -38,6 +38,9 @@ static const char *const steps[] = {
     " fingerprint BLOB NOT NULL UNIQUE, created INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE TABLE delegate (id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES account(id),"
     " address TEXT NOT NULL, UNIQUE (account, address)) STRICT;",
+    /* Bytes; 0: none; NULL: that of the domain, else the default of the configuration. */
+    "ALTER TABLE account ADD COLUMN quota INTEGER;"
+    "ALTER TABLE domain ADD COLUMN quota INTEGER;",
 };
 
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...)
@@ -56,6 +59,7 @@ void directory_configure(struct directory *d, const struct directory_options *o)
     size_t n;
     d->uid_first = o->uid_first;
     d->uid_last = o->uid_last;
+    d->quota = o->quota;
     if (!domain_canonical(o->hostname, d->hostname, &n))
         d->hostname[0] = 0;
 }
@@ -65,7 +69,8 @@ int directory_open(struct directory **out, const char *dir, const struct directo
     struct directory *d = mem_alloc(sizeof(*d));
     struct db_options how = {.sync_full = true, .one_process = true};
     directory_configure(d, o);
-    if (db_open(&d->db, dir, "directory.db", &how, err) || db_migrate(d->db, steps, COUNT_OF(steps), err)) {
+    if (db_open(&d->db, dir, "directory.db", &how, err) || db_migrate(d->db, steps, COUNT_OF(steps), err) ||
+        directory_quotas_look(d, err)) {
         directory_close(&d);
         return -1;
     }

@@ -24,6 +24,7 @@ struct directory;
 struct directory_options {
     uint32_t uid_first, uid_last; /* of accounts */
     struct span hostname;         /* this host's own name */
+    uint64_t quota;               /* of an account without one of its own or of its domain; 0: none */
 };
 
 /* How a change or a look ended; err says why for all but DIR_OK. */
@@ -70,6 +71,7 @@ struct account {
     enum account_state state;
     int64_t created;                   /* ms since 1970 */
     uint64_t bytes, messages;          /* as its mda told last */
+    int64_t quota;                     /* bytes, its own or its domain's; 0: none, -1: the default */
     char login[ACCOUNT_LOGIN_MAX + 1]; /* canonical local@domain */
     char hash[PASSWORD_HASH_MAX];
     char scram[SCRAM_HASHES][SCRAM_TEXT_MAX]; /* scram_put() of the same password; empty: none is kept */
@@ -107,6 +109,12 @@ typedef void directory_account_fn(void *ctx, const struct account *a);
 /* The next `limit` accounts by id, purged ones left out; domain: canonical, or empty for all. */
 int directory_accounts(struct directory *d, struct span domain, uint32_t after, unsigned limit,
                        directory_account_fn *fn, void *ctx, struct err *err);
+/* What applies to it: bytes, 0 for none. */
+uint64_t directory_account_quota(const struct directory *d, const struct account *a);
+/* bytes: 0 for none, -1 takes it away, so that the domain's or the default applies. */
+enum dir_result directory_account_quota_set(struct directory *d, uint32_t id, int64_t bytes, struct err *err);
+/* Of its accounts without one of their own. */
+enum dir_result directory_domain_quota_set(struct directory *d, struct span name, int64_t bytes, struct err *err);
 struct account_usage {
     uint32_t account;
     uint64_t bytes, messages;
@@ -201,6 +209,9 @@ int directory_targets(struct directory *d, const struct resolution *r, directory
  * fails. `relayed`: the address itself is not ours, and whoever asks decides. HAZARDS 16: decided at RCPT, after
  * expansion. */
 struct outcome directory_welcome(struct directory *d, struct span address, bool *relayed);
+/* The same for a message of so many bytes (0: not known): a mailbox that has no room for it takes none of it, by what its
+ * mda told last. */
+struct outcome directory_welcome_sized(struct directory *d, struct span address, uint64_t size, bool *relayed);
 /* May this account write that reverse-path: its own address, its +details, an alias that leads to it (no catch-all)? 1,
  * 0, -1. */
 int directory_may_send(struct directory *d, uint32_t account, struct span sender, struct err *err);

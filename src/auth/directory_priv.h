@@ -8,6 +8,8 @@
 struct directory {
     struct db *db;
     uint32_t uid_first, uid_last;
+    uint64_t quota; /* the default, 0: none */
+    bool quotas;    /* whether any account has one: else nothing is looked up for it */
     char hostname[ADDRESS_DOMAIN_MAX + 1]; /* canonical */
 };
 
@@ -23,6 +25,8 @@ enum dir_result directory_no_alias_behind(struct directory *d, int64_t domain, s
 /* Address and its domain's row for a change; DIR_USAGE and DIR_MISSING with their reasons. */
 enum dir_result directory_locate(struct directory *d, struct span address, struct address_key *key, int64_t *domain,
                                  struct err *err);
+/* Learns whether there are quotas at all. */
+int directory_quotas_look(struct directory *d, struct err *err);
 /* Fills err and returns which. */
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

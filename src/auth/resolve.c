@@ -275,14 +275,35 @@ static void follow_address(struct follow *f, struct span address)
 /* ---- RCPT ---- */
 
 struct welcome {
-    bool someone, disabled;
+    struct directory *d;
+    uint64_t size;
+    bool someone, disabled, full, never; /* never: the message alone is more than the mailbox may hold */
 };
+
+/* Whether that account has room, as far as is known; a directory that fails is no reason to refuse for it. */
+static bool has_room(struct welcome *w, uint32_t account)
+{
+    struct account a;
+    struct err err;
+    if ((!w->d->quotas && !w->d->quota) || directory_account_get(w->d, account, &a, &err))
+        return true;
+    uint64_t quota = directory_account_quota(w->d, &a);
+    if (quota == 0 || (a.bytes < quota && w->size <= quota - a.bytes))
+        return true;
+    if (w->size > quota)
+        w->never = true;
+    else
+        w->full = true;
+    return false;
+}
 
 static bool welcome_leaf(void *ctx, const struct resolution *r)
 {
     struct welcome *w = ctx;
-    if (r->kind == RESOLVE_ELSEWHERE || (r->kind == RESOLVE_ACCOUNT && r->state == ACCOUNT_ENABLED))
+    if (r->kind == RESOLVE_ELSEWHERE)
         w->someone = true;
+    else if (r->kind == RESOLVE_ACCOUNT && r->state == ACCOUNT_ENABLED)
+        w->someone = has_room(w, r->account);
     else if (r->kind == RESOLVE_ACCOUNT)
         w->disabled = true;
     return w->someone;
@@ -292,6 +313,10 @@ static struct outcome welcome_outcome(const struct welcome *w)
 {
     if (w->someone)
         return outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
+    if (w->full) /* RFC3463:3.3 */
+        return outcome_make(OUTCOME_RETRY, 452, 2, 2, "the mailbox is full");
+    if (w->never)
+        return outcome_make(OUTCOME_FAILED, 552, 2, 2, "the message is larger than the whole mailbox may be");
     if (w->disabled)
         return outcome_make(OUTCOME_FAILED, 550, 2, 1, "this mailbox is disabled");
     return outcome_make(OUTCOME_FAILED, 550, 1, 1, "no such address here");
@@ -299,8 +324,13 @@ static struct outcome welcome_outcome(const struct welcome *w)
 
 struct outcome directory_welcome(struct directory *d, struct span address, bool *relayed)
 {
+    return directory_welcome_sized(d, address, 0, relayed);
+}
+
+struct outcome directory_welcome_sized(struct directory *d, struct span address, uint64_t size, bool *relayed)
+{
     struct resolution r;
-    struct welcome w = {0};
+    struct welcome w = {.d = d, .size = size};
     struct err err;
     struct follow f = {.d = d, .budget = WALK_BUDGET, .leaf = welcome_leaf, .ctx = &w, .err = &err};
     *relayed = false;

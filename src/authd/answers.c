@@ -39,7 +39,7 @@ void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
     bool relayed;
     uint32_t account =
         submission ? logins_account(a->logins, ROLE_SUBMISSION, chan_instance(from), m->rcpt_check.session) : 0;
-    struct outcome o = directory_welcome(a->directory, m->rcpt_check.address, &relayed);
+    struct outcome o = directory_welcome_sized(a->directory, m->rcpt_check.address, m->rcpt_check.size, &relayed);
     if (relayed && is_on_demand(a, m->rcpt_check.address))
         relayed = false; /* we take it for our customer */
     if (submission && !account)

@@ -50,5 +50,7 @@ void answer_expand(struct authd *a, struct chan *from, const struct msg *m);
 
 /* ---- the operators' commands (commands.c) ---- */
 struct admin *commands_new(struct authd *a);
+void account_quota(void *ctx, struct admin_call *c, const struct span *args, size_t nargs); /* quota.c */
+void domain_quota(void *ctx, struct admin_call *c, const struct span *args, size_t nargs);
 
 #endif

@@ -328,6 +328,7 @@ static void account_row(void *ctx, const struct account *a)
     admin_number(l->call, "uid", a->uid);
     admin_number(l->call, "messages", a->messages);
     admin_bytes(l->call, "size", a->bytes);
+    admin_bytes(l->call, "quota", directory_account_quota(l->authd->directory, a));
     admin_time(l->call, "created", a->created);
     admin_row(l->call);
 }
@@ -597,6 +598,8 @@ static const struct admin_command commands[] = {
     {"account passwd", "ADDRESS|ID PASSWORD", 2, 2, account_passwd},
     {"account remove", "ADDRESS|ID [--purge]", 1, 2, account_remove},
     {"account list", "[DOMAIN]", 0, 1, account_list},
+    {"account quota", "ADDRESS|ID SIZE|none|default", 2, 2, account_quota},
+    {"domain quota", "DOMAIN SIZE|none|default", 2, 2, domain_quota},
     {"account enable", "ADDRESS|ID", 1, 1, account_enable},
     {"account disable", "ADDRESS|ID", 1, 1, account_disable},
     {"account scram-sha-1 on", "ADDRESS|ID", 1, 1, sha_1_on},

@@ -13,7 +13,7 @@
 static struct directory_options options_from(const struct conf *c)
 {
     return (struct directory_options){
-        .uid_first = c->accounts.uid_first, .uid_last = c->accounts.uid_last, .hostname = span_of(c->hostname)};
+        .uid_first = c->accounts.uid_first, .uid_last = c->accounts.uid_last, .hostname = span_of(c->hostname), .quota = c->accounts.quota};
 }
 
 /* SCRAM verifiers are only kept where they are wanted. */
@@ -95,6 +95,7 @@ static void reloaded(struct service *s)
     if (take_keys(s, &err))
         LOGE("keys", KVT("why", err.text));
     directory_configure(a->directory, &o);
+    workers_quotas(a->workers);
     if (drop_unwanted(a, &err))
         LOGE("directory", KVT("why", err.text));
 }

@@ -208,6 +208,25 @@ static void need(struct workers *all, struct waiter *t)
         fork_it(w);
 }
 
+static void tell_quota(struct worker *w)
+{
+    struct account a;
+    struct err err;
+    struct msg m = {.type = MSG_quota};
+    if (!w->chan || directory_account_get(w->all->authd->directory, w->account, &a, &err))
+        return;
+    m.quota.bytes = directory_account_quota(w->all->authd->directory, &a);
+    chan_say(w->chan, &m, -1);
+}
+
+void workers_quotas(struct workers *all)
+{
+    uint64_t account;
+    void *value;
+    for (size_t at = 0; idmap_next(&all->by_account, &at, &account, &value);)
+        tell_quota(value);
+}
+
 void workers_end(struct workers *all, uint32_t account, int fd)
 {
     struct worker *w = worker_of(all, account);
@@ -215,6 +234,7 @@ void workers_end(struct workers *all, uint32_t account, int fd)
         chan_connect(w->chan, fd);
     else
         w->chan = chan_new(service_loop(all->authd->service), fd, ROLE_MDA, account, &worker_ops, w);
+    tell_quota(w);
     now_up(w);
 }
 

@@ -21,6 +21,8 @@ void workers_zygote_down(struct workers *w);
 /* Ends the account's sessions; with `purge` its mail is deleted (a worker is started for that when none runs). */
 typedef void workers_evicted_fn(void *ctx, bool ok);
 void workers_evict(struct workers *w, uint32_t account, bool purge, workers_evicted_fn *fn, void *ctx);
+/* Quotas have changed: every worker hears its own. */
+void workers_quotas(struct workers *w);
 size_t workers_count(const struct workers *w);
 
 #endif

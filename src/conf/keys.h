@@ -329,6 +329,10 @@
     K(certificate_names, "certificate-names", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
       "A client's certificate (client-ca of a listener) belongs to the account whose address is in its subjectAltName: " \
       "the authorities say who may log in as whom.") \
+    K(quota, "quota", size, "0", 0, 1024 * 1024 * CONF_GIB, FROM(ROLE_AUTHD), \
+      "How much mail an account may hold, when neither it nor its domain has a quota of its own (waypost account quota, " \
+      "waypost domain quota). 0 is no limit. Mail for a full mailbox is refused for now (452 4.2.2) at RCPT, what is in the " \
+      "queue already is tried again until it expires.") \
     K(idle_exit, "idle-exit", time, "60s", CONF_SECOND, CONF_DAY, FROM(ROLE_ZYGOTE), \
       "How long an account's process stays when it has nothing to do.")
 

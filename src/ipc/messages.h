@@ -127,6 +127,8 @@
 #define F_mda_leave(F) F(u8, go, 1)
 /* mda to authd: what the account uses (on crossing a mark). */
 #define F_usage(F) F(u64, bytes, 0) F(u64, messages, 0)
+/* authd to mda: how much the account may hold, 0 for no limit. Comes first on each pair, and when it changes; nothing is delivered before. */
+#define F_quota(F) F(u64, bytes, 0)
 /* authd to mda, when the account is disabled or removed: end its sessions; purge=1: delete the store, then leave. Answer: mda_leave. */
 #define F_mda_evict(F) F(u8, purge, 1)
 
@@ -271,6 +273,7 @@
     M(mda_idle, FROM(ROLE_MDA), NOFD, 10000, NONE)                     \
     M(mda_leave, FROM(ROLE_AUTHD) | FROM(ROLE_MDA), NOFD, 0, NONE)     \
     M(usage, FROM(ROLE_MDA), NOFD, 0, NONE)                            \
+    M(quota, FROM(ROLE_AUTHD), NOFD, 0, NONE)                          \
     M(mda_evict, FROM(ROLE_AUTHD), NOFD, 60000, NONE)                  \
     M(client_ask, FROM_DOORS, NOFD, 1000, NONE)                        \
     M(client_verdict, FROM(ROLE_TALLYD), NOFD, 0, NONE)                \

@@ -33,6 +33,8 @@ struct deliveries {
     uint64_t inbox;
     struct waiting *first, **last;
     uint64_t bytes;
+    bool full;      /* something of it did not fit */
+    uint64_t added; /* by the batch being stored */
     struct defer commit;
     struct mime *mime;
     struct buf structure;
@@ -129,15 +131,31 @@ static void describe(struct deliveries *d, struct store_stage *g, struct store_n
     m->envelope = mime_envelope(d->mime);
 }
 
+/* Decides for good; what is there already stays "already there". */
+static bool fits(struct deliveries *d, const struct waiting *t)
+{
+    uint64_t quota = d->w->quota, used = store_usage(d->w->store).bytes + d->added, size = store_stage_size(t->stage);
+    return quota == 0 || (used < quota && size <= quota - used) ||
+           store_deliver_has(d->w->store, span_make(t->qid, t->qid_n), t->rcpt);
+}
+
 static void add_to_batch(struct deliveries *d, struct waiting *t)
 {
     struct err err;
+    if (!fits(d, t)) { /* RFC3463:3.3; tried again until it expires: its owner may make room */
+        refuse(t, outcome_make(OUTCOME_RETRY, 0, 2, 2, "the mailbox is full"));
+        d->full = true;
+        return;
+    }
+    uint64_t size = store_stage_size(t->stage);
     struct store_new m = {.internaldate = t->received};
     describe(d, t->stage, &m);
     int code = store_deliver_add(d->w->store, span_make(t->qid, t->qid_n), t->rcpt, d->inbox, &t->stage, &m,
                                  &t->already, &err);
     if (code)
         refuse(t, store_outcome(code, &err));
+    else if (!t->already)
+        d->added += size;
 }
 
 static void fail_all(struct waiting *list, int code, const struct err *why)
@@ -155,7 +173,8 @@ void deliveries_commit(struct deliveries *d)
         return;
     d->first = NULL;
     d->last = &d->first;
-    d->bytes = 0;
+    d->bytes = d->added = 0;
+    d->full = false;
     loop_defer_cancel(d->w->loop, &d->commit);
     store_set_now(d->w->store, loop_wall(d->w->loop));
     int code = store_deliver_begin(d->w->store, &err);
@@ -174,7 +193,10 @@ void deliveries_commit(struct deliveries *d)
     }
     mime_free(&d->mime);
     buf_free(&d->structure);
-    worker_usage(d->w);
+    if (d->full)
+        worker_full(d->w);
+    else
+        worker_usage(d->w);
     worker_quiet(d->w);
 }
 
@@ -348,6 +370,8 @@ void deliveries_add(struct deliveries *d, const struct msg *m, int fd)
     d->last = &t->next;
     d->bytes += q->prefix.n + q->body.n;
     worker_busy(d->w);
+    if (!d->w->quota_known)
+        return; /* it comes in a moment */
     if (d->bytes > BATCH_BYTES_MAX)
         deliveries_commit(d);
     else

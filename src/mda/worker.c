@@ -40,8 +40,23 @@ static void tell_usage(struct worker *w)
 
 void worker_usage(struct worker *w)
 {
-    if (store_usage(w->store).bytes / USAGE_MARK != w->told_bytes / USAGE_MARK)
+    uint64_t mark = w->quota ? MAX_OF(MIN_OF(USAGE_MARK, w->quota / 16), UINT64_C(1)) : USAGE_MARK;
+    if (store_usage(w->store).bytes / mark != w->told_bytes / mark)
         tell_usage(w);
+}
+
+void worker_full(struct worker *w)
+{
+    tell_usage(w);
+}
+
+static void quota_told(struct worker *w, uint64_t bytes)
+{
+    bool first = !w->quota_known;
+    w->quota = bytes;
+    w->quota_known = true;
+    if (first)
+        deliveries_commit(w->deliveries);
 }
 
 /* ---- ending ---- */
@@ -190,7 +205,9 @@ static void from_authd(void *ctx, struct chan *c, const struct msg *m, int fd)
     }
     if (fd >= 0)
         close(fd);
-    if (m->type == MSG_mda_evict)
+    if (m->type == MSG_quota)
+        quota_told(w, m->quota.bytes);
+    else if (m->type == MSG_mda_evict)
         evict(w, m);
     else
         LOGW("unexpected-message", KVT("from", "authd"), KVT("message", msg_info(m->type)->name));

@@ -28,12 +28,15 @@ struct worker {
     bool evicted;      /* authd waits for our answer */
     uint32_t evict_epoch;
     uint64_t evict_id;
+    bool quota_known;    /* authd has said it; nothing is delivered before */
+    uint64_t quota;      /* bytes, 0: no limit */
     uint64_t told_bytes; /* usage as authd was told last */
 };
 
 /* ---- worker.c ---- */
 void worker_busy(struct worker *w);  /* something came */
 void worker_quiet(struct worker *w); /* something ended: perhaps nothing is left */
+void worker_full(struct worker *w);  /* something was refused for want of room: authd hears what is used */
 void worker_usage(struct worker *w); /* after changes: tells authd on crossing a mark */
 
 /* ---- deliver.c ---- */

@@ -26,6 +26,18 @@ static int take_key(struct store *st, struct span qid, uint64_t rcpt, bool *alre
     return STORE_OK;
 }
 
+bool store_deliver_has(struct store *st, struct span qid, uint64_t rcpt)
+{
+    struct err err;
+    struct db_stmt *s = db_stmt(st->db, "SELECT 1 FROM delivery WHERE qid = ? AND rcpt = ?");
+    db_bind_text(s, 1, qid);
+    db_bind_i64(s, 2, (int64_t)rcpt);
+    int got = db_step(s, &err);
+    if (got > 0)
+        db_reset(s);
+    return got > 0;
+}
+
 /* Only a large content can be lost without its row: settling looks for its key. */
 static int name_content(struct store *st, struct span qid, uint64_t rcpt, uint64_t content, struct err *err)
 {

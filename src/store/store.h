@@ -243,6 +243,8 @@ struct store_usage store_usage(const struct store *st);
 /* One transaction for everything that waits: begin, add…, commit. A failed add undoes only itself; a failed commit,
  * everything. */
 int store_deliver_begin(struct store *st, struct err *err);
+/* Whether that was delivered before. */
+bool store_deliver_has(struct store *st, struct span qid, uint64_t rcpt);
 /* (qid, rcpt) is the key: *already = true and nothing done when it was delivered before (also earlier in this batch).
  * Frees the stage. */
 int store_deliver_add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbox, struct store_stage **g,

@@ -373,3 +373,37 @@ Test(directory, rcpt_is_fast)
     cr_log_info("20,000 lookups in %d ms", (int)t);
     cr_expect_lt(t, 10000);
 }
+
+/* RFC3463:3.3 X.2.2; HAZARDS 16: whether there is room is decided at RCPT, behind the aliases. */
+Test(directory, quotas_at_rcpt)
+{
+    struct account alice = add("alice@example.test"), bob = add("bob@example.test");
+    struct span both[] = {SPAN("alice@example.test"), SPAN("bob@example.test")};
+    struct account_usage used[] = {{alice.id, 1000, 1}, {bob.id, 10, 1}};
+    bool relayed;
+    cr_assert_eq(directory_usage(d, used, 2, &err), 0);
+    cr_assert_eq(directory_alias_add(d, SPAN("all@example.test"), both, 2, &err), DIR_OK);
+    cr_expect_eq(directory_welcome_sized(d, both[0], 5000, &relayed).kind, OUTCOME_DONE, "no quota");
+    cr_assert_eq(directory_domain_quota_set(d, SPAN("EXAMPLE.test"), 1500, &err), DIR_OK);
+    cr_expect_eq(directory_welcome_sized(d, both[0], 500, &relayed).kind, OUTCOME_DONE);
+    struct outcome o = directory_welcome_sized(d, both[0], 501, &relayed);
+    cr_expect(o.kind == OUTCOME_RETRY && o.code == 452 && o.subject == 2 && o.detail == 2);
+    o = directory_welcome_sized(d, both[0], 1501, &relayed);
+    cr_expect(o.kind == OUTCOME_FAILED && o.code == 552 && o.subject == 2 && o.detail == 2, "it will never fit");
+    cr_assert_eq(directory_account_quota_set(d, alice.id, 1000, &err), DIR_OK);
+    o = directory_welcome(d, both[0], &relayed);
+    cr_expect(o.kind == OUTCOME_RETRY && o.code == 452, "full");
+    cr_expect_eq(directory_welcome(d, SPAN("all@example.test"), &relayed).kind, OUTCOME_DONE, "bob has room");
+    cr_assert_eq(directory_account_quota_set(d, bob.id, 5, &err), DIR_OK);
+    cr_expect_eq(directory_welcome(d, SPAN("all@example.test"), &relayed).code, 452);
+    cr_assert_eq(directory_account_quota_set(d, bob.id, 0, &err), DIR_OK);
+    cr_expect_eq(directory_welcome_sized(d, both[1], 1u << 30, &relayed).kind, OUTCOME_DONE, "none");
+    cr_assert_eq(directory_account_quota_set(d, alice.id, -1, &err), DIR_OK);
+    cr_assert_eq(directory_domain_quota_set(d, SPAN("example.test"), -1, &err), DIR_OK);
+    struct directory_options o2 = options;
+    o2.quota = 999;
+    directory_configure(d, &o2);
+    cr_expect_eq(directory_welcome(d, both[0], &relayed).code, 452, "the default");
+    cr_assert_eq(directory_account_quota_set(d, 77, 5, &err), DIR_MISSING);
+    cr_assert_eq(directory_domain_quota_set(d, SPAN("other.test"), 5, &err), DIR_MISSING);
+}

@@ -102,6 +102,13 @@ static void expect(int fd, enum msg_type type)
     cr_assert_eq((int)got.type, (int)type, "%s instead of %s", msg_info(got.type)->name, msg_info(type)->name);
 }
 
+/* A fresh mda hears its quota first. */
+static void expect_quota(uint64_t bytes)
+{
+    expect(mda_fd, MSG_quota);
+    cr_assert_eq(got.quota.bytes, bytes);
+}
+
 static void expect_nothing(int fd)
 {
     pump(30);
@@ -132,7 +139,7 @@ static struct account add(const char *address, const char *password)
 
 static void set_up(void)
 {
-    struct directory_options o = {200000, 299999, SPAN("mx.example.test")};
+    struct directory_options o = {.uid_first = 200000, .uid_last = 299999, .hostname = SPAN("mx.example.test")};
     snprintf(dir, sizeof(dir), "/tmp/waypost-authd-XXXXXX");
     cr_assert(mkdtemp(dir));
     cr_assert_eq(password_init(&err), 0);
@@ -229,6 +236,7 @@ static void fork_one(void)
     if (mda_fd >= 0)
         close(mda_fd);
     mda_fd = fds[1];
+    expect_quota(0);
 }
 
 static void mda_gone(void)
@@ -487,6 +495,7 @@ Test(authd, authd_that_came_back_finds_the_workers_there)
     tell(zygote_fd, (struct msg){.type = MSG_mda_end, .mda_end = {.account = alice.id}}, fds[0]);
     close(fds[0]);
     mda_fd = fds[1];
+    expect_quota(0);
     login(imapd_fd, 1);
     uint64_t id = attach(1);
     mda_takes_it();

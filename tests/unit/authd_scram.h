@@ -132,7 +132,7 @@ Test(authd, scram_names_that_are_not_there_look_the_same)
     challenge_for("other@example.test", &two);
     cr_assert_not(span_eq(buf_span(&one), buf_span(&two)));
     directory_close(&authd.directory);
-    struct directory_options o = {200000, 299999, SPAN("mx.example.test")};
+    struct directory_options o = {.uid_first = 200000, .uid_last = 299999, .hostname = SPAN("mx.example.test")};
     cr_assert_eq(directory_open(&authd.directory, dir, &o, &err), 0);
     challenge_for("nobody@example.test", &two);
     cr_assert(span_eq(buf_span(&one), buf_span(&two)), "after a restart, too");

@@ -116,6 +116,8 @@ static void run_worker(int c, int a, int q)
     _exit(worker_run(&s));
 }
 
+static int64_t start_quota; /* said by authd at once; -1: later */
+
 static void start(void)
 {
     int c[2], a[2], q[2];
@@ -133,6 +135,10 @@ static void start(void)
     control = c[0];
     authd = a[0];
     qmgr = q[0];
+    if (start_quota >= 0) {
+        struct msg m = {.type = MSG_quota, .quota.bytes = (uint64_t)start_quota};
+        cr_assert_eq(chan_send_now(authd, &m, -1, &err), 0, "%s", err.text);
+    }
 }
 
 static void set_up(void)
@@ -456,4 +462,64 @@ Test(mda, garbage_ends_the_channel_only)
     cr_assert_eq(m.pair_lost.role, ROLE_QMGR);
     int imap = attach(CONF_PROTOCOL_IMAP, "a1 OK alice@example.test\r\n");
     close(imap);
+}
+
+/* ---- quota ---- */
+
+static struct msg_delivered offer(uint64_t rcpt, const char *body)
+{
+    struct msg m = deliver_msg(rcpt, body);
+    say(qmgr, &m, -1);
+    return delivered(rcpt);
+}
+
+static void quota(uint64_t bytes)
+{
+    struct msg m = {.type = MSG_quota, .quota.bytes = bytes};
+    say(authd, &m, -1);
+}
+
+/* RFC3463:3.3 X.2.2; HAZARDS 19: exactly what fits is stored, in one batch too, and a repeated lease is no new mail. */
+Test(mda, a_full_mailbox_takes_no_more)
+{
+    static char body[1000];
+    memset(body, 'x', sizeof body - 1);
+    memcpy(body, "S: x\r\n\r\n", 8);
+    cr_assert_eq(offer(1, body).kind, OUTCOME_DONE);
+    uint64_t one = hear(authd, MSG_usage).usage.bytes;
+    cr_assert_gt(one, 1000);
+    quota(3 * one + 10);
+    cr_assert_eq(offer(2, body).kind, OUTCOME_DONE);
+    for (uint64_t i = 3; i < 10; i++) { /* in one turn, or not */
+        struct msg m = deliver_msg(i, body);
+        say(qmgr, &m, -1);
+    }
+    unsigned done = 0;
+    for (uint64_t i = 3; i < 10; i++) {
+        struct msg_delivered d = delivered(i);
+        done += d.kind == OUTCOME_DONE;
+        if (d.kind != OUTCOME_DONE)
+            cr_expect(d.kind == OUTCOME_RETRY && d.subject == 2 && d.detail == 2, "%d", d.kind);
+    }
+    cr_expect_eq(done, 1);
+    struct msg_delivered again = offer(1, body);
+    cr_expect(again.kind == OUTCOME_DONE && again.already);
+    quota(0);
+    cr_expect_eq(offer(20, body).kind, OUTCOME_DONE);
+}
+
+static void set_up_unsaid(void)
+{
+    start_quota = -1;
+    set_up();
+    start_quota = 0;
+}
+
+Test(mda, nothing_is_delivered_before_the_quota_is_known, .init = set_up_unsaid)
+{
+    struct msg m = deliver_msg(1, "S: x\r\n\r\nlonger than the quota\r\n");
+    say(qmgr, &m, -1);
+    quota(10);
+    struct msg_delivered d = delivered(1);
+    cr_expect(d.kind == OUTCOME_RETRY && d.subject == 2 && d.detail == 2);
 }
