@@ -214,3 +214,28 @@ def test_limits_are_announced_and_kept(instances):
             assert [c.rcpt("bob@example.test")[0] for _ in range(101)] == [250] * 100 + [452]
             assert c.data(wp.message("limits"))[0] == 250
         assert c.docmd("MAIL FROM:<a@remote.test>")[0] == 421
+
+
+DORF = "d\u00f6rf.test"
+
+
+def test_a_domain_is_the_same_in_both_spellings(instances):
+    """RFC6531:3.2, RFC5890:2.3.2.4: A-labels and U-labels name one domain, at RCPT, at the sender's check, and on delivery."""
+    w = instances("a", domains=("example.test", DORF), accounts={ALICE: "secret-words", "bob@" + DORF: "secret-words"})
+    with w.smtp() as c:
+        c.ehlo()
+        c.command_encoding = "utf-8"
+        for subject, rcpt, option in (("one", "bob@xn--drf-sna.test", ""), ("two", "bob@XN--DRF-SNA.TEST", " SMTPUTF8"), ("three", "bob@D\u00d6RF.test", " SMTPUTF8")):
+            assert c.docmd("MAIL FROM:<someone@remote.test>" + option)[0] == 250
+            assert c.docmd("RCPT TO:<%s>" % rcpt)[0] == 250, rcpt
+            assert c.docmd("RCPT TO:<nobody@%s>" % rcpt.split("@")[1])[0] == 550
+            assert c.data(wp.message(subject))[0] == 250
+
+    def fetch():
+        box = w.imap()
+        box.authenticate("PLAIN", lambda _: ("\0bob@%s\0secret-words" % DORF).encode())
+        box.select("INBOX")
+        n = len(box.search(None, "ALL")[1][0].split())
+        box.logout()
+        return n == 3
+    until(fetch, w.logged, pause=0.1)

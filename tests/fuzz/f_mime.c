@@ -1,9 +1,11 @@
 /* The MIME parser and everything under it: the same structure whole and in pieces, parts inside their parents, IMAP
- * text that no message can break out of, searching text that never runs off. */
+ * text that no message can break out of, searching text that never runs off; and binary content that was made fit for
+ * lines is. */
 #include <stdlib.h>
 
 #include "mail/date.h"
 #include "mail/mime.h"
+#include "mail/recode.h"
 #include "mail/words.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -75,6 +77,34 @@ static void describe(struct span text, size_t piece, struct buf *out)
     mime_free(&m);
 }
 
+static int read_text(void *ctx, uint64_t at, char *to, size_t n, struct err *err)
+{
+    const struct span *s = ctx;
+    (void)err;
+    must(at + n <= s->n);
+    memcpy(to, s->p + at, n);
+    return 0;
+}
+
+static void recode(struct span text, bool seven, struct buf *out)
+{
+    const struct recode_source from = {read_text, &text, text.n};
+    struct recode *r;
+    struct err err;
+    buf_clear(out);
+    if (recode_open(&r, &from, seven, &err) != RECODE_READY)
+        return;
+    uint64_t size = recode_size(r);
+    while (recode_next(r, out, &err) > 0)
+        must(out->n <= size);
+    must(out->n == size && (!seven || span_is_ascii(buf_span(out))));
+    for (size_t i = 0; i < out->n; i++) {
+        must(out->p[i] != '\0' && (out->p[i] != '\n' || (i && out->p[i - 1] == '\r')));
+        must(out->p[i] != '\r' || (i + 1 < out->n && out->p[i + 1] == '\n'));
+    }
+    recode_free(&r);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct span text = span_make(data, size);
@@ -91,6 +121,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             transfer_decode(t, &st, span_sub(text, i, 3), i + 3 >= text.n, &out);
         must(out.n <= text.n + 3);
     }
+    recode(text, false, &out);
+    recode(text, true, &out);
     struct mail_date d;
     if (date_parse(text, &d) == 0)
         must(date_unix(&d) > -70000000000000 && d.zone > -1440 && d.zone < 1440);

@@ -980,7 +980,7 @@ Test(qmgr, a_message_is_held_for_its_sender)
     pause_ms(100);
 }
 
-/* RFC6710:3, RFC6710:4.1; RFC8689:5 */
+/* RFC6710:3, RFC6710:4.1, RFC6710:5; RFC8689:5, RFC8689:6 */
 Test(qmgr, priority_and_tls_go_along)
 {
     static const char *const allowed[] = {"local@here.test"};

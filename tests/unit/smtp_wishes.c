@@ -195,6 +195,7 @@ Test(smtp_wishes, at_mail)
         expect_mail(cases[i].submission, cases[i].tls, cases[i].params, cases[i].reply);
 }
 
+/* RFC6710:9.2 */
 Test(smtp_wishes, announced_where_served)
 {
     static const char *const submission[] = {"250-DELIVERBY 60\r\n", "250-FUTURERELEASE 86400 2026-09-22T14:13:20Z\r\n",
@@ -235,7 +236,7 @@ Test(smtp_wishes, kept_until_the_transaction_ends)
     smtp_owner_close(&o);
 }
 
-/* RFC8689:3 */
+/* RFC8689:3, RFC8689:4.1 */
 Test(smtp_wishes, tls_required_no)
 {
     static const struct {
