@@ -89,7 +89,9 @@ static void tally_cancel(struct session *s)
 
 static void slow_over(void *ctx)
 {
-    door_go_on(ctx);
+    struct session *s = ctx;
+    s->prompt = true; /* it has waited */
+    door_go_on(s);
 }
 
 static enum door_now slow_begin(struct session *s)
