@@ -169,6 +169,16 @@ int directory_certificate_used(struct directory *d, const uint8_t *fingerprint, 
 /* A fingerprint as text: hex digits, with or without colons; or a certificate, PEM, whose fingerprint is made. */
 bool certificate_read(struct span text, uint8_t *fingerprint);
 
+/* ---- delegated addresses: an account may write as them, wherever their mail goes ---- */
+#define DELEGATES_MAX 1000 /* of one account */
+/* address: local@domain, or @domain for all of it. */
+enum dir_result directory_delegate_add(struct directory *d, uint32_t account, struct span address, struct err *err);
+enum dir_result directory_delegate_remove(struct directory *d, uint32_t account, struct span address,
+                                          struct err *err);
+typedef void directory_delegate_fn(void *ctx, struct span address);
+int directory_delegate_list(struct directory *d, uint32_t account, directory_delegate_fn *fn, void *ctx,
+                            struct err *err);
+
 /* ---- aliases ---- */
 /* address: local@domain, or @domain for the catch-all. Adds the targets to those it has; refuses what would make a
  * loop. */
@@ -212,8 +222,8 @@ struct outcome directory_welcome(struct directory *d, struct span address, bool 
 /* The same for a message of so many bytes (0: not known): a mailbox that has no room for it takes none of it, by what its
  * mda told last. */
 struct outcome directory_welcome_sized(struct directory *d, struct span address, uint64_t size, bool *relayed);
-/* May this account write that reverse-path: its own address, its +details, an alias that leads to it (no catch-all)? 1,
- * 0, -1. */
+/* May this account write as that address: its own, its +details, an alias or a catch-all that leads to it, one that was
+ * delegated to it? 1, 0, -1. */
 int directory_may_send(struct directory *d, uint32_t account, struct span sender, struct err *err);
 
 /* Every rule in its order with what was looked for and found; then, indented by `depth`, the same for each target. */

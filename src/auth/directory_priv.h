@@ -27,6 +27,8 @@ enum dir_result directory_locate(struct directory *d, struct span address, struc
                                  struct err *err);
 /* Learns whether there are quotas at all. */
 int directory_quotas_look(struct directory *d, struct err *err);
+/* Whether that address was delegated to the account: 1, 0, -1. */
+int directory_delegated(struct directory *d, uint32_t account, const struct address_key *key, struct err *err);
 /* Fills err and returns which. */
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

@@ -373,11 +373,13 @@ int directory_may_send(struct directory *d, uint32_t account, struct span sender
     enum dir_result got = directory_resolve(d, sender, &r, err);
     if (got)
         return got == DIR_FAILED ? -1 : 0;
-    if (r.kind == RESOLVE_ALIAS && r.rule != RULE_CATCH_ALL)
+    if (r.kind == RESOLVE_ALIAS)
         follow_alias(&f, &r);
     else if (r.kind == RESOLVE_ACCOUNT)
         owner_leaf(&o, &r);
-    return f.failed ? -1 : o.found;
+    if (f.failed || o.found)
+        return f.failed ? -1 : 1;
+    return directory_delegated(d, account, &r.key, err);
 }
 
 /* ---- explaining ---- */

@@ -437,6 +437,42 @@ static void certificate_list(void *ctx, struct admin_call *c, const struct span 
             &err, "");
 }
 
+/* ---- delegated addresses ---- */
+
+static void delegate_add(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    struct authd *authd = ctx;
+    struct account a;
+    struct err err;
+    if (find(authd, c, args[0], &a))
+        end(c, directory_delegate_add(authd->directory, a.id, args[1], &err), &err,
+            "the account may write as that address");
+}
+
+static void delegate_remove(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    struct authd *authd = ctx;
+    struct account a;
+    struct err err;
+    if (find(authd, c, args[0], &a))
+        end(c, directory_delegate_remove(authd->directory, a.id, args[1], &err), &err, "it may no longer");
+}
+
+static void delegate_row(void *ctx, struct span address)
+{
+    admin_text(ctx, "address", address);
+    admin_row(ctx);
+}
+
+static void delegate_list(void *ctx, struct admin_call *c, const struct span *args, size_t nargs UNUSED)
+{
+    struct authd *authd = ctx;
+    struct account a;
+    struct err err;
+    if (find(authd, c, args[0], &a))
+        end(c, directory_delegate_list(authd->directory, a.id, delegate_row, c, &err) ? DIR_FAILED : DIR_OK, &err, "");
+}
+
 /* ---- app passwords ---- */
 
 static const struct {
@@ -607,6 +643,9 @@ static const struct admin_command commands[] = {
     {"account certificate add", "ADDRESS|ID CERTIFICATE", 2, 2, certificate_add},
     {"account certificate list", "ADDRESS|ID", 1, 1, certificate_list},
     {"account certificate remove", "ADDRESS|ID CERTIFICATE", 2, 2, certificate_remove},
+    {"account delegate add", "ADDRESS|ID ADDRESS|@DOMAIN", 2, 2, delegate_add},
+    {"account delegate list", "ADDRESS|ID", 1, 1, delegate_list},
+    {"account delegate remove", "ADDRESS|ID ADDRESS|@DOMAIN", 2, 2, delegate_remove},
     {"account app-password add", "ADDRESS|ID NAME PROTOCOL…", 3, 5, app_add},
     {"account app-password list", "ADDRESS|ID", 1, 1, app_list},
     {"account app-password remove", "ADDRESS|ID NAME", 2, 2, app_remove},

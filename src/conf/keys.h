@@ -84,6 +84,10 @@
       "The certificate chain of this listener, PEM. Without it, the one of the tls section.") \
     K(key, "key", path, "", 0, 0, 0, \
       "The private key of that certificate, PEM.") \
+    K(check_from, "check-from", flag, "yes", 0, 0, FROM(ROLE_SUBMISSION), \
+      "Who submits a message may name only addresses of its account in From and Sender, too, not only as the " \
+      "reverse-path: its own, its aliases, its catch-all, delegated ones. No is for accounts that resend what others " \
+      "wrote.") \
     K(client_ca, "client-ca", path, "", 0, 0, CONF_FRONTS, \
       "Certificates of authorities, PEM. Clients are asked for a certificate of one of them; who shows one may log in with " \
       "EXTERNAL as the account that it belongs to ('waypost account certificate add', or certificate-names of the " \

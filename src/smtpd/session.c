@@ -79,6 +79,7 @@ void session_end(struct session *s)
     turn_drop(s);
     gate_leave(&s->d->gate, &s->peer);
     questions_forget(s);
+    authors_drop(s);
     names_end(s);
     if (s->login_begun)
         ask_login_forget(s);
@@ -106,6 +107,7 @@ void sessions_free(struct smtpd *d)
         stream_free(&s->stream);
         turn_drop(s);
         questions_forget(s);
+        authors_drop(s);
         names_end(s);
         commit_abort(s);
         house_unref(&s->house);
@@ -274,12 +276,12 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_LOGIN_STEP: ask_login_step(s, r); break;
     case SMTP_WANT_TLS: start_tls(s); break;
     case SMTP_WANT_ROOM:
-        if (!names_hold(s, false))
+        if (!names_hold(s, false) && !authors_asked(s, want))
             spool_room(s);
         break;
     case SMTP_WANT_COMMIT:
         s->guest.messages++;
-        if (!names_hold(s, true))
+        if (!names_hold(s, true) && !authors_asked(s, want))
             commit(s);
         break;
     case SMTP_WANT_CLOSE: s->closing = true; break;

@@ -23,6 +23,7 @@ struct house {
     struct smtp_server_config smtp;
     struct tls_ctx *tls; /* NULL: no TLS here */
     bool implicit;
+    bool check_from; /* From and Sender are to be the account's */
 };
 
 struct port {
@@ -77,6 +78,7 @@ struct manners {
     bool holding, holding_commit; /* the content waits for an answer: its end, or room for it */
 };
 
+struct authors_ask;
 struct spool;
 
 struct session {
@@ -114,6 +116,8 @@ struct session {
     uint64_t turn_id;
     int turn_fd;           /* our end of the reversed connection, until it is granted; 0: none */
     struct stream *turned; /* the same, afterwards: bytes are carried */
+    struct authors_ask *authors; /* while authd is asked about them */
+    bool authors_good;           /* of this message */
 };
 
 /* session.c */
@@ -164,6 +168,11 @@ void ask_login(struct session *s, const struct smtp_request *r);
 void ask_login_step(struct session *s, const struct smtp_request *r);
 void ask_login_forget(struct session *s);
 void questions_forget(struct session *s);
+
+/* authors.c: From and Sender. True: nothing is to be done for now, what was wanted goes on with the answer or the
+ * message was refused. */
+bool authors_asked(struct session *s, enum smtp_want want);
+void authors_drop(struct session *s);
 
 /* commit.c: qmgr */
 void commit(struct session *s);

@@ -98,7 +98,7 @@ class Instance:
                  ("imap", "imap", "starttls"), ("imaps", "imap", "implicit"), ("pop3", "pop3", "starttls"), ("pop3s", "pop3", "implicit"))
 
     def __init__(self, tmp, domains=("example.test",), accounts=None, hostname=None, address=None, ports=None, top="", sections=None,
-                 authority=None, relay_port=None, dns=None, plaintext=False, env=None, wrap=()):
+                 authority=None, relay_port=None, dns=None, plaintext=False, check_from=False, env=None, wrap=()):
         self.dir = str(tmp)
         os.makedirs(self.dir, exist_ok=True)
         os.chmod(self.dir, 0o755)
@@ -109,6 +109,7 @@ class Instance:
         self.top, self.sections = top, dict(sections or {})
         self.ca = authority or Authority(self.dir + "/ca")
         self.relay_port, self.dns, self.plaintext = relay_port, dns, plaintext
+        self.check_from = check_from  # most tests submit what somebody else wrote
         self.conf = self.dir + "/waypost.conf"
         self.proc = None
         self.wrap = []  # a command put before the server's (strace …)
@@ -127,6 +128,7 @@ class Instance:
                "tls { certificate %s/server.pem; key %s/server.key; }" % (self.dir, self.dir)]
         for name, protocol, tls in self.LISTENERS:
             plain = " plaintext-login yes;" if self.plaintext and protocol != "smtp" and tls != "implicit" else ""
+            plain += " check-from no;" if protocol == "submission" and not self.check_from else ""
             out.append("listen %s { address %s; port %d; protocol %s; tls %s;%s }" % (name, self.address, self.ports[name], protocol, tls, plain))
         sections = dict(self.sections)
         if self.relay_port:

@@ -239,7 +239,7 @@ Test(directory, senders)
         {"team@example.test", 1, 1},
         {"all@example.test", 1, 1},
         {"sales@example.test", 0, 1},
-        {"whatever@example.test", 0, 0},
+        {"whatever@example.test", 0, 1}, /* the catch-all is his */
         {"alice@elsewhere.test", 0, 0},
         {"alice", 0, 0},
         {"", 0, 0},
@@ -251,6 +251,33 @@ Test(directory, senders)
         cr_expect_eq(directory_may_send(d, bob.id, span_of(cases[i].sender), &err), cases[i].bob, "bob %s",
                      cases[i].sender);
     }
+}
+
+Test(directory, delegated_addresses)
+{
+    struct account alice = add("alice@example.test"), bob = add("bob@example.test");
+    static const char *const good[] = {"Bob@Example.test", "me@elsewhere.test", "@club.test", "\"two words\"@b\xc3\xbc"
+                                                                                          "cher.test"};
+    for (size_t i = 0; i < COUNT_OF(good); i++)
+        cr_assert_eq(directory_delegate_add(d, alice.id, span_of(good[i]), &err), DIR_OK, "%s: %s", good[i], err.text);
+    static const char *const bad[] = {"", "@", "me", "@not a domain", "a b@c.test", "me@[192.0.2.1]", "@[192.0.2.1]"};
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        cr_expect_eq(directory_delegate_add(d, alice.id, span_of(bad[i]), &err), DIR_USAGE, "%s", bad[i]);
+    cr_expect_eq(directory_delegate_add(d, alice.id, SPAN("ME@elsewhere.test"), &err), DIR_REFUSED, "there already");
+    static const char *const may[] = {"bob@example.test", "bob+x@example.test", "me@ELSEWHERE.test", "me+y@elsewhere.test",
+                                      "anyone@club.test", "two words@xn--bcher-kva.test"};
+    for (size_t i = 0; i < COUNT_OF(may) - 1; i++) {
+        cr_expect_eq(directory_may_send(d, alice.id, span_of(may[i]), &err), 1, "%s", may[i]);
+        cr_expect_eq(directory_may_send(d, bob.id, span_of(may[i]), &err), i < 2, "%s", may[i]);
+    }
+    cr_expect_eq(directory_may_send(d, alice.id, SPAN("\"two words\"@xn--bcher-kva.test"), &err), 1);
+    static const char *const not[] = {"other@elsewhere.test", "anyone@sub.club.test", "club.test", "@club.test",
+                                      "me@[192.0.2.1]"};
+    for (size_t i = 0; i < COUNT_OF(not); i++)
+        cr_expect_eq(directory_may_send(d, alice.id, span_of(not[i]), &err), 0, "%s", not[i]);
+    cr_assert_eq(directory_delegate_remove(d, alice.id, SPAN("me@elsewhere.test"), &err), DIR_OK);
+    cr_assert_eq(directory_delegate_remove(d, alice.id, SPAN("me@elsewhere.test"), &err), DIR_MISSING);
+    cr_expect_eq(directory_may_send(d, alice.id, SPAN("me@elsewhere.test"), &err), 0);
 }
 
 Test(directory, domains)
