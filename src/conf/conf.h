@@ -34,6 +34,9 @@ typedef const char
 typedef struct conf_list conf_type_words;
 typedef struct conf_list conf_type_addresses; /* IP addresses as text, without brackets */
 typedef struct conf_list conf_type_logins;    /* LOGIN@DOMAIN each */
+typedef struct conf_list conf_type_times;     /* as text, for conf_time_of() */
+typedef struct conf_list conf_type_rate;      /* none or one, for conf_rate_of() */
+typedef struct conf_list conf_type_replies;   /* CODE/STATUS each, * for any part: "450/4.7.*" */
 typedef struct conf_list conf_type_networks;  /* as text, for network_parse() of base/client.h */
 typedef uint32_t conf_type_number;
 typedef uint64_t conf_type_size; /* bytes */
@@ -90,6 +93,9 @@ const struct conf_listen *conf_listen_at(const struct conf *c,
 const struct conf_domain *conf_domain_find(const struct conf *c, struct span name); /* without case; NULL */
 /* Whether one of the networks holds that address. */
 bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_storage *a);
+/* Items of lists: a time in ms; how many in how many ms. False: it is none. */
+bool conf_time_of(struct span s, int64_t *ms);
+bool conf_rate_of(struct span s, uint32_t *n, int64_t *per);
 /* The role that serves that listener. */
 enum role conf_listen_role(const struct conf_listen *l);
 /* The certificate and key file that apply to it; "" when it needs none. */
@@ -140,7 +146,7 @@ int conf_receive(struct conf_receiver *r, const struct msg *m, const struct conf
 
 /* ---- the table, for the manual and tests ---- */
 enum conf_type {
-    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins,
+    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins, CONF_IS_times, CONF_IS_rate, CONF_IS_replies,
     CONF_IS_number, CONF_IS_size, CONF_IS_time, CONF_IS_flag,
 #define CONF_IS(type) CONF_IS_##type,
     CONF_CHOICE_TYPES(CONF_IS)

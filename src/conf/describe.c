@@ -24,6 +24,12 @@ static const char *type_words(const struct conf_key *k)
         return "HOST or HOST:PORT";
     case CONF_IS_words:
         return "ADDRESS or ADDRESS@PORT, several with blanks between";
+    case CONF_IS_times:
+        return "times with blanks between";
+    case CONF_IS_rate:
+        return "NUMBER/s, NUMBER/m or NUMBER/h";
+    case CONF_IS_replies:
+        return "CODE/STATUS, several with blanks between";
     case CONF_IS_logins:
         return "accounts with blanks between";
     case CONF_IS_networks:

@@ -247,6 +247,14 @@
       "The first wait after an attempt that failed for now.") \
     K(retry_max, "retry-max", time, "4h", CONF_SECOND, 7 * CONF_DAY, FROM(ROLE_QMGR), \
       "The longest wait between attempts; waits double up to it.") \
+    K(retry, "retry", times, "", 0, 32, FROM(ROLE_QMGR), \
+      "The waits after the first attempt, the second and so on, instead of doubling ones; the last holds for all that " \
+      "follow.") \
+    K(retry_soon, "retry-soon", times, "", 0, 32, FROM(ROLE_QMGR), \
+      "The waits after replies of retry-soon-for, such as 2m 5m 10m: greylisting is over sooner than an outage. After " \
+      "the last of them the usual waits go on. Without it, such replies are like others.") \
+    K(retry_soon_for, "retry-soon-for", replies, "450/4.7.* 451/4.7.*", 1, 32, FROM(ROLE_QMGR), \
+      "The replies that retry-soon is for: code and enhanced status (RFC 3463), with * for any part.") \
     K(expire, "expire", time, "5d", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_QMGR), \
       "How long a message is tried before it is returned (RFC 5321 section 4.5.4.1).") \
     K(bounce_expire, "bounce-expire", time, "1d", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_QMGR), \
@@ -310,6 +318,13 @@
 #define CONF_KEYS_domain(K) \
     K(hold, "hold", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
       "Keep mail to recipients of this domain in the queue until hold is taken away.") \
+    K(concurrency, "concurrency", number, "0", 0, 1000, FROM(ROLE_QMGR), \
+      "Attempts under way to this domain, at most, when it is elsewhere. 0: destination-concurrency of the section queue.") \
+    K(rate, "rate", rate, "", 0, 1, FROM(ROLE_QMGR), \
+      "How many attempts are made to this domain in a second, minute or hour, evenly spread: one message each, to up to " \
+      "100 recipients.") \
+    K(retry, "retry", times, "", 0, 32, FROM(ROLE_QMGR), \
+      "The waits between attempts for recipients of this domain, like retry of the section queue.") \
     K(on_demand, "on-demand", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
       "A customer's domain (not one of ours): its mail is taken and waits, until the customer's host asks for it by ATRN " \
       "(RFC 2645, on a listener of protocol odmr) or ETRN (RFC 1985).") \

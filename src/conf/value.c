@@ -257,15 +257,71 @@ static int parse_network(struct span v, struct err *err)
                                           SPANV(v));
 }
 
+bool conf_time_of(struct span s, int64_t *ms)
+{
+    uint64_t n;
+    if (read_amount(s, time_units, &n) || n > (uint64_t)INT64_MAX)
+        return false;
+    *ms = (int64_t)n;
+    return true;
+}
+
+static int parse_step(struct span v, struct err *err)
+{
+    int64_t ms;
+    return conf_time_of(v, &ms) && ms >= CONF_SECOND && ms <= 7 * CONF_DAY
+               ? 0
+               : err_set(err, "\"%.*s\" is not a wait, write times from 1s to 1w such as 5m 30m 2h", SPANV(v));
+}
+
+bool conf_rate_of(struct span s, uint32_t *n, int64_t *per)
+{
+    struct span unit = s, count = span_cut(&unit, '/');
+    uint64_t value;
+    if (!span_u64(count, 100000, &value) || value == 0)
+        return false;
+    *n = (uint32_t)value;
+    *per = span_eqs(unit, "s") ? CONF_SECOND : span_eqs(unit, "m") ? CONF_MINUTE : span_eqs(unit, "h") ? CONF_HOUR : 0;
+    return *per != 0;
+}
+
+static int parse_rate(struct span v, struct err *err)
+{
+    uint32_t n;
+    int64_t per;
+    return conf_rate_of(v, &n, &per)
+               ? 0
+               : err_set(err, "\"%.*s\" is not a rate, write NUMBER/s, NUMBER/m or NUMBER/h such as 10/s", SPANV(v));
+}
+
+static bool is_part(struct span s, uint64_t least, uint64_t most)
+{
+    uint64_t n;
+    return span_eqs(s, "*") || (span_u64(s, most, &n) && n >= least);
+}
+
+/* 4yz/4.x.y of RFC 5321 §4.2 and RFC 3463. */
+static int parse_reply(struct span v, struct err *err)
+{
+    struct span rest = v, code = span_cut(&rest, '/'), kind = span_cut(&rest, '.'), subject = span_cut(&rest, '.');
+    if (is_part(code, 400, 499) && is_part(kind, 4, 4) && is_part(subject, 0, 999) && is_part(rest, 0, 999))
+        return 0;
+    return err_set(err, "\"%.*s\" is not a reply, write CODE/STATUS such as 450/4.7.1 or 451/4.7.*", SPANV(v));
+}
+
 static bool is_list(const struct conf_key *k)
 {
     return k->type == CONF_IS_words || k->type == CONF_IS_addresses || k->type == CONF_IS_networks ||
-           k->type == CONF_IS_logins;
+           k->type == CONF_IS_logins || k->type == CONF_IS_times || k->type == CONF_IS_rate ||
+           k->type == CONF_IS_replies;
 }
 
 static int parse_item(enum conf_type type, struct span v, struct err *err)
 {
     return type == CONF_IS_logins      ? parse_login(v, err)
+           : type == CONF_IS_times     ? parse_step(v, err)
+           : type == CONF_IS_rate      ? parse_rate(v, err)
+           : type == CONF_IS_replies   ? parse_reply(v, err)
            : type == CONF_IS_networks  ? parse_network(v, err)
            : type == CONF_IS_addresses ? parse_address(v, err)
                                        : parse_server(v, err);
@@ -409,6 +465,9 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b)
     case CONF_IS_words:
     case CONF_IS_addresses:
     case CONF_IS_logins:
+    case CONF_IS_times:
+    case CONF_IS_rate:
+    case CONF_IS_replies:
     case CONF_IS_networks:
         return lists_equal(a, b);
     case CONF_IS_size:
@@ -437,6 +496,9 @@ void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, 
     case CONF_IS_words:
     case CONF_IS_addresses:
     case CONF_IS_logins:
+    case CONF_IS_times:
+    case CONF_IS_rate:
+    case CONF_IS_replies:
     case CONF_IS_networks:
         for (size_t i = 0; i < ((const struct conf_list *)at)->n; i++)
             buf_printf(text, "%s%s", i ? " " : "", ((const struct conf_list *)at)->items[i]);
@@ -490,6 +552,9 @@ int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, 
     case CONF_IS_words:
     case CONF_IS_addresses:
     case CONF_IS_logins:
+    case CONF_IS_times:
+    case CONF_IS_rate:
+    case CONF_IS_replies:
     case CONF_IS_networks:
         return get_list(text, arena, at);
     case CONF_IS_flag:

@@ -92,7 +92,7 @@ int conf_send(const struct conf *c, enum role role, conf_say_fn *fn, void *ctx, 
         if ((conf_listen_role(&c->listen[i]) == role || role == ROLE_KEYD) &&
             say_section(&s, CONF_SECTION_listen, c->listen[i].index, c->listen[i].name, &c->listen[i], err))
             return -1;
-    for (size_t i = 0; i < c->domain_count && role == ROLE_AUTHD; i++)
+    for (size_t i = 0; i < c->domain_count && (role == ROLE_AUTHD || role == ROLE_QMGR); i++)
         if (say_section(&s, CONF_SECTION_domain, c->domain[i].index, c->domain[i].name, &c->domain[i], err))
             return -1;
     struct msg end = {.type = MSG_settings_end, .settings_end = {.generation = c->generation, .count = s.count}};

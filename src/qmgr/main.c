@@ -50,6 +50,8 @@ void qmgr_configure(struct qmgr *q)
                                     .longest = MAX_OF(c->queue.retry_min, c->queue.retry_max),
                                     .expire = c->queue.expire,
                                     .notice_expire = c->queue.bounce_expire};
+    q->sched.rule = policy_rule;
+    q->sched.rule_ctx = q;
     sched_limit(&q->sched, &limits, qmgr_wall(q));
     queue_set_commit_wait(q->queue, c->queue.commit_wait);
 }

@@ -202,6 +202,11 @@ uint64_t qmgr_random(struct qmgr *q);
 void qmgr_configure(struct qmgr *q); /* from service_conf() */
 void qmgr_quiet(struct qmgr *q);     /* something ended: a drain may be over */
 
+/* ---- policy.c ---- */
+struct sched_rule policy_rule(void *qmgr, enum sched_class class, struct span name);
+/* The wait after an attempt that failed for now, by its response and the count of attempts (as in the row). */
+int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r);
+
 /* ---- accept.c ---- */
 void accept_init(struct qmgr *q);
 void accept_message(struct qmgr *q, struct chan *from, const struct msg *m);

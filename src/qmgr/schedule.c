@@ -63,7 +63,7 @@ static void explain_destination(const struct sched_dest *d, struct span name, in
         put_duration(out, d->down_until - now);
         buf_printf(out, ". `waypost dest probe %.*s` makes an attempt now.", SPANV(name));
     } else if (state == SCHED_THROTTLED) {
-        buf_printf(out, " %.*s gets at most %u attempts in %lld s, by its section `destination`; the next one in ",
+        buf_printf(out, " %.*s gets at most %u attempts in %lld s, by its section `domain`; the next one in ",
                    SPANV(name), d->rule.rate, (long long)(d->rule.rate_per / 1000));
         put_duration(out, sched_rate_at(d, now) - now);
         buf_adds(out, ".");
@@ -76,6 +76,8 @@ static void explain_destination(const struct sched_dest *d, struct span name, in
 static void explain_next(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, int64_t now,
                          struct buf *out)
 {
+    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
+    const struct conf_domain *d = conf_domain_find(q->conf, domain);
     const char *doing = rcpt_activity(q, r);
     if (*doing) {
         buf_printf(out, "In delivery: %s.", doing);
@@ -87,8 +89,8 @@ static void explain_next(struct qmgr *q, const struct queue_message *m, const st
     } else {
         if (r->attempts)
             buf_printf(out, "Attempt %u failed for now%s. Next attempt in ", r->attempts,
-                       q->times.step_count ? "; the wait after it is the configured schedule's"
-                                           : ". The wait doubles after each attempt, up to a limit");
+                       q->conf->queue.retry.n || (d && d->retry.n) ? "; the wait after it is the configured one"
+                                                                   : ". The wait doubles after each attempt, up to a limit");
         else if (m->hold_until > now)
             buf_adds(out, "Held for its sender, who asked for a later release (FUTURERELEASE). `waypost queue release` "
                           "lets it go on now. Next attempt in ");

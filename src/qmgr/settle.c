@@ -70,7 +70,7 @@ void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct
         r->delayed = notice_delay_due(r, r->r.last, now);
         r->r.attempts++;
         r->r.last = now;
-        r->r.next = now + retry_wait(&q->times, r->r.attempts, qmgr_random(q));
+        r->r.next = now + policy_wait(q, &r->r);
     } else if (v == VERDICT_PARKED) {
         r->r.next = now + retry_wait(&q->times, UINT32_MAX, qmgr_random(q));
     }

@@ -70,7 +70,7 @@ def test_a_destination_that_is_down_comes_back(relaying):
     w = relaying
     for i in range(8):
         submit(w, "r%d@far.test" % i)
-    until(lambda: state(w, "far.test")["state"] == "down", "down")
+    until(lambda: w.rows("dest", "list", "--state", "down"), "down")
     row = state(w, "far.test")
     assert row["failures"] >= 3 and "refused" in row["reason"].lower() and row["until"]
     w.stop(kill=True)
@@ -82,3 +82,14 @@ def test_a_destination_that_is_down_comes_back(relaying):
         w.wait_queue_empty()
         assert len(sink.messages()) == 8
     assert w.rows("dest", "list", "--state", "down") == []
+
+
+def test_rate_and_waits_of_a_domain(instances):
+    with mtasink.Sink(wp.fresh_address(), replies={"mail": ["451 4.7.1 greylisted", "450 4.2.0 busy", "250 2.1.0 ok"]}) as sink:
+        w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port),
+                                     "queue": "retry-min 1h; retry-max 1h; retry-soon 1s; retry-soon-for 451/4.7.*;", "domain far.test": "retry 1s 2s; rate 2/s;"})
+        submit(w, "x@far.test")
+        w.wait_queue_empty()
+        assert [m.rcpts for m in sink.messages()] == [["x@far.test"]], "greylisted, busy, then taken; none of it waited for an hour"
+        w.waypost("dest", "suspend", "far.test")  # it stays known
+        assert state(w, "far.test")["rate"] == "2 in 1 s"

@@ -1,0 +1,58 @@
+/* What the configuration says of a destination's concurrency and rate, and of the wait after a failure. Asked at each
+ * attempt, so that a reload holds from the next one on. */
+#include "qmgr/qmgr.h"
+
+struct sched_rule policy_rule(void *ctx, enum sched_class class, struct span name)
+{
+    const struct qmgr *q = ctx;
+    const struct conf_domain *d = class == SCHED_REMOTE ? conf_domain_find(q->conf, name) : NULL;
+    struct sched_rule rule = {0};
+    if (!d)
+        return rule;
+    rule.window_max = d->concurrency;
+    if (d->rate.n)
+        conf_rate_of(span_of(d->rate.items[0]), &rule.rate, &rule.rate_per);
+    return rule;
+}
+
+static bool part_is(struct span part, unsigned value)
+{
+    uint64_t n;
+    return span_eqs(part, "*") || (span_u64(part, UINT32_MAX, &n) && n == value);
+}
+
+static bool reply_is(struct span pattern, const struct queue_recipient *r)
+{
+    struct span rest = pattern, code = span_cut(&rest, '/'), kind = span_cut(&rest, '.'), subject = span_cut(&rest, '.');
+    return part_is(code, r->code) && part_is(kind, r->kind) && part_is(subject, r->subject) && part_is(rest, r->detail);
+}
+
+static bool comes_back_soon(const struct qmgr *q, const struct queue_recipient *r)
+{
+    const struct conf_list *l = &q->conf->queue.retry_soon_for;
+    for (size_t i = 0; i < l->n && r->code; i++)
+        if (reply_is(span_of(l->items[i]), r))
+            return true;
+    return false;
+}
+
+static void use(struct retry_times *t, const struct conf_list *steps)
+{
+    t->step_count = 0;
+    for (size_t i = 0; i < steps->n && i < RETRY_STEPS_MAX; i++)
+        if (conf_time_of(span_of(steps->items[i]), &t->steps[t->step_count]))
+            t->step_count++;
+}
+
+int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r)
+{
+    const struct conf_list *soon = &q->conf->queue.retry_soon;
+    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
+    const struct conf_domain *d = conf_domain_find(q->conf, domain);
+    struct retry_times t = {.first = q->times.first, .longest = q->times.longest};
+    if (r->attempts <= soon->n && comes_back_soon(q, r))
+        use(&t, soon);
+    else
+        use(&t, d && d->retry.n ? &d->retry : &q->conf->queue.retry);
+    return retry_wait(&t, r->attempts, qmgr_random(q));
+}
