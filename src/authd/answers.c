@@ -2,6 +2,7 @@
  * prepared lookups. */
 #include "authd/authd.h"
 #include "authd/logins.h"
+#include "authd/terminals.h"
 #include "base/log.h"
 
 static void say(const struct reply_to *to, const struct outcome *o, bool relayed, uint32_t account, const char *login)
@@ -32,6 +33,24 @@ static bool is_on_demand(struct authd *a, struct span address)
     return d && d->on_demand;
 }
 
+/* SEND and the like, for somebody who is welcome. What SOML and SAML mean without a terminal is MAIL. */
+static struct outcome judge_terminal(struct authd *a, const struct msg_rcpt_check *q)
+{
+    struct resolution r;
+    struct err err;
+    if (!service_conf(a->service)->smtp.send_commands)
+        return outcome_make(OUTCOME_FAILED, 550, 3, 3, "nobody is sent to at a terminal here");
+    if (q->terminal > 1)
+        return outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
+    if (directory_resolve(a->directory, q->address, &r, &err))
+        return outcome_make(OUTCOME_RETRY, 451, 3, 0, "the directory is not available");
+    if (r.kind != RESOLVE_ACCOUNT)
+        return outcome_make(OUTCOME_FAILED, 550, 3, 3, "that is no user with a terminal here, send mail");
+    if (!terminal_is_open(r.account))
+        return outcome_make(OUTCOME_RETRY, 450, 2, 1, "that user has no terminal open, send mail");
+    return outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
+}
+
 void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
 {
     struct reply_to to = reply_to(from, m);
@@ -47,6 +66,8 @@ void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
     else if (relayed && o.kind == OUTCOME_DONE && !account)
         /* Never an open relay: only who proved to be an account here sends to elsewhere. */
         o = outcome_make(OUTCOME_FAILED, 550, 7, 1, "relaying denied");
+    if (m->rcpt_check.terminal && o.kind == OUTCOME_DONE)
+        o = judge_terminal(a, &m->rcpt_check);
     say(&to, &o, relayed, account, "");
 }
 

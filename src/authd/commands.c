@@ -5,6 +5,7 @@
 #include "authd/authd.h"
 #include "authd/hasher.h"
 #include "authd/logins.h"
+#include "authd/terminals.h"
 #include "authd/workers.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -632,6 +633,7 @@ static const struct admin_command commands[] = {
     {"domain list", "", 0, 0, domain_list},
     {"account add", "ADDRESS PASSWORD", 2, 2, account_add},
     {"account passwd", "ADDRESS|ID PASSWORD", 2, 2, account_passwd},
+    {"terminal", "ADDRESS [PASSWORD]", 1, 2, terminal_command},
     {"account remove", "ADDRESS|ID [--purge]", 1, 2, account_remove},
     {"account list", "[DOMAIN]", 0, 1, account_list},
     {"account quota", "ADDRESS|ID SIZE|none|default", 2, 2, account_quota},

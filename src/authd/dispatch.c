@@ -3,6 +3,7 @@
 
 #include "authd/authd.h"
 #include "authd/logins.h"
+#include "authd/terminals.h"
 #include "authd/workers.h"
 #include "base/log.h"
 
@@ -12,6 +13,7 @@ void authd_message(struct authd *a, struct chan *from, const struct msg *m, int 
     case MSG_rcpt_check: answer_rcpt_check(a, from, m); break;
     case MSG_sender_check: answer_sender_check(a, from, m); break;
     case MSG_who_ask: answer_who(a, from, m); break;
+    case MSG_terminal_show: answer_terminal_show(a, from, m); break;
     case MSG_pull_ask: answer_pull(a, from, m); break;
     case MSG_expand: answer_expand(a, from, m); break;
     case MSG_auth_begin: logins_begin(a->logins, from, m); break;

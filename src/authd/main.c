@@ -5,6 +5,7 @@
 #include "authd/authd.h"
 #include "authd/hasher.h"
 #include "authd/logins.h"
+#include "authd/terminals.h"
 #include "authd/oauth.h"
 #include "authd/workers.h"
 #include "base/log.h"
@@ -103,6 +104,7 @@ static void reloaded(struct service *s)
 static void stop(struct service *s)
 {
     struct authd *a = service_state(s);
+    terminals_close();
     workers_free(&a->workers);
     logins_free(&a->logins);
     hasher_free(&a->hasher);

@@ -145,6 +145,9 @@
     K(bare_line_ends, "bare-line-ends", bare, "refuse", 0, 0, FROM_SMTPD, \
       "What becomes of a message with CR or LF alone: refuse (554), or normalise: each becomes CRLF. Either way only " \
       "CRLF.CRLF ends a message.") \
+    K(send_commands, "send-commands", flag, "no", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
+      "Serve SEND, SOML and SAML (RFC 821 section 3.4): messages to the terminals where `waypost terminal` runs, instead of or " \
+      "beside the mailbox.") \
     K(etrn, "etrn", flag, "no", 0, 0, FROM_SMTPD, \
       "Serve ETRN (RFC 1985): what waits for a domain is tried now, for those whom the domain's section entitles (pull-by, " \
       "pull-from).") \

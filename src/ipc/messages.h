@@ -63,8 +63,9 @@
 
 /* ---- authd: who is who -------------------------------------------------------------------------------------------------- */
 
+/* terminal, here and in msg_begin: 1 SEND, 2 SOML, 3 SAML (RFC 821 §3.4), 0 MAIL. */
 /* Is this recipient welcome? session: the login session (0: none). Answer: verdict. */
-#define F_rcpt_check(F) F(u64, session, 0) F(text, address, IPC_ADDRESS_MAX) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0)
+#define F_rcpt_check(F) F(u64, session, 0) F(text, address, IPC_ADDRESS_MAX) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u8, terminal, 3)
 /* May that session use this reverse-path? Asked by smtpd(submission) at MAIL, and by qmgr at commit (with the front's instance). */
 #define F_sender_check(F) F(u32, instance, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX)
 /* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours. */
@@ -73,6 +74,9 @@
 #define F_who_ask(F) F(u64, session, 0) F(u8, what, 1) F(text, name, IPC_ADDRESS_MAX)
 /* kind: as in verdict. members: addresses, a line feed behind each; with kind 5: what the name could mean. */
 #define F_who(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) F(text, members, 16384)
+/* qmgr to authd: shows the beginning of a message on the terminals of that account. Answer: terminal_shown, on how many. */
+#define F_terminal_show(F) F(u32, account, 0) F(text, content, 32000)
+#define F_terminal_shown(F) F(u32, count, 0)
 /* qmgr to authd: for which of these domains may that session have the mail? what 0, ETRN: a node name, "@" before it for all below;
  * 1, ATRN: names with commas between, or empty for all of the account. instance: of the front. Answer: pull_may. */
 #define F_pull_ask(F) F(u32, instance, 0) F(u64, session, 0) F(u8, what, 1) F(text, remote, 64) F(text, names, 4096)
@@ -156,7 +160,7 @@
  * priority: MT-PRIORITY (RFC 6710) as 0 to 9, -1 to -9 as 10 to 18. 0 everywhere: not asked for. */
 #define F_msg_begin(F) F(u64, txn, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX) F(text, helo, 255) F(text, remote, 64) \
     F(u8, body_kind, 2) F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(text, tls, 100) F(u8, tls_need, 2) \
-    F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u64, hold_until, 0) F(text, hold, 64) F(u8, priority, 18)
+    F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u64, hold_until, 0) F(text, hold, 64) F(u8, priority, 18) F(u8, terminal, 3)
 #define F_msg_rcpt(F) F(u64, txn, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_msg_abort(F) F(u64, txn, 0)
 /* Content larger than IPC_INLINE_MAX: asks for the spool file. Answer: spool_file with a descriptor open for writing, or not_queued. */
@@ -249,6 +253,8 @@
     M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \
     M(who_ask, FROM_SMTPD, NOFD, 10000, DEFER)                         \
     M(who, FROM(ROLE_AUTHD), NOFD, 0, NONE)                            \
+    M(terminal_show, FROM(ROLE_QMGR), NOFD, 10000, DEFER)              \
+    M(terminal_shown, FROM(ROLE_AUTHD), NOFD, 0, NONE)                 \
     M(pull_ask, FROM(ROLE_QMGR), NOFD, 10000, DEFER)                   \
     M(pull_may, FROM(ROLE_AUTHD), NOFD, 0, NONE)                       \
     M(expand, FROM(ROLE_QMGR), NOFD, 30000, RETRY)                     \

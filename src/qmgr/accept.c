@@ -303,6 +303,7 @@ static void take_wishes(struct message *msg, const struct msg_msg_begin *b)
     m->by_mode = m->deliver_by ? b->by_mode : 0;
     m->hold_until = ours ? (int64_t)MIN_OF(b->hold_until, (uint64_t)INT64_MAX) : 0;
     m->hold = m->hold_until ? arena_dup(&msg->arena, b->hold) : SPAN("");
+    m->terminal = b->terminal;
     m->priority = ours ? msg_priority_get(b->priority) : 0;
 }
 

@@ -185,6 +185,8 @@ static void worker_leave(struct account_worker *w)
 
 void local_start(struct job *j)
 {
+    if (terminal_takes(j))
+        return;
     struct account_worker *w = worker_get(j->msg->q, j->rcpts->account);
     list_add_tail(&w->waiting, &j->link);
     send_waiting(w);

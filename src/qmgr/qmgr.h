@@ -75,6 +75,7 @@ struct rcpt {
     struct span tls;          /* how relay reached the host that took it: "TLSv1.3 …", empty in clear */
     uint64_t ask;             /* the request at authd */
     uint64_t pull;            /* the reversed connection that it goes over (pull.c), 0: none */
+    bool shown;               /* terminals have been asked (terminal.c) */
     bool on_demand;           /* its domain asks for its mail: tried for that only */
     bool relay;               /* expand said: elsewhere */
     uint32_t account;
@@ -280,6 +281,10 @@ void content_load(struct message *m);
 void local_start(struct job *j);
 void local_mda_end(struct qmgr *q, uint32_t account, int fd);
 void local_free(struct qmgr *q);
+/* ---- terminal.c ---- */
+/* True: the job is taken care of, or comes back to local_start(). */
+bool terminal_takes(struct job *j);
+
 /* ---- remote.c ---- */
 bool remote_ready(struct qmgr *q);
 void remote_start(struct job *j);

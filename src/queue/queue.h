@@ -35,6 +35,8 @@ enum queue_ret { QUEUE_RET_FULL = 1, QUEUE_RET_HDRS = 2 };
 
 /* Of the content, as declared or seen. On disk. */
 enum queue_body { QUEUE_BODY_7BIT = 0, QUEUE_BODY_8BIT = 1, QUEUE_BODY_BINARY = 2 };
+/* How it was sent (RFC 821 §3.4): MAIL, or to terminals. On disk. */
+enum queue_terminal { QUEUE_MAIL = 0, QUEUE_SEND = 1, QUEUE_SOML = 2, QUEUE_SAML = 3 };
 /* REQUIRETLS, and "TLS-Required: No" (RFC 8689). On disk. */
 enum queue_tls { QUEUE_TLS_ANY = 0, QUEUE_TLS_MUST = 1, QUEUE_TLS_NEEDLESS = 2 };
 /* DELIVERBY (RFC 2852 §4), bits. On disk. */
@@ -55,6 +57,7 @@ struct queue_message {
     uint8_t ret, body_kind, smtputf8; /* enum queue_ret, enum queue_body */
     uint8_t tls_need;                 /* enum queue_tls */
     uint8_t by_mode;                  /* enum queue_by bits */
+    uint8_t terminal;                 /* enum queue_terminal */
     int8_t priority;                  /* RFC 6710: -9 to 9 */
     int64_t deliver_by, hold_until;   /* ms since 1970, 0: not asked for */
     bool spooled;

@@ -31,6 +31,7 @@ static const char *const migrations[] = {
     "  hold_until INTEGER NOT NULL,\n"
     "  hold TEXT NOT NULL,\n"
     "  priority INTEGER NOT NULL,\n"
+    "  terminal INTEGER NOT NULL,\n"
     "  prefix BLOB,\n"
     "  body BLOB\n"
     ") STRICT;\n"
@@ -135,7 +136,7 @@ static struct span text_or_empty(struct span s)
 static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)m->id);
     db_bind_text(s, 2, text_or_empty(m->sender));
     db_bind_i64(s, 3, m->account);
@@ -159,8 +160,9 @@ static int insert_message(struct sql *q, const struct queue_message *m, struct e
     db_bind_i64(s, 21, m->hold_until);
     db_bind_text(s, 22, text_or_empty(m->hold));
     db_bind_i64(s, 23, m->priority);
-    db_bind_blob(s, 24, m->spooled ? SPAN_NONE : text_or_empty(m->prefix));
-    db_bind_blob(s, 25, m->spooled ? SPAN_NONE : text_or_empty(m->body));
+    db_bind_i64(s, 24, m->terminal);
+    db_bind_blob(s, 25, m->spooled ? SPAN_NONE : text_or_empty(m->prefix));
+    db_bind_blob(s, 26, m->spooled ? SPAN_NONE : text_or_empty(m->body));
     return db_run(s, err);
 }
 
@@ -425,8 +427,8 @@ static struct span keep(struct arena *a, struct db_stmt *s, int column)
 #define MESSAGE_COLUMNS                                                                           \
     "m.id, m.sender, m.account, m.origin, m.helo, m.remote, m.received, m.size, m.header_bytes, " \
     "m.message_id, m.envid, m.ret, m.body_kind, m.smtputf8, m.spooled, m.tls, m.login, "          \
-    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority"
-enum { MESSAGE_WIDTH = 23 };
+    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority, m.terminal"
+enum { MESSAGE_WIDTH = 24 };
 
 static void get_message(struct db_stmt *s, struct arena *a, struct queue_message *m)
 {
@@ -454,6 +456,7 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
         .hold_until = db_i64(s, 20),
         .hold = keep(a, s, 21),
         .priority = (int8_t)db_i64(s, 22),
+        .terminal = (uint8_t)db_i64(s, 23),
     };
 }
 

@@ -114,6 +114,7 @@ void smtp_server_forget(struct smtp_server *s)
     s->txn.requiretls = s->txn.lowered = false;
     s->txn.by_mode = 0;
     s->txn.priority = 0;
+    s->txn.terminal = SMTP_MAIL;
     s->txn.deliver_by = s->txn.hold_until = 0;
     s->txn.hold = SPAN_NONE;
     s->txn.rcpt_count = s->txn.welcome = s->waiting = s->next_reply = 0;

@@ -19,6 +19,9 @@
 #include "smtp/path.h"
 #include "smtp/xclient.h"
 
+/* How a transaction began: MAIL, or one of RFC 821 §3.4. */
+enum smtp_terminal { SMTP_MAIL, SMTP_SEND, SMTP_SOML, SMTP_SAML };
+
 /* Who is answered. */
 enum smtp_asking { SMTP_ASKING_OFF, SMTP_ASKING_AUTHENTICATED, SMTP_ASKING_ON };
 
@@ -27,6 +30,7 @@ struct smtp_server_config {
     struct span hostname;
     bool submission;        /* RFC 6409: AUTH before MAIL, Bcc leaves */
     bool starttls;          /* offered while there is no TLS */
+    bool send_commands;     /* SEND, SOML, SAML */
     bool etrn;              /* RFC 1985 */
     bool on_demand;         /* RFC 2645: logins and ATRN, no mail in */
     bool auth_in_clear;     /* AUTH without TLS (loopback, by configuration) */
@@ -106,6 +110,7 @@ struct smtp_transaction {
     struct span envid; /* as given: xtext, or empty */
     bool requiretls;   /* RFC 8689 */
     uint8_t by_mode;   /* enum smtp_by bits; 0: BY was not given */
+    uint8_t terminal;  /* enum smtp_terminal */
     int8_t priority;   /* RFC 6710 */
     bool lowered;      /* it is less than what was asked for */
     int64_t deliver_by, hold_until; /* ms since 1970; hold_until 0: not given */

@@ -89,6 +89,8 @@ static void put_commands(struct smtp_server *s)
         buf_add(&s->out, SPAN("250-VRFY\r\n"));
     if (smtp_server_serves_expn(s))
         buf_add(&s->out, SPAN("250-EXPN\r\n"));
+    if (s->config->send_commands) /* RFC5321:F.6 */
+        buf_add(&s->out, SPAN("250-SEND\r\n250-SOML\r\n250-SAML\r\n"));
     if (s->config->etrn)
         buf_add(&s->out, SPAN("250-ETRN\r\n"));
     if (s->trusted)
@@ -178,9 +180,9 @@ static const struct command commands[] = {
      "ETRN [@]domain: starts the queue for that domain, for those who may"},
     {"ATRN", IN(S_HELLO) | IN(S_READY), ARG_MAY, smtp_server_act_atrn, "ATRN [domain,...]: sends what waits for these domains over this connection"},
     {"TURN", IN(S_HELLO) | IN(S_READY), ARG_NONE, smtp_server_act_turn, NULL},
-    {"SEND", ANY, ARG_MAY, act_unserved, NULL},
-    {"SOML", ANY, ARG_MAY, act_unserved, NULL},
-    {"SAML", ANY, ARG_MAY, act_unserved, NULL},
+    {"SEND", IN(S_READY), ARG_MUST, smtp_server_act_send, "SEND FROM:<address> ...: as MAIL, to the user's terminal"},
+    {"SOML", IN(S_READY), ARG_MUST, smtp_server_act_soml, "SOML FROM:<address> ...: as MAIL, to the terminal or the mailbox"},
+    {"SAML", IN(S_READY), ARG_MUST, smtp_server_act_saml, "SAML FROM:<address> ...: as MAIL, to the terminal and the mailbox"},
     {"GET", ANY, ARG_MAY, act_foreign, NULL},
     {"POST", ANY, ARG_MAY, act_foreign, NULL},
     {"PUT", ANY, ARG_MAY, act_foreign, NULL},
@@ -196,6 +198,9 @@ static const struct {
 } optional[] = {
     {smtp_server_act_expn, smtp_server_serves_expn},
     {smtp_server_act_etrn, smtp_server_serves_etrn},
+    {smtp_server_act_send, smtp_server_serves_send},
+    {smtp_server_act_soml, smtp_server_serves_send},
+    {smtp_server_act_saml, smtp_server_serves_send},
     {smtp_server_act_atrn, smtp_server_serves_atrn},
 };
 

@@ -105,6 +105,10 @@ bool smtp_server_serves_hold(const struct smtp_server *s);
 bool smtp_server_serves_priority(const struct smtp_server *s);
 /* server_mail.c */
 void smtp_server_act_mail(struct smtp_server *s, struct span arg);
+bool smtp_server_serves_send(const struct smtp_server *s);
+void smtp_server_act_send(struct smtp_server *s, struct span arg); /* RFC 821 §3.4, §4.1.1 */
+void smtp_server_act_soml(struct smtp_server *s, struct span arg);
+void smtp_server_act_saml(struct smtp_server *s, struct span arg);
 void smtp_server_act_rcpt(struct smtp_server *s, struct span arg);
 void smtp_server_act_data(struct smtp_server *s, struct span arg);
 bool smtp_server_read_content(struct smtp_server *s, struct span in, size_t *used);

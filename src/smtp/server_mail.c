@@ -81,6 +81,33 @@ void smtp_server_act_mail(struct smtp_server *s, struct span arg)
     welcome_mail(s);
 }
 
+static void mail_to_terminal(struct smtp_server *s, struct span arg, enum smtp_terminal how)
+{
+    smtp_server_act_mail(s, arg);
+    if (s->state == S_MAIL || s->state == S_SENDER)
+        s->txn.terminal = how;
+}
+
+bool smtp_server_serves_send(const struct smtp_server *s)
+{
+    return s->config->send_commands;
+}
+
+void smtp_server_act_send(struct smtp_server *s, struct span arg)
+{
+    mail_to_terminal(s, arg, SMTP_SEND);
+}
+
+void smtp_server_act_soml(struct smtp_server *s, struct span arg)
+{
+    mail_to_terminal(s, arg, SMTP_SOML);
+}
+
+void smtp_server_act_saml(struct smtp_server *s, struct span arg)
+{
+    mail_to_terminal(s, arg, SMTP_SAML);
+}
+
 static void refuse_outcome(struct smtp_server *s, const struct outcome *o)
 {
     size_t start = s->out.n;

@@ -113,7 +113,8 @@ void commit_announce(struct session *s)
                                          .by_mode = t->by_mode,
                                          .hold_until = (uint64_t)t->hold_until,
                                          .hold = t->hold,
-                                         .priority = msg_priority_put(t->priority)};
+                                         .priority = msg_priority_put(t->priority),
+                                         .terminal = t->terminal};
     chan_say(s->d->qmgr, &m, -1);
     m.type = MSG_msg_rcpt;
     for (unsigned i = 0; i < t->rcpt_count; i++)

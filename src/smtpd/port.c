@@ -32,6 +32,7 @@ static struct smtp_server_config engine_config(struct smtpd *d, const struct con
         .starttls = l->tls == CONF_TLS_STARTTLS,
         .on_demand = l->protocol == CONF_PROTOCOL_ODMR,
         .etrn = c->smtp.etrn,
+        .send_commands = c->smtp.send_commands,
         .auth_in_clear = l->plaintext_login,
         .mechanisms = conf_mechanisms(c),
         .normalise = c->smtp.bare_line_ends == CONF_BARE_NORMALISE,

@@ -85,7 +85,7 @@ static void rcpt_ask(struct question *q, struct span address)
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
     struct msg m = {.type = MSG_rcpt_check};
     m.rcpt_check = (struct msg_rcpt_check){
-        .session = s->login_begun ? s->id : 0, .address = address, .sender = t->sender, .size = t->declared};
+        .session = s->login_begun ? s->id : 0, .address = address, .sender = t->sender, .size = t->declared, .terminal = t->terminal};
     q->id = chan_ask(s->d->authd, &m, -1, on_rcpt, q);
     if (q->id)
         return;

@@ -9,6 +9,7 @@
 #include "base/util.h"
 #include "waypost/instance.h"
 #include "waypost/secret.h"
+#include "waypost/terminal.h"
 
 #define ARGS_MAX 64
 #define CERTIFICATE_MAX 16000 /* bytes of a file with one */
@@ -199,6 +200,48 @@ static int run_certificate(struct cli *cli, const struct command *c)
     return ask(cli, c);
 }
 
+/* Rows come until one of us has enough. */
+static int show_terminal(struct cli *cli, const struct command *c)
+{
+    struct buf run = {0}, message = {0};
+    struct err err;
+    int status = -1, fd = -1;
+    if (instance_run_folder(cli->config, &run, &err) == 0 && (fd = client_open(buf_cstr(&run), c->service, &err)) >= 0 &&
+        (status = client_send(fd, c->name, cli->args, cli->nargs, &err)) == 0)
+        status = client_read(fd, c->service, terminal_row, stdout, &message, &err);
+    if (status < 0)
+        fprintf(stderr, "waypost: %s\n", err.text);
+    else
+        say_end(cli, status, buf_span(&message), 0);
+    if (fd >= 0)
+        close(fd);
+    buf_free(&run);
+    buf_free(&message);
+    return status < 0 ? EXIT_FAILED : status;
+}
+
+static int run_terminal(struct cli *cli, const struct command *c)
+{
+    enum secret_from from;
+    struct buf secret = {0};
+    struct err err;
+    size_t given = cli->nargs;
+    if (!password_options(cli, &from) || cli->nargs != 1 || from == SECRET_GENERATE)
+        return usage_of(c);
+    if (given > 1 && secret_get(from, &secret, &err)) {
+        fprintf(stderr, "waypost: %s\n", err.text);
+        buf_free(&secret);
+        return EXIT_USAGE;
+    }
+    if (secret.n)
+        cli->args[cli->nargs++] = buf_span(&secret);
+    int status = show_terminal(cli, c);
+    if (secret.p)
+        explicit_bzero(secret.p, secret.n);
+    buf_free(&secret);
+    return status;
+}
+
 static int run_help(struct cli *cli, const struct command *c);
 
 static const struct command commands[] = {
@@ -233,6 +276,8 @@ static const struct command commands[] = {
      "make a further password for smtp, imap, pop3 or several of them, and show it", ask, "authd", NULL, 0},
     {"account app-password list", "ADDRESS|ID", "its app passwords and their last use", ask, "authd", NULL, 0},
     {"account app-password remove", "ADDRESS|ID NAME", "revoke one", ask, "authd", NULL, 0},
+    {"terminal", "ADDRESS [--password-stdin]", "show what is sent to the account's terminal (SEND, SOML, SAML) until interrupted",
+     run_terminal, "authd", NULL, 0},
     {"alias add", "ALIAS TARGET...", "send mail for ALIAS (@DOMAIN: the catch-all) to the targets", ask, "authd", NULL,
      0},
     {"alias remove", "ALIAS [TARGET...]", "no longer to these targets, or to none at all", ask, "authd", NULL, 0},

@@ -1,4 +1,4 @@
-/* VRFY, EXPN, XCLIENT, ETRN, ATRN and TURN: every answer, in every state, for who may ask and who may not. */
+/* VRFY, EXPN, XCLIENT, ETRN, ATRN, TURN, SEND, SOML and SAML: every answer, in every state, for who may ask and who may not. */
 #include <criterion/criterion.h>
 
 #include "smtp_owner.h"
@@ -246,4 +246,35 @@ Test(smtp_ask, turn)
                                        "501 5.5.4 That command has no argument\n250 2.0.0 OK now reversing the connection\n");
     smtp_owner_close(&o);
     buf_free(&lines);
+}
+
+/* RFC 821 §3.4; RFC5321:F.6: announced when served. */
+Test(smtp_ask, send_commands)
+{
+    static const char *const verbs[] = {"SEND", "SOML", "SAML"};
+    struct smtp_owner o;
+    smtp_owner_open(&o, false);
+    o.config.send_commands = true;
+    smtp_owner_feed(&o, SPAN("SEND FROM:<c@remote.test>\r\nEHLO c\r\n"));
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("503 5.5.1 ")), 0);
+    cr_assert_geq(span_search(buf_span(&o.sent), SPAN("250-SEND\r\n250-SOML\r\n250-SAML\r\n")), 0);
+    for (size_t i = 0; i < COUNT_OF(verbs); i++) {
+        struct buf line = {0};
+        buf_printf(&line, "%s\r\n%s TO:<a@b>\r\n%s FROM:<a\r\n%s FROM:<c@remote.test> SIZE=10 X=1\r\n%s FROM:<c@remote.test> SIZE=10\r\n",
+                   verbs[i], verbs[i], verbs[i], verbs[i], verbs[i]);
+        buf_clear(&o.sent);
+        smtp_owner_feed(&o, buf_span(&line));
+        struct buf lines = {0};
+        lines_of(&o, &lines);
+        cr_assert_str_eq(buf_cstr(&lines), "501 5.5.4 That command needs an argument\n501 5.5.4 MAIL FROM:<address> is its form\n"
+                                           "501 5.1.7 That is no address in angle brackets\n"
+                                           "555 5.5.4 A parameter of MAIL that is not served here\n250 2.1.0 Ok\n");
+        cr_assert_eq(smtp_server_transaction(o.s)->terminal, SMTP_SEND + i);
+        smtp_owner_feed(&o, SPAN("RSET\r\nMAIL FROM:<>\r\n"));
+        cr_assert_eq(smtp_server_transaction(o.s)->terminal, SMTP_MAIL);
+        smtp_owner_feed(&o, SPAN("RSET\r\n"));
+        buf_free(&line);
+        buf_free(&lines);
+    }
+    smtp_owner_close(&o);
 }
