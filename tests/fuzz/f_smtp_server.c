@@ -22,7 +22,7 @@ static void check_replies(struct span sent)
         must(line.n >= 4 && line.n <= SMTP_REPLY_LINE_MAX && line.p[line.n - 1] == '\r');
         must(ascii_digit(line.p[0]) && ascii_digit(line.p[1]) && ascii_digit(line.p[2]) &&
              (line.p[3] == ' ' || line.p[3] == '-'));
-        must(!span_has_control(span_sub(line, 0, line.n - 1)) && span_is_ascii(line));
+        must(!span_has_control(span_sub(line, 0, line.n - 1)) && span_is_utf8(line)); /* UTF-8: VRFY ... SMTPUTF8 */
     }
 }
 
@@ -45,6 +45,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     smtp_owner_open(&o, mode & 1);
     o.config.auth_in_clear = mode & 2;
     o.config.content_high = mode & 4 ? 100 : 32768;
+    if (mode & 32) { /* what settings and trust switch on */
+        o.config.vrfy = o.config.expn = SMTP_ASKING_ON;
+        o.config.etrn = o.config.send_commands = true;
+        o.config.on_demand = mode & 64;
+        o.entitled = true;
+        smtp_server_trust(o.s);
+    }
     size_t piece = mode & 8 ? 1 : mode & 16 ? 7 : in.n;
     for (size_t i = 0; i < in.n && !o.closed; i += piece)
         smtp_owner_feed(&o, span_sub(in, i, piece));
