@@ -165,8 +165,8 @@ static void be_keyd(int fd, struct span chain, struct span key)
 static struct span file(const char *path)
 {
     struct err err;
-    char *p;
-    size_t n;
+    char *p = NULL;
+    size_t n = 0;
     int fd = open(path, O_RDONLY);
     if (fd < 0 || pem_read(fd, &p, &n, &err))
         die(path);
