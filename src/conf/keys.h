@@ -86,8 +86,11 @@
       "The private key of that certificate, PEM.") \
     K(check_from, "check-from", flag, "yes", 0, 0, FROM(ROLE_SUBMISSION), \
       "Who submits a message may name only addresses of its account in From and Sender, too, not only as the " \
-      "reverse-path: its own, its aliases, its catch-all, delegated ones. No is for accounts that resend what others " \
-      "wrote.") \
+      "reverse-path: its own, its aliases, its catch-all, delegated ones. A message whose header can't be right is refused, too: without From, " \
+      "with a field twice that may stand once, 8-bit without SMTPUTF8. No is for accounts that resend what others wrote.") \
+    K(hide_client, "hide-client", flag, "no", 0, 0, FROM(ROLE_SUBMISSION), \
+      "Of what is submitted there, the Received field says neither the client's address nor the name that it gave itself " \
+      "(\"from unknown\"): recipients need not learn where the author is. The log and the queue have both.") \
     K(client_ca, "client-ca", path, "", 0, 0, CONF_FRONTS, \
       "Certificates of authorities, PEM. Clients are asked for a certificate of one of them; who shows one may log in with " \
       "EXTERNAL as the account that it belongs to ('waypost account certificate add', or certificate-names of the " \

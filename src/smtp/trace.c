@@ -35,17 +35,24 @@ static bool comment_safe(struct span s)
     return s.n > 0;
 }
 
-void smtp_trace_received(struct buf *out, const struct smtp_trace *t)
+static void client(struct buf *out, const struct smtp_trace *t)
 {
-    buf_add(out, SPAN("Received: from "));
-    buf_add(out, smtp_domain_valid(t->helo, 0) ? t->helo : SPAN("unknown"));
     buf_add(out, SPAN(" ("));
     if (t->name.n && smtp_domain_valid(t->name, 0)) {
         buf_add(out, t->name);
         buf_addc(out, ' ');
     }
     literal(out, t->remote);
-    buf_add(out, SPAN(")\r\n\tby "));
+    buf_addc(out, ')');
+}
+
+void smtp_trace_received(struct buf *out, const struct smtp_trace *t)
+{
+    buf_add(out, SPAN("Received: from "));
+    buf_add(out, !t->hidden && smtp_domain_valid(t->helo, 0) ? t->helo : SPAN("unknown"));
+    if (!t->hidden)
+        client(out, t);
+    buf_add(out, SPAN("\r\n\tby "));
     buf_add(out, t->by);
     buf_add(out, SPAN(" with "));
     buf_adds(out, protocol(t));
@@ -75,6 +82,11 @@ void smtp_trace_date(struct buf *out, int64_t seconds, int zone)
     buf_add(out, SPAN("Date: "));
     date_put(out, seconds, zone);
     buf_add(out, SPAN("\r\n"));
+}
+
+void smtp_trace_sender(struct buf *out, struct span address)
+{
+    buf_printf(out, "Sender: <%.*s>\r\n", SPANV(address));
 }
 
 void smtp_trace_message_id(struct buf *out, struct span unique, struct span host)

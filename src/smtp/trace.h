@@ -13,6 +13,7 @@ struct smtp_trace {
     struct span tls;    /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; empty without */
     struct span id;     /* may be empty */
     struct span for_;   /* the only recipient; empty when there are several (RFC5321:7.2) or none is told */
+    bool hidden;        /* nothing is told of the client: neither helo nor name nor remote */
     bool esmtp, smtputf8, authenticated;
     int priority;    /* RFC 6710; 0: not told */
     int64_t seconds; /* since 1970 */
@@ -23,5 +24,7 @@ void smtp_trace_received(struct buf *out, const struct smtp_trace *t);
 void smtp_trace_date(struct buf *out, int64_t seconds, int zone);
 /* unique: bytes that name no other message; they are written in hexadecimal. */
 void smtp_trace_message_id(struct buf *out, struct span unique, struct span host);
+/* address: as a login is written, its local part quoted where it has to be. */
+void smtp_trace_sender(struct buf *out, struct span address);
 
 #endif

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "mail/address.h"
 #include "mail/authors.h"
+#include "mail/submission.h"
 #include "smtpd/smtpd.h"
 
 struct authors_ask {
@@ -30,9 +31,10 @@ static bool same_mailbox(struct span a, struct span b)
            (address_key(a, &one) && address_key(b, &two) && span_eq(address_key_span(&one), address_key_span(&two)));
 }
 
-static struct outcome not_well_formed(const char *why)
+/* RFC6409:6.3 */
+static struct outcome not_well_formed(const char *why, unsigned subject, unsigned detail)
 {
-    return outcome_make(OUTCOME_FAILED, 554, 6, 0, "%s", why); /* RFC3463:3.7 */
+    return outcome_make(OUTCOME_FAILED, 554, subject, detail, "%s", why);
 }
 
 /* The address in a reply: of printable ASCII, whatever it was. */
@@ -121,11 +123,15 @@ bool authors_asked(struct session *s, enum smtp_want want)
         return false;
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
     struct span header = span_sub(buf_span(smtp_server_content(s->smtp)), 0, t->data.header_bytes);
+    unsigned subject, detail;
     s->authors = mem_alloc(sizeof *s->authors);
     s->authors->want = want;
-    const char *why = authors_read(header, &s->authors->arena, s->authors->list, &s->authors->n);
+    s->add_sender = submission_wants_sender(header);
+    const char *why = submission_flaw(header, t->smtputf8, &subject, &detail);
+    if (!why)
+        why = authors_read(header, &s->authors->arena, s->authors->list, &s->authors->n);
     if (why) {
-        struct outcome o = not_well_formed(why);
+        struct outcome o = not_well_formed(why, subject, detail);
         authors_drop(s);
         refuse(s, want, &o);
         return true;

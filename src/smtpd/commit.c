@@ -59,7 +59,7 @@ static struct span only_recipient(const struct smtp_transaction *t)
     return SPAN("");
 }
 
-/* RFC5321:4.4; on submission also what is missing (RFC6409:8.2, RFC6409:8.3). */
+/* RFC5321:4.4; on submission also what is missing (RFC6409:8.1, RFC6409:8.2, RFC6409:8.3). */
 void commit_prefix(struct session *s)
 {
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
@@ -73,6 +73,7 @@ void commit_prefix(struct session *s)
                                      .by = s->house->smtp.hostname,
                                      .tls = span_of(stream_tls_text(s->stream)),
                                      .for_ = only_recipient(t),
+                                     .hidden = s->house->hide_client,
                                      .esmtp = smtp_server_is_esmtp(s->smtp),
                                      .smtputf8 = t->smtputf8,
                                      .authenticated = smtp_server_login_name(s->smtp).n > 0,
@@ -85,6 +86,8 @@ void commit_prefix(struct session *s)
         smtp_trace_date(&s->prefix, now, zone);
     if (s->d->submission && !t->data.has_message_id)
         smtp_trace_message_id(&s->prefix, span_make(s->token, sizeof s->token), s->house->smtp.hostname);
+    if (s->add_sender && smtp_server_login_name(s->smtp).n && (t->smtputf8 || span_is_ascii(smtp_server_login_name(s->smtp))))
+        smtp_trace_sender(&s->prefix, smtp_server_login_name(s->smtp));
 }
 
 /* RFC8689:4.1: the parameter counts, else the header field. 0, 1, 2 of msg_begin. */

@@ -64,6 +64,7 @@ static struct house *house_new(struct smtpd *d, const struct conf *conf, const s
     h->smtp = engine_config(d, h->conf, l);
     h->implicit = l->tls == CONF_TLS_IMPLICIT;
     h->check_from = l->check_from;
+    h->hide_client = l->hide_client;
     if (l->tls != CONF_TLS_NONE && !(h->tls = read_tls(d, h->conf, l->index, err)))
         house_unref(&h);
     if (h && *l->client_ca && tls_ask_clients(h->tls, service_cert_fd(d->service, l->index, 3), err))

@@ -24,6 +24,7 @@ struct house {
     struct tls_ctx *tls; /* NULL: no TLS here */
     bool implicit;
     bool check_from; /* From and Sender are to be the account's */
+    bool hide_client; /* Received says nothing of the client */
 };
 
 struct port {
@@ -118,6 +119,7 @@ struct session {
     struct stream *turned; /* the same, afterwards: bytes are carried */
     struct authors_ask *authors; /* while authd is asked about them */
     bool authors_good;           /* of this message */
+    bool add_sender;             /* it has several authors and no Sender field */
 };
 
 /* session.c */

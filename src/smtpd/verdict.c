@@ -150,7 +150,7 @@ static void on_sender(void *ctx, struct chan *c, enum chan_why why, const struct
 
 void ask_sender(struct session *s, const struct smtp_request *r)
 {
-    s->authors_good = false; /* another message */
+    s->authors_good = s->add_sender = false; /* another message */
     struct msg m = {.type = MSG_sender_check};
     m.sender_check =
         (struct msg_sender_check){.instance = service_instance(s->d->service), .session = s->id, .sender = r->address};

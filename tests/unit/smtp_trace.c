@@ -52,6 +52,19 @@ Test(smtp, received_field)
     }
 }
 
+/* A listener with hide-client. */
+Test(smtp, received_field_without_the_client)
+{
+    expect(&(struct smtp_trace){.helo = SPAN("laptop.home.test"),
+                                .name = SPAN("dsl.isp.test"),
+                                .remote = SPAN("192.0.2.1"),
+                                .by = SPAN("mx.example.test"),
+                                .hidden = true,
+                                .esmtp = true,
+                                .authenticated = true},
+           "Received: from unknown\r\n\tby mx.example.test with ESMTPA;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n");
+}
+
 /* HAZARDS 7: nothing that the client says of itself gets out of its place. */
 Test(smtp, received_field_with_a_hostile_helo)
 {

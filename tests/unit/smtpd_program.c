@@ -561,13 +561,13 @@ Test(smtpd, submission)
     say(fd, SPAN("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=\r\nMAIL FROM:<alice@example.test>\r\nRCPT "
                  "TO:<x@remote.test>\r\nDATA\r\n"));
     hear(fd, "354 ", NULL);
-    say(fd, SPAN("Bcc: secret@remote.test\r\nSubject: x\r\n\r\nhello\r\n.\r\nQUIT\r\n"));
+    say(fd, SPAN("Bcc: secret@remote.test\r\nFrom: alice@example.test\r\n\r\nhello\r\n.\r\nQUIT\r\n"));
     hear(fd, "221 ", NULL);
     gone(fd);
     expect_recorded(&st, "with ESMTPA\r\n\tfor <x@remote.test>;\r\n");
     expect_recorded(&st, "\r\nDate: ");
     expect_recorded(&st, "\r\nMessage-ID: <");
-    expect_recorded(&st, "@mx.example.test>\r\nSubject: x\r\n\r\nhello\r\n");
+    expect_recorded(&st, "@mx.example.test>\r\nFrom: alice@example.test\r\n\r\nhello\r\n");
     cr_assert_eq(count_recorded(&st, "secret"), 0);
     buf_free(&got);
     stage_close(&st);
