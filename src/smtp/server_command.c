@@ -202,6 +202,7 @@ static const struct {
     {smtp_server_act_soml, smtp_server_serves_send},
     {smtp_server_act_saml, smtp_server_serves_send},
     {smtp_server_act_atrn, smtp_server_serves_atrn},
+    {smtp_server_act_turn, smtp_server_serves_turn},
 };
 
 /* RFC2645:5.4: a customer's host finds these, and no others. */
@@ -270,6 +271,30 @@ static void out_of_order(struct smtp_server *s)
     smtp_server_refuse(s, 503, "5.5.1", texts[s->state]);
 }
 
+static void carry_out(struct smtp_server *s, const struct command *c, struct span arg)
+{
+    if (!is_served(s, c))
+        act_unserved(s, arg);
+    else if (!(c->states & IN(s->state)))
+        out_of_order(s);
+    else if (c->arg == ARG_MUST && arg.n == 0)
+        smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
+    else if (c->arg == ARG_NONE && arg.n)
+        smtp_server_refuse(s, 501, "5.5.4", "That command has no argument");
+    else
+        c->act(s, arg);
+}
+
+/* RFC2920:3.1: DATA is the last of its group. What came behind a refused one was written as content; as commands it must never run
+ * (HAZARDS 5). */
+static void end_if_content_came(struct smtp_server *s)
+{
+    if (s->more_behind && s->state != S_DATA && s->state != S_CLOSED) {
+        smtp_server_move(s, S_CLOSED);
+        smtp_server_want(s, SMTP_WANT_CLOSE);
+    }
+}
+
 void smtp_server_command(struct smtp_server *s, struct span line)
 {
     struct span rest = line;
@@ -282,16 +307,10 @@ void smtp_server_command(struct smtp_server *s, struct span line)
         return;
     }
     const struct command *c = command_find(s->verb);
-    if (!c)
-        smtp_server_refuse(s, 500, "5.5.1", "No such command");
-    else if (!is_served(s, c))
-        act_unserved(s, rest);
-    else if (!(c->states & IN(s->state)))
-        out_of_order(s);
-    else if (c->arg == ARG_MUST && rest.n == 0)
-        smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
-    else if (c->arg == ARG_NONE && rest.n)
-        smtp_server_refuse(s, 501, "5.5.4", "That command has no argument");
+    if (c)
+        carry_out(s, c, rest);
     else
-        c->act(s, rest);
+        smtp_server_refuse(s, 500, "5.5.1", "No such command");
+    if (c && c->act == smtp_server_act_data)
+        end_if_content_came(s);
 }

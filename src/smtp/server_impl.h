@@ -93,6 +93,7 @@ bool smtp_server_serves_expn(const struct smtp_server *s);
 void smtp_server_act_vrfy(struct smtp_server *s, struct span arg);
 bool smtp_server_serves_etrn(const struct smtp_server *s);
 bool smtp_server_serves_atrn(const struct smtp_server *s);
+bool smtp_server_serves_turn(const struct smtp_server *s);
 void smtp_server_act_etrn(struct smtp_server *s, struct span arg);
 void smtp_server_act_atrn(struct smtp_server *s, struct span arg);
 void smtp_server_act_turn(struct smtp_server *s, struct span arg);

@@ -304,12 +304,6 @@ void smtp_server_act_data(struct smtp_server *s, struct span arg UNUSED)
             smtp_server_refuse(s, 554, "5.5.1", "No valid recipients"); /* RFC5321:3.3 */
         else
             smtp_server_refuse(s, 503, "5.5.1", "Say RCPT first");
-        /* RFC2920:3.1: DATA is the last of its group. What came behind it was written as content; as commands it must
-         * never run (HAZARDS 5). */
-        if (s->more_behind && s->state != S_CLOSED) {
-            smtp_server_move(s, S_CLOSED);
-            smtp_server_want(s, SMTP_WANT_CLOSE);
-        }
         return;
     }
     if (s->more_behind && !s->esmtp) { /* RFC2920:3.1, HAZARDS 5: it was not told of PIPELINING, and what it sent must never run as commands */

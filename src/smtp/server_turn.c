@@ -92,12 +92,15 @@ void smtp_server_act_atrn(struct smtp_server *s, struct span arg)
         turn(s, arg, false);
 }
 
+/* RFC5321:F.1: without a login it is as if there were no such command. */
+bool smtp_server_serves_turn(const struct smtp_server *s)
+{
+    return s->login.n > 0;
+}
+
 void smtp_server_act_turn(struct smtp_server *s, struct span arg UNUSED)
 {
-    if (s->login.n)
-        turn(s, SPAN(""), true);
-    else /* RFC5321:F.1 */
-        smtp_server_refuse(s, 502, "5.5.1", "That command is not served here");
+    turn(s, SPAN(""), true);
 }
 
 void smtp_server_turned(struct smtp_server *s, const struct outcome *o)
