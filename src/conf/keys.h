@@ -272,6 +272,10 @@
       "Recipients that are held in memory for delivery.") \
     K(destination_concurrency, "destination-concurrency", number, "20", 1, 1000, FROM(ROLE_QMGR), \
       "Attempts under way to one destination, at most.") \
+    K(history, "history", time, "7d", 0, 366 * CONF_DAY, FROM(ROLE_QMGR), \
+      "How long it is kept what happened to a message after it has left the queue, for `waypost trace` and `waypost queue " \
+      "why`: who sent it, each attempt, what became of it; no content. One file for each day in the queue's folder, deleted " \
+      "this time and expire after its day. With no, nothing is kept.") \
     K(min_free, "min-free", size, "64M", 0, 1024 * CONF_GIB, FROM(ROLE_QMGR), \
       "Mail is refused for now when the queue's disk has less room than this.")
 

@@ -361,7 +361,8 @@ static int parse_flag(const struct place *p, struct span v, struct err *err)
 static int parse_number(const struct place *p, struct span v, struct err *err)
 {
     uint64_t n = 0;
-    if (parse_amount(p, v, &n, err))
+    bool none = p->k->type == CONF_IS_time && p->k->least == 0 && span_eqs(v, "no"); /* 0, as people say it */
+    if (!none && parse_amount(p, v, &n, err))
         return -1;
     if (p->k->type == CONF_IS_number)
         *(uint32_t *)p->at = (uint32_t)n;

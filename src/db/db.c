@@ -147,9 +147,16 @@ static int set_up(struct db *db, const struct db_options *o, struct err *err)
         "PRAGMA page_size=%u;%s%sPRAGMA synchronous=%s;PRAGMA temp_store=MEMORY;PRAGMA mmap_size=0;PRAGMA cache_size=-%u;"
         "PRAGMA journal_size_limit=%lld;",
         o->page_size ? o->page_size : PAGE_SIZE_DEFAULT, o->unsynced_setup ? "PRAGMA synchronous=OFF;" : "",
-        o->read_only ? "PRAGMA query_only=1;" : "PRAGMA journal_mode=WAL;", o->sync_full ? "FULL" : "NORMAL",
+        o->read_only ? "PRAGMA query_only=1;" : "PRAGMA journal_mode=WAL;", o->no_sync ? "OFF" : o->sync_full ? "FULL" : "NORMAL",
         o->cache_kib ? o->cache_kib : CACHE_KIB, (long long)(o->wal_limit ? o->wal_limit : WAL_LIMIT));
     return db_exec(db, sql, err);
+}
+
+static __thread enum db_code open_code;
+
+enum db_code db_open_code(void)
+{
+    return open_code;
 }
 
 int db_open(struct db **out, const char *dir, const char *name, const struct db_options *o, struct err *err)
@@ -158,6 +165,7 @@ int db_open(struct db **out, const char *dir, const char *name, const struct db_
     *out = NULL;
     char path[4096];
     struct err why;
+    open_code = DB_CANTOPEN;
     if (path_put(path, sizeof(path), dir, name, err) || file_prepare(path, o->read_only, err))
         return -1;
     struct db *db = mem_alloc(sizeof(*db));
@@ -166,6 +174,7 @@ int db_open(struct db **out, const char *dir, const char *name, const struct db_
     int rc = sqlite3_open_v2(path, &db->h, flags, o->one_process ? "unix-excl" : "unix");
     if (rc != SQLITE_OK || set_up(db, o, &why)) {
         err_set(err, "%s: %s", path, rc != SQLITE_OK ? sqlite3_errstr(rc) : why.text);
+        open_code = rc != SQLITE_OK ? code_of(rc) : db->code;
         db_close(&db);
         return -1;
     }

@@ -39,6 +39,7 @@ struct db_options {
     bool read_only; /* the file must exist */
     bool sync_full; /* every commit is on disk when it returns; otherwise only checkpoints sync, and the owner runs
                        syncfs */
+    bool no_sync;   /* no sync at all: the file may be damaged after a crash of the machine */
     bool keep_wal;  /* keep the WAL file, and don't checkpoint, at close: no syncs and unlinks there */
     bool own_checkpoints; /* never checkpoint by itself: the owner calls db_checkpoint() */
     bool unsynced_setup; /* making a new file costs no sync: the owner runs syncfs before anything in it counts */
@@ -56,6 +57,8 @@ int db_warm(struct err *err);
 /* Opens `name` in directory `dir`, making it (mode 0600) when it is missing and not read_only. The file itself must not
  * be a symbolic link. */
 int db_open(struct db **out, const char *dir, const char *name, const struct db_options *o, struct err *err);
+/* Of this thread's last db_open() that failed. */
+enum db_code db_open_code(void);
 /* Every statement ends here, a transaction still open is rolled back. */
 void db_close(struct db **db);
 /* Runs the numbered steps that the file has not seen yet (user_version says how many it has), each in one transaction.

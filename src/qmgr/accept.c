@@ -436,6 +436,7 @@ static void on_accepted(struct queue_request *r)
         say_queued(a->from, a->epoch, a->commit_id, a->accept.duplicate_of);
     } else {
         log_queued(a);
+        events_accepted(a->q, &a->msg->m, a->accept.count, 0);
         say_queued(a->from, a->epoch, a->commit_id, a->msg->m.id);
         begin(a);
     }

@@ -111,6 +111,7 @@ static void on_delivered(void *ctx, struct chan *c, enum chan_why why, const str
     struct message *msg = j->msg;
     message_ref(msg);
     r->job = NULL;
+    r->took = loop_now(msg->q->loop) - j->leased_at;
     j->said = arena_dup(&msg->arena, d->why);
     if (d->kind == OUTCOME_DONE) {
         stored(r);

@@ -54,6 +54,7 @@ void qmgr_configure(struct qmgr *q)
     q->sched.rule_ctx = q;
     sched_limit(&q->sched, &limits, qmgr_wall(q));
     queue_set_commit_wait(q->queue, c->queue.commit_wait);
+    events_configure(q);
 }
 
 static int open_queue(struct qmgr *q, struct err *err)
@@ -66,7 +67,7 @@ static int open_queue(struct qmgr *q, struct err *err)
     if (queue_open(&q->queue, q->loop, &o, err))
         return -1;
     return queue_reader_open(&q->refill_reader, dir, err) || queue_reader_open(&q->content_reader, dir, err) ||
-                   queue_reader_open(&q->operator_reader, dir, err)
+                   queue_reader_open(&q->operator_reader, dir, err) || events_open(q, dir, err)
                ? -1
                : 0;
 }
@@ -77,6 +78,7 @@ static void close_queue(struct qmgr *q)
     queue_reader_close(&q->refill_reader);
     queue_reader_close(&q->content_reader);
     queue_reader_close(&q->operator_reader);
+    history_close(&q->history);
 }
 
 static void init_state(struct qmgr *q)

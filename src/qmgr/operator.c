@@ -29,11 +29,12 @@ static bool applies(enum verdict v, const struct queue_recipient *r)
 
 /* A recipient in memory: what has not started is taken out; what is under way is left to end first, and may end with a
  * delivery. */
-static bool change_active(struct rcpt *r, enum verdict v)
+static bool change_active(struct rcpt *r, enum verdict v, int64_t by)
 {
     struct message *m = r->msg;
     if (v == VERDICT_RELEASED)
         return true; /* it is being tried */
+    r->by = by;
     if (r->state == RCPT_STORED || r->state == RCPT_SETTLING ||
         (r->state == RCPT_QUEUED && (r->job->lease || r->job->sched.under_way))) {
         r->wish = v;
@@ -86,14 +87,14 @@ static void change(struct query *u, const struct queue_item *i)
     if (u->verdict == VERDICT_RELEASED)
         sched_up(&q->sched, SCHED_REMOTE, domain, qmgr_wall(q));
     if (r) {
-        u->changed += change_active(r, u->verdict);
+        u->changed += change_active(r, u->verdict, u->by);
         return;
     }
     if (!u->want_held && !applies(u->verdict, &i->recipient))
         return;
     u->changed++;
     u->pending++;
-    settle_row(q, &i->message, &row, u->verdict, on_changed, u);
+    settle_row(q, &i->message, &row, u->verdict, u->by, on_changed, u);
 }
 
 /* ---- pages ---- */
@@ -201,6 +202,7 @@ static struct query *query_new(struct qmgr *q, struct admin_call *call)
     struct query *u = mem_alloc(sizeof *u);
     u->q = q;
     u->call = call;
+    u->by = call ? (int64_t)admin_uid(call) + 1 : 0;
     u->items = mem_array(PAGE, sizeof *u->items);
     list_init(&u->link);
     return u;

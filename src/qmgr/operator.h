@@ -19,6 +19,7 @@ struct query {
     struct link link;
     struct qmgr *q;
     struct admin_call *call; /* NULL: nobody asked, or he has gone */
+    int64_t by;              /* uid + 1 of who asked, 0: nobody */
     struct queue_filter filter;
     bool all;
     size_t limit; /* 0: none */

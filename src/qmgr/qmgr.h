@@ -6,6 +6,7 @@
  *   work.c     the scheduler leases them to mda (local.c) or relay (remote.c); reports come back
  *   settle.c   what became of them is recorded, with a notification to the sender when they failed (notice.c)
  *   operator.c what operators see and do
+ *   events.c   what history is told of all that
  *
  * Nothing here decides for good: routes are asked at each attempt, and a row on disk changes only in settle.c. */
 #ifndef QMGR_QMGR_H
@@ -14,6 +15,7 @@
 #include "admin/admin.h"
 #include "base/map.h"
 #include "base/sm.h"
+#include "queue/history.h"
 #include "queue/queue.h"
 #include "queue/retry.h"
 #include "queue/sched.h"
@@ -72,7 +74,11 @@ struct rcpt {
     struct queue_recipient *children; /* with VERDICT_EXPANDED */
     size_t child_count, child_cap;
     struct outcome *reported; /* by relay, in this lease */
-    struct span tls;          /* how relay reached the host that took it: "TLSv1.3 …", empty in clear */
+    struct span tls;          /* how the host of its last attempt was reached: "TLSv1.3 …", empty in clear */
+    struct span dialogue;     /* how that attempt came to its response, for people */
+    int64_t took;             /* ms, of it */
+    int64_t by;               /* uid + 1 of the operator whose `wish`, or verdict, it is */
+    uint8_t was;              /* enum queue_state of its row before the verdict */
     uint64_t ask;             /* the request at authd */
     uint64_t pull;            /* the reversed connection that it goes over (pull.c), 0: none */
     bool shown;               /* terminals have been asked (terminal.c) */
@@ -127,6 +133,7 @@ struct qmgr {
     struct service *service;
     struct loop *loop;
     struct queue *queue;
+    struct history *history;
     struct queue_reader *refill_reader, *content_reader, *operator_reader;
     struct admin *admin;
     const struct conf *conf;
@@ -311,8 +318,20 @@ void settle_park(struct rcpt *r, struct span destination, const char *why);
 void settle_again(struct message *m);
 /* Changes to a recipient that is not in memory, by an operator. */
 typedef void settle_done_fn(void *ctx, bool ok);
+/* by: uid + 1 of the operator, 0: none. */
 void settle_row(struct qmgr *q, const struct queue_message *msg, const struct queue_recipient *row, enum verdict v,
-                settle_done_fn *fn, void *ctx);
+                int64_t by, settle_done_fn *fn, void *ctx);
+
+/* ---- events.c ---- */
+int events_open(struct qmgr *q, const char *dir, struct err *err);
+void events_configure(struct qmgr *q);
+/* A message is in the queue. about: of a notification, the message that it is about. */
+void events_accepted(struct qmgr *q, const struct queue_message *m, size_t recipients, uint64_t about);
+/* What became of a recipient in memory (its verdict), and of one that was on disk alone. */
+void events_rcpt(struct qmgr *q, const struct rcpt *r);
+void events_row(struct qmgr *q, uint64_t message, const struct queue_recipient *row, enum verdict v, struct span sender,
+                int64_t by);
+void events_told(struct qmgr *q, const struct rcpt *r, uint64_t notice);
 
 /* ---- notice.c ---- */
 /* The notification for recipients of a message whose outcome is known, as a message of its own (not in the maps yet).

@@ -88,13 +88,15 @@ static void one_report(struct qmgr *q, const struct msg_rcpt_report *p)
     r->reported = arena_alloc(&r->msg->arena, sizeof *r->reported);
     *r->reported = outcome_make(p->kind, p->code, p->subject, p->detail, "%.*s", SPANV(p->why));
     j->left--;
+    r->took = loop_now(q->loop) - j->leased_at;
+    if (p->tls.n)
+        r->tls = arena_dup(&r->msg->arena, p->tls);
     if (!j->said.p)
         j->said = arena_dup(&r->msg->arena, p->why);
     j->retriable |= p->kind == OUTCOME_RETRY;
     /* A 250 is recorded at once: until then another attempt would be a duplicate. */
     if (p->kind == OUTCOME_DONE) {
         r->job = NULL;
-        r->tls = arena_dup(&r->msg->arena, p->tls);
         r->tells = p->tells;
         r->by_taken = p->by;
         settle_outcome(r, VERDICT_RELAYED, r->reported, p->remote);

@@ -27,6 +27,8 @@ struct settling {
     /* without msg: */
     struct arena arena;
     enum verdict verdict;
+    struct span sender;
+    int64_t by;
     settle_done_fn *fn;
     void *ctx;
 };
@@ -64,6 +66,7 @@ void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct
     list_del(&r->link);
     rcpt_move(r, RCPT_SETTLING);
     r->verdict = v;
+    r->was = r->r.state;
     if (o)
         set_response(r, o, host);
     if (v == VERDICT_DEFERRED) {
@@ -309,6 +312,9 @@ static void recorded(struct settling *s)
     for (size_t i = 0; i < s->s.count; i++) {
         struct rcpt *r = s->rcpts[i];
         log_rcpt(s, r);
+        events_rcpt(s->q, r);
+        if (s->notice && notice_wanted(r))
+            events_told(s->q, r, s->notice->m.id);
         if (r->verdict == VERDICT_EXPANDED)
             activate_children(s, r);
         if (s->changes[i].kind == QUEUE_UPDATE && r->r.next)
@@ -319,15 +325,18 @@ static void recorded(struct settling *s)
             r->wish != r->verdict && s->changes[i].kind == QUEUE_UPDATE && r->r.next ? r->wish : VERDICT_NONE;
         rcpt_gone(r);
         if (wish != VERDICT_NONE) /* an operator's, who came while this was on its way */
-            settle_row(s->q, &s->msg->m, &r->r, wish, NULL, NULL);
+            settle_row(s->q, &s->msg->m, &r->r, wish, r->by, NULL, NULL);
     }
-    if (s->notice)
+    if (s->notice) {
+        events_accepted(s->q, &s->notice->m, 1, s->msg->m.id);
         activate(s->q, s->notice_to);
+    }
 }
 
 static void recorded_row(struct settling *s)
 {
     const struct queue_recipient *r = &s->changes[0].row;
+    events_row(s->q, s->s.message, r, s->verdict, s->sender, s->by);
     refill_note_gone(s->q, r->id);
     if (r->next && s->changes[0].kind == QUEUE_UPDATE)
         refill_at(s->q, r->next);
@@ -507,15 +516,18 @@ void settle_again(struct message *m)
 }
 
 void settle_row(struct qmgr *q, const struct queue_message *msg, const struct queue_recipient *row, enum verdict v,
-                settle_done_fn *fn, void *ctx)
+                int64_t by, settle_done_fn *fn, void *ctx)
 {
     struct settling *s = mem_alloc(sizeof *s);
     int64_t now = qmgr_wall(q);
-    *s = (struct settling){.q = q, .fn = fn, .ctx = ctx, .verdict = v, .patience = PATIENCE_MS};
+    *s = (struct settling){.q = q, .fn = fn, .ctx = ctx, .verdict = v, .by = by, .patience = PATIENCE_MS};
     s->changes = mem_array(1, sizeof *s->changes);
     s->changes[0] = (struct queue_change){row_goes(v) ? QUEUE_GONE : QUEUE_UPDATE, *row};
     struct queue_recipient *r = &s->changes[0].row;
+    s->sender = arena_dup(&s->arena, msg->sender);
     r->address = arena_dup(&s->arena, row->address);
+    r->original = row->original.p ? arena_dup(&s->arena, row->original) : SPAN_NONE;
+    r->sender = row->sender.p ? arena_dup(&s->arena, row->sender) : SPAN_NONE;
     r->why = row->why.p ? arena_dup(&s->arena, row->why) : SPAN_NONE;
     r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
     r->destination = SPAN_NONE;

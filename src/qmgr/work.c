@@ -246,6 +246,7 @@ static void on_minute(void *ctx)
         job_lost(j, "no report in time");
     }
     sched_sweep(&q->sched, qmgr_wall(q));
+    events_configure(q); /* days go where nothing happens, too */
     timer_start(q->minute, MINUTE_MS);
 }
 

@@ -1,0 +1,108 @@
+/* What the queue manager tells history: each thing once, when it is on disk. */
+#include "qmgr/qmgr.h"
+
+static const enum history_kind kinds[] = {
+    [VERDICT_DELIVERED] = HISTORY_DELIVERED, [VERDICT_RELAYED] = HISTORY_RELAYED, [VERDICT_EXPANDED] = HISTORY_EXPANDED,
+    [VERDICT_DEFERRED] = HISTORY_DEFERRED,   [VERDICT_PARKED] = HISTORY_PARKED,   [VERDICT_PICKUP] = HISTORY_PICKUP,
+    [VERDICT_HELD] = HISTORY_HELD,           [VERDICT_RELEASED] = HISTORY_RELEASED,
+    [VERDICT_REMOVED] = HISTORY_REMOVED,     [VERDICT_FAILED] = HISTORY_FAILED,
+};
+
+static int64_t keep_of(const struct conf *c)
+{
+    return c->queue.history ? c->queue.history + c->queue.expire : 0;
+}
+
+int events_open(struct qmgr *q, const char *dir, struct err *err)
+{
+    struct history_options o = {.dir = dir, .keep = keep_of(service_conf(q->service)), .now = qmgr_wall(q)};
+    return history_open(&q->history, &o, err);
+}
+
+void events_configure(struct qmgr *q)
+{
+    if (q->history)
+        history_keep(q->history, keep_of(q->conf), qmgr_wall(q));
+}
+
+void events_accepted(struct qmgr *q, const struct queue_message *m, size_t recipients, uint64_t about)
+{
+    struct history_event e = {.message = m->id,
+                              .time = m->received,
+                              .kind = HISTORY_ACCEPTED,
+                              .sender = m->sender,
+                              .message_id = m->message_id,
+                              .origin = m->origin,
+                              .account = m->account,
+                              .client = m->remote,
+                              .helo = m->helo,
+                              .login = m->login,
+                              .tls = m->tls,
+                              .size = (int64_t)m->size,
+                              .recipients = (int64_t)recipients,
+                              .related = (int64_t)about};
+    history_add(q->history, &e);
+}
+
+static struct history_event event_of(struct qmgr *q, uint64_t message, const struct queue_recipient *r,
+                                     enum history_kind kind, struct span sender)
+{
+    return (struct history_event){.message = message,
+                                  .time = qmgr_wall(q),
+                                  .kind = kind,
+                                  .recipient = (int64_t)r->id,
+                                  .sender = sender,
+                                  .address = r->address,
+                                  .original = r->original,
+                                  .attempts = r->attempts};
+}
+
+static void put_response(struct history_event *e, const struct queue_recipient *r)
+{
+    e->host = r->host;
+    e->status_class = r->kind;
+    e->code = r->code;
+    e->subject = r->subject;
+    e->detail = r->detail;
+    e->reply = r->why;
+}
+
+void events_rcpt(struct qmgr *q, const struct rcpt *r)
+{
+    enum verdict v = r->verdict;
+    bool tried = v == VERDICT_DELIVERED || v == VERDICT_RELAYED || v == VERDICT_DEFERRED || v == VERDICT_FAILED;
+    bool operators = v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REMOVED;
+    if (!kinds[v] || (v == VERDICT_PARKED && r->was == QUEUE_PARKED) || (v == VERDICT_PICKUP && r->was == QUEUE_PICKUP))
+        return;
+    struct history_event e = event_of(q, r->msg->m.id, &r->r, r->expired ? HISTORY_EXPIRED : kinds[v], rcpt_sender(r));
+    if (tried) {
+        put_response(&e, &r->r);
+        e.tls = r->tls;
+        e.took = r->took;
+        e.dialogue = r->dialogue;
+    }
+    if (operators)
+        e.operator = r->by;
+    if (v == VERDICT_EXPANDED)
+        e.recipients = (int64_t)r->child_count;
+    e.next = v == VERDICT_DEFERRED || v == VERDICT_PARKED ? r->r.next : 0;
+    history_add(q->history, &e);
+}
+
+void events_row(struct qmgr *q, uint64_t message, const struct queue_recipient *row, enum verdict v, struct span sender,
+                int64_t by)
+{
+    if (v == VERDICT_RELEASED && !by)
+        return; /* by a setting, or its domain asks for it */
+    struct history_event e = event_of(q, message, row, kinds[v], row->sender.p ? row->sender : sender);
+    e.operator = by;
+    history_add(q->history, &e);
+}
+
+void events_told(struct qmgr *q, const struct rcpt *r, uint64_t notice)
+{
+    struct history_event e = event_of(q, r->msg->m.id, &r->r, HISTORY_TOLD, rcpt_sender(r));
+    e.related = (int64_t)notice;
+    e.reply = span_of(history_kind_name(r->expired ? HISTORY_EXPIRED : kinds[r->verdict] ? kinds[r->verdict] : HISTORY_DEFERRED));
+    history_add(q->history, &e);
+}
