@@ -90,7 +90,8 @@ static int first_account(struct directory *d, int64_t domain, uint32_t *id, stru
     return got ? got : lowest_id(db_stmt(d->db, "SELECT min(id) FROM account WHERE state = 0"), id, err);
 }
 
-/* RFC5321:4.5.1 postmaster, RFC2142:4 abuse: always somebody's, without case. */
+/* RFC5321:4.5.1 postmaster, RFC2142:4 abuse: always somebody's, without case. At our own host name root is, too: programs of this machine
+ * write to him. */
 static bool is_role(struct span local)
 {
     return span_eqs(local, "postmaster") || span_eqs(local, "abuse");
@@ -98,7 +99,7 @@ static bool is_role(struct span local)
 
 static int rule_role(struct question *q)
 {
-    if (!is_role(q->base))
+    if (!is_role(q->base) && !(q->r->domain == 0 && span_eqs(q->base, "root")))
         return 0;
     int got = first_account(q->d, q->r->domain, &q->r->account, q->err);
     if (got > 0) {
@@ -129,12 +130,15 @@ static const struct {
 
 /* ---- one step ---- */
 
-/* `postmaster` without a domain, and both role names at our own host name, mean the first account. */
+/* `postmaster` without a domain, and the role names and root at our own host name, mean the first account. */
 static bool is_bare_role(const struct directory *d, struct span address, struct resolution *r)
 {
     if (span_ieqs(address, "postmaster"))
         return address_key_make(SPAN("postmaster"), d->hostname[0] ? span_of(d->hostname) : SPAN("localhost"), &r->key);
-    return address_key(address, &r->key) && is_role(address_key_local(&r->key)) && d->hostname[0] &&
+    if (!address_key(address, &r->key))
+        return false;
+    struct span local = address_key_local(&r->key);
+    return (is_role(local) || span_eqs(local, "root")) && d->hostname[0] &&
            span_eqs(address_key_domain(&r->key), d->hostname);
 }
 

@@ -23,6 +23,7 @@
 #define ROW_dns(m, ...) ROW(dns, struct conf, dns.m, __VA_ARGS__)
 #define ROW_domain(m, ...) ROW(domain, struct conf_domain, m, __VA_ARGS__)
 #define ROW_oauth(m, ...) ROW(oauth, struct conf, oauth.m, __VA_ARGS__)
+#define ROW_local_submission(m, ...) ROW(local_submission, struct conf, local_submission.m, __VA_ARGS__)
 #define ROW_accounts(m, ...) ROW(accounts, struct conf, accounts.m, __VA_ARGS__)
 
 static const struct conf_key keys[] = {
@@ -230,6 +231,7 @@ static bool differs(const struct conf *a, const struct conf *b, size_t offset)
 #define OFFSET_main(m) offsetof(struct conf, m)
 #define OFFSET_dns(m) offsetof(struct conf, dns.m)
 #define OFFSET_oauth(m) offsetof(struct conf, oauth.m)
+#define OFFSET_local_submission(m) offsetof(struct conf, local_submission.m)
 #define OFFSET_accounts(m) offsetof(struct conf, accounts.m)
 
 static uint32_t roles_at(size_t offset)

@@ -72,6 +72,7 @@ struct conf {
     struct { CONF_KEYS_dns(CONF_MEMBER) } dns;
     struct { CONF_KEYS_accounts(CONF_MEMBER) } accounts;
     struct { CONF_KEYS_oauth(CONF_MEMBER) } oauth;
+    struct { CONF_KEYS_local_submission(CONF_MEMBER) } local_submission;
     struct conf_listen *listen; /* a program is told only of those of its protocol */
     size_t listen_count;
     struct conf_domain *domain; /* ordered by name */

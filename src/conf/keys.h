@@ -189,6 +189,17 @@
       "(iprev in Authentication-Results, for all clients), defer (450) or reject (550). When DNS does not answer, mail is " \
       "deferred at most. With off, no name is looked up for the Received line.")
 
+#define CONF_KEYS_local_submission(K) \
+    K(enabled, "enabled", flag, "yes", 0, 0, 0, \
+      "Take mail from the programs of this machine: sendmail(1) and whoever speaks SMTP on the socket submit.sock of the " \
+      "run folder. What is handed in while the server is stopped waits in the folder drop of the state folder.") \
+    K(domain, "domain", host, "", 0, 0, FROM(ROLE_LOCAL), \
+      "What is put behind an address without a domain, such as root. Without it, hostname.") \
+    K(users, "users", text, "", 0, 0, FROM(ROLE_LOCAL), \
+      "The users of this machine (names or numbers, with blanks between) who may do that, beside root and the owner of this " \
+      "instance. " \
+      "Without it, everybody may.")
+
 #define CONF_KEYS_imap(K) \
     K(instances, "instances", number, "2", 1, 16, 0, \
       "How many processes carry the IMAP connections.") \
@@ -397,12 +408,14 @@
     S(dns, "dns", ONE)   \
     S(domain, "domain", MANY) \
     S(accounts, "accounts", ONE) \
-    S(oauth, "oauth", ONE)
+    S(oauth, "oauth", ONE) \
+    S(local_submission, "local-submission", ONE)
 
 /* Keys that a running program can't follow: their programs are drained and started anew by a reload that changes them.
  * R(section, member) */
 #define CONF_RESTARTS(R) \
-    R(dns, trust_anchor) R(dns, server) R(dns, local_zones) R(accounts, uid_first) R(accounts, uid_last)
+    R(dns, trust_anchor) R(dns, server) R(dns, local_zones) R(accounts, uid_first) R(accounts, uid_last) \
+    R(local_submission, users)
 /* Keys that a reload can't change at all. */
 #define CONF_FIXED(R) R(main, state) R(main, run)
 

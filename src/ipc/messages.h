@@ -37,7 +37,8 @@
  * the fronts when it has the keys, so that nobody shows a chain that nobody can sign for. */
 #define F_certs_end(F) F(u32, round, 0)
 #define F_certs_taken(F) F(u32, round, 0) F(text, why, IPC_TEXT_MAX)
-/* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket. */
+/* A directory or file the role may use, opened by the supervisor: 0 = the store's root (qmgr's syncfs), 1 = /dev/log's socket,
+ * 2 = the listening socket of local submission (a stream). */
 #define F_resource(F) F(u8, what, 8)
 /* Our end of a fresh pair with that peer. The old pair, if any, is dead: every request open on it ends as GONE. */
 #define F_peer_end(F) F(u8, role, ROLE_COUNT - 1) F(u32, instance, 0)
@@ -53,6 +54,9 @@
 #define F_reload_forget(F) F(u32, generation, 0)
 /* Finish what is in flight, at most so long, then exit 0. */
 #define F_drain(F) F(u32, ms, 0)
+/* To smtpd-local: a file of the drop directory, open for reading and writing and locked, with its owner and name. What was queued of it is
+ * truncated; the lock ends when it is closed. */
+#define F_drop_file(F) F(u32, uid, 0) F(text, name, 255)
 /* An operator's connection for this service, with the caller's uid. */
 #define F_admin_peer(F) F(u32, uid, 0)
 /* That channel went down, by a bad frame or because the peer died: please a fresh pair (an mda asks the zygote). epoch: how many ends of it we have had, so that
@@ -246,12 +250,13 @@
     M(reload_forget, FROM_SUPERVISOR, NOFD, 0, NONE)                   \
     M(drain, FROM_SUPERVISOR | FROM(ROLE_ZYGOTE), NOFD, 0, NONE)       \
     M(admin_peer, FROM_SUPERVISOR, FD, 0, NONE)                        \
+    M(drop_file, FROM_SUPERVISOR, FD, 0, NONE)                         \
     M(pair_lost, FROM_SERVICE | FROM(ROLE_MDA), NOFD, 0, NONE)                          \
     M(log_lost, FROM_SERVICE, NOFD, 0, NONE)                           \
-    M(rcpt_check, FROM_SMTPD, NOFD, 10000, DEFER)                      \
+    M(rcpt_check, FROM_PORTS, NOFD, 10000, DEFER)                      \
     M(sender_check, FROM(ROLE_SUBMISSION) | FROM(ROLE_QMGR), NOFD, 10000, DEFER) \
     M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \
-    M(who_ask, FROM_SMTPD, NOFD, 10000, DEFER)                         \
+    M(who_ask, FROM_PORTS, NOFD, 10000, DEFER)                         \
     M(who, FROM(ROLE_AUTHD), NOFD, 0, NONE)                            \
     M(terminal_show, FROM(ROLE_QMGR), NOFD, 10000, DEFER)              \
     M(terminal_shown, FROM(ROLE_AUTHD), NOFD, 0, NONE)                 \
@@ -295,7 +300,7 @@
     M(not_queued, FROM(ROLE_QMGR), NOFD, 0, NONE)                      \
     M(token_ask, FROM_SMTPD | FROM(ROLE_MDA), NOFD, 60000, DEFER)      \
     M(queue_state, FROM(ROLE_QMGR), NOFD, 0, NONE)                     \
-    M(turn_ask, FROM_SMTPD, MAYFD, 30000, DEFER)                       \
+    M(turn_ask, FROM_PORTS, MAYFD, 30000, DEFER)                       \
     M(turned, FROM(ROLE_QMGR), NOFD, 0, NONE)                          \
     M(reversed, FROM(ROLE_QMGR), FD, 0, NONE)                          \
     M(reversed_end, FROM(ROLE_QMGR), NOFD, 0, NONE)                    \

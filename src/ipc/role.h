@@ -17,6 +17,7 @@
     R(KEYD, "keyd")              \
     R(MX, "smtpd-mx")            \
     R(SUBMISSION, "smtpd-submission") \
+    R(LOCAL, "smtpd-local")      \
     R(IMAPD, "imapd")            \
     R(POP3D, "pop3d")            \
     R(ADMIN, "waypost")
@@ -31,11 +32,12 @@ enum role {
 #define FROM(role) (UINT32_C(1) << (role))
 #define FROM_SUPERVISOR FROM(ROLE_WAYPOSTD)
 #define FROM_SERVICE (FROM_ANY & ~FROM(ROLE_WAYPOSTD) & ~FROM(ROLE_ADMIN) & ~FROM(ROLE_MDA))
-#define FROM_SMTPD (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION))
+#define FROM_PORTS (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION)) /* smtpd that listens on TCP */
+#define FROM_SMTPD (FROM_PORTS | FROM(ROLE_LOCAL))
 #define FROM_LOGIN (FROM(ROLE_SUBMISSION) | FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
-#define FROM_DOOR (FROM_SMTPD | FROM_FRONT)
+#define FROM_DOOR (FROM_PORTS | FROM_FRONT)
 #define FROM_FRONT (FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
-#define FROM_DOORS (FROM_SMTPD | FROM_FRONT)
+#define FROM_DOORS (FROM_PORTS | FROM_FRONT)
 #define FROM_WORKER (FROM(ROLE_RELAY) | FROM(ROLE_MDA))
 #define FROM_ANY ((UINT32_C(1) << ROLE_COUNT) - 1)
 

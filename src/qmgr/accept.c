@@ -234,7 +234,11 @@ void accept_peer_changed(struct qmgr *q, struct chan *c, bool gone)
 
 static enum queue_origin origin_of(enum role r)
 {
-    return r == ROLE_MX ? QUEUE_FROM_OUTSIDE : r == ROLE_SUBMISSION ? QUEUE_FROM_SUBMISSION : QUEUE_FROM_ACCOUNT;
+    static const enum queue_origin origins[ROLE_COUNT] = {[ROLE_MX] = QUEUE_FROM_OUTSIDE,
+                                                          [ROLE_SUBMISSION] = QUEUE_FROM_SUBMISSION,
+                                                          [ROLE_LOCAL] = QUEUE_FROM_LOCAL,
+                                                          [ROLE_MDA] = QUEUE_FROM_ACCOUNT};
+    return origins[r];
 }
 
 static void commit_go(struct txn *t);
@@ -331,6 +335,8 @@ static void on_begin(struct qmgr *q, struct senders *from, const struct msg_msg_
     m->origin = origin_of(chan_peer(from->chan));
     if (m->origin == QUEUE_FROM_ACCOUNT)
         m->account = chan_instance(from->chan);
+    if (m->origin == QUEUE_FROM_LOCAL) /* "uid 1000": the kernel's word to smtpd-local */
+        m->login = m->remote;
     take_wishes(t->msg, b);
     idmap_put(&from->txns, t->id, t);
     check_sender(t, b);

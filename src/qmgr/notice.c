@@ -48,7 +48,8 @@ bool notice_delay_due(const struct rcpt *r, int64_t last, int64_t now)
 {
     const struct message *m = r->msg;
     int64_t wait = m->q->conf->queue.delay_warning, at = queue_message_begins(&m->m) + wait;
-    bool here = m->m.origin == QUEUE_FROM_SUBMISSION || m->m.origin == QUEUE_FROM_ACCOUNT;
+    bool here = m->m.origin == QUEUE_FROM_SUBMISSION || m->m.origin == QUEUE_FROM_ACCOUNT ||
+                m->m.origin == QUEUE_FROM_LOCAL;
     bool asked = r->r.notify ? (r->r.notify & QUEUE_NOTIFY_DELAY) != 0 : here;
     return wait && asked && last < at && now >= at;
 }

@@ -6,6 +6,7 @@
 static const char *const origins[] = {[QUEUE_FROM_OUTSIDE] = "outside",
                                       [QUEUE_FROM_SUBMISSION] = "submission",
                                       [QUEUE_FROM_ACCOUNT] = "account",
+                                      [QUEUE_FROM_LOCAL] = "local",
                                       [QUEUE_NOTIFICATION] = "notification"};
 
 static void put_response(struct buf *out, const struct queue_recipient *r)

@@ -21,7 +21,7 @@
 enum queue_state { QUEUE_WAITING = 1, QUEUE_PARKED = 2, QUEUE_HELD = 3, QUEUE_EXPANDED = 4, QUEUE_PICKUP = 5 };
 const char *queue_state_name(enum queue_state s);
 /* Who handed it in. On disk. */
-enum queue_origin { QUEUE_FROM_OUTSIDE = 1, QUEUE_FROM_SUBMISSION = 2, QUEUE_FROM_ACCOUNT = 3, QUEUE_NOTIFICATION = 4 };
+enum queue_origin { QUEUE_FROM_OUTSIDE = 1, QUEUE_FROM_SUBMISSION = 2, QUEUE_FROM_ACCOUNT = 3, QUEUE_NOTIFICATION = 4, QUEUE_FROM_LOCAL = 5 };
 /* RFC 3461 §4.1, bits of NOTIFY; 0: not given. */
 enum queue_notify {
     QUEUE_NOTIFY_NEVER = 1,

@@ -20,9 +20,9 @@ static const struct sandbox_role roles[ROLE_COUNT] = {
     ROW(ZYGOTE,     "zygote",   "waypost-zygote",     "waypost-mail", "mail",      01771, true,  FORK,
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR))
     ROW(AUTHD,      "authd",    "waypost-authd",      NULL,           "directory", 0700,  false, FILES,
-        FROM(ROLE_ZYGOTE) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD) | FROM_SMTPD | FROM_FRONT)
+        FROM(ROLE_ZYGOTE) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD) | FROM_PORTS | FROM_FRONT)
     ROW(TALLYD,     "tallyd",   "waypost-tallyd",     NULL,           "tally",     0700,  false, FILES,
-        FROM(ROLE_AUTHD) | FROM_SMTPD | FROM_FRONT)
+        FROM(ROLE_AUTHD) | FROM_PORTS | FROM_FRONT)
     ROW(QMGR,       "qmgr",     "waypost-qmgr",       NULL,           "queue",     0700,  false, FILES,
         FROM(ROLE_AUTHD) | FROM(ROLE_ZYGOTE) | FROM(ROLE_RELAY) | FROM_SMTPD)
     ROW(RELAY,      "relay",    "waypost-relay",      NULL,           NULL,        0,     false, DIAL,
@@ -37,6 +37,8 @@ static const struct sandbox_role roles[ROLE_COUNT] = {
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
     ROW(SUBMISSION, "smtpd",    "waypost-submission", NULL,           NULL,        0,     false, BASE,
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
+    ROW(LOCAL,      "smtpd",    "waypost-local",      NULL,           NULL,        0,     false, BASE,
+        FROM(ROLE_QMGR))
     ROW(IMAPD,      "imapd",    "waypost-imapd",      NULL,           NULL,        0,     false, BASE,
         FROM(ROLE_AUTHD) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
     ROW(POP3D,      "pop3d",    "waypost-pop3d",      NULL,           NULL,        0,     false, BASE,

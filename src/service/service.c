@@ -384,6 +384,12 @@ static void take_running(struct service *s, const struct msg *m, int fd)
         else
             close(fd);
         break;
+    case MSG_drop_file:
+        if (s->def->on_told)
+            s->def->on_told(s, m, fd);
+        else
+            close(fd);
+        break;
     default:
         if (take_control(s, m, fd, &err) < 0)
             LOGE("control", KVT("why", err.text));

@@ -26,6 +26,7 @@ struct service_def {
     void (*on_room)(struct service *s, struct chan *c); /* optional */
     /* optional: an operator's connection, the callee's; see admin/admin.h */
     void (*on_admin)(struct service *s, int fd, uint32_t uid);
+    void (*on_told)(struct service *s, const struct msg *m, int fd); /* optional: what else the supervisor says */
     /* Reload, phase one: could you run with this? Phase two: the switch; service_conf() is the new one from here on,
      * the old one is freed when the last conf_unref() came (sessions keep the generation they began with: conf_ref). */
     int (*can_reload)(struct service *s, const struct conf *next, struct err *why); /* optional: always can */

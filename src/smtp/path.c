@@ -119,8 +119,13 @@ enum smtp_path_result smtp_mailbox_parse(struct span s, unsigned allow, struct s
     if ((allow & SMTP_PATH_UTF8) && !span_is_utf8(s))
         return SMTP_PATH_BAD;
     size_t n = local_part(s, allow);
-    if (n == 0 || n == s.n || s.p[n] != '@')
+    bool bare = n && n == s.n && (allow & SMTP_PATH_BARE);
+    if (!bare && (n == 0 || n == s.n || s.p[n] != '@'))
         return SMTP_PATH_BAD;
+    if (bare && n <= SMTP_LOCAL_MAX) {
+        *path = (struct smtp_path){.address = s, .local = s, .domain = SPAN("")};
+        return SMTP_PATH_OK;
+    }
     struct span domain = span_from(s, n + 1);
     if (n > SMTP_LOCAL_MAX || domain.n > SMTP_DOMAIN_MAX)
         return SMTP_PATH_TOO_LONG;

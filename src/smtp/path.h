@@ -11,6 +11,7 @@ enum smtp_path_allow {
     SMTP_PATH_NULL = 1,       /* "<>" */
     SMTP_PATH_POSTMASTER = 2, /* "<Postmaster>" without a domain, RFC5321:4.5.1 */
     SMTP_PATH_UTF8 = 4,       /* RFC 6531: UTF-8 in both parts */
+    SMTP_PATH_BARE = 8,       /* a local part alone, as programs of this machine write it */
 };
 
 enum smtp_path_result {
@@ -24,7 +25,7 @@ struct smtp_path {
     struct span address; /* "local@domain" as given, without brackets and source route; empty for "<>"; "postmaster"
                             without a domain */
     struct span local;   /* as given, with its quotes */
-    struct span domain;  /* a literal has its brackets; empty for "<>" and "<Postmaster>" */
+    struct span domain;  /* a literal has its brackets; empty for "<>", "<Postmaster>" and a bare local part */
 };
 
 /* Takes a path off the front of *s, with blanks before it. *s is untouched unless the result is SMTP_PATH_OK; then it

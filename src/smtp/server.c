@@ -117,6 +117,7 @@ void smtp_server_forget(struct smtp_server *s)
     s->txn.terminal = SMTP_MAIL;
     s->txn.deliver_by = s->txn.hold_until = 0;
     s->txn.hold = SPAN_NONE;
+    s->txn.has_token = false;
     s->txn.rcpt_count = s->txn.welcome = s->waiting = s->next_reply = 0;
 }
 

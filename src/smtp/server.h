@@ -29,6 +29,8 @@ enum smtp_asking { SMTP_ASKING_OFF, SMTP_ASKING_AUTHENTICATED, SMTP_ASKING_ON };
 struct smtp_server_config {
     struct span hostname;
     bool submission;        /* RFC 6409: AUTH before MAIL, Bcc leaves */
+    bool local;             /* programs of this machine: XTOKEN, addresses without a domain, any reverse-path; Bcc leaves */
+    struct span domain;     /* local: what is put behind an address without one */
     bool starttls;          /* offered while there is no TLS */
     bool send_commands;     /* SEND, SOML, SAML */
     bool etrn;              /* RFC 1985 */
@@ -115,6 +117,8 @@ struct smtp_transaction {
     bool lowered;      /* it is less than what was asked for */
     int64_t deliver_by, hold_until; /* ms since 1970; hold_until 0: not given */
     struct span hold;  /* "for;3600" or "until;TIME", or empty */
+    bool has_token;    /* local: given by XTOKEN */
+    char token[16];
     uint64_t declared;
     struct smtp_rcpt *rcpts;
     unsigned rcpt_count, welcome;

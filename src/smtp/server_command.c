@@ -93,6 +93,8 @@ static void put_commands(struct smtp_server *s)
         buf_add(&s->out, SPAN("250-SEND\r\n250-SOML\r\n250-SAML\r\n"));
     if (s->config->etrn)
         buf_add(&s->out, SPAN("250-ETRN\r\n"));
+    if (s->config->local)
+        buf_add(&s->out, SPAN("250-XTOKEN\r\n"));
     if (s->trusted)
         buf_add(&s->out, SPAN("250-XCLIENT " SMTP_XCLIENT_ATTRIBUTES "\r\n"));
 }

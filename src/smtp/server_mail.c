@@ -17,6 +17,14 @@ static void refuse_path(struct smtp_server *s, enum smtp_path_result r, const ch
         refuse(s, 501, status, "That is no address in angle brackets");
 }
 
+/* The address of a path; a local part alone gets its domain. */
+static struct span whole_address(struct smtp_server *s, const struct smtp_path *path)
+{
+    if (!s->config->local || path->domain.n || path->address.n == 0)
+        return arena_dup(&s->arena, path->address);
+    return arena_printf(&s->arena, "%.*s@%.*s", SPANV(path->address), SPANV(s->config->domain));
+}
+
 /* Whether a transaction may begin at all. */
 static bool mail_welcome(struct smtp_server *s)
 {
@@ -57,10 +65,11 @@ void smtp_server_act_mail(struct smtp_server *s, struct span arg)
         return;
     smtp_server_forget(s);
     arg = span_from(arg, 5);
-    enum smtp_path_result r = smtp_path_take(&arg, SMTP_PATH_NULL, &path);
+    unsigned allow = SMTP_PATH_NULL | (s->config->local ? SMTP_PATH_BARE : 0u);
+    enum smtp_path_result r = smtp_path_take(&arg, allow, &path);
     /* The parameter that allows UTF-8 stands behind the address. */
     bool utf8 =
-        r == SMTP_PATH_NOT_ASCII && smtp_path_take(&arg, SMTP_PATH_NULL | SMTP_PATH_UTF8, &path) == SMTP_PATH_OK;
+        r == SMTP_PATH_NOT_ASCII && smtp_path_take(&arg, allow | SMTP_PATH_UTF8, &path) == SMTP_PATH_OK;
     if (r != SMTP_PATH_OK && !utf8) {
         refuse_path(s, r, "5.1.7", smtp_server_refuse);
         return;
@@ -71,7 +80,7 @@ void smtp_server_act_mail(struct smtp_server *s, struct span arg)
         refuse_path(s, SMTP_PATH_NOT_ASCII, "5.1.7", smtp_server_refuse);
         return;
     }
-    s->txn.sender = arena_dup(&s->arena, path.address);
+    s->txn.sender = whole_address(s, &path);
     if (s->config->submission) {
         s->ask.address = s->txn.sender;
         smtp_server_move(s, S_SENDER);
@@ -226,7 +235,7 @@ void smtp_server_act_rcpt(struct smtp_server *s, struct span arg)
         return;
     }
     arg = span_from(arg, 3);
-    unsigned allow = SMTP_PATH_POSTMASTER | (s->txn.smtputf8 ? SMTP_PATH_UTF8 : 0u);
+    unsigned allow = SMTP_PATH_POSTMASTER | (s->txn.smtputf8 ? SMTP_PATH_UTF8 : 0u) | (s->config->local ? SMTP_PATH_BARE : 0u);
     enum smtp_path_result r = smtp_path_take(&arg, allow, &path);
     if (r != SMTP_PATH_OK) {
         refuse_path(s, r, "5.1.3", refuse_rcpt);
@@ -240,7 +249,7 @@ void smtp_server_act_rcpt(struct smtp_server *s, struct span arg)
                     "Too many recipients, send the message again for the others"); /* RFC5321:4.5.3.1.10 */
         return;
     }
-    unsigned i = new_slot(s, path.address);
+    unsigned i = new_slot(s, whole_address(s, &path));
     s->txn.rcpts[i].notify = params.notify;
     s->txn.rcpts[i].orcpt = params.orcpt.n ? arena_dup(&s->arena, params.orcpt) : SPAN_NONE;
     s->waiting++;
@@ -266,7 +275,7 @@ void smtp_server_rcpt(struct smtp_server *s, unsigned index, const struct outcom
         return;
     s->waiting--;
     /* Never an open relay: what is not ours goes out for a login only, whatever the answer says. */
-    bool refused_relay = o->kind == OUTCOME_DONE && relayed && !(s->config->submission && s->login.n);
+    bool refused_relay = o->kind == OUTCOME_DONE && relayed && !(s->config->submission && s->login.n) && !s->config->local;
     if (o->kind == OUTCOME_DONE && !refused_relay) {
         slot_welcome(s, index);
         return;
@@ -285,7 +294,7 @@ void smtp_server_content_begin(struct smtp_server *s, bool chunked)
     const struct smtp_data_limits limits = {.size = s->config->max_size,
                                             .line = s->config->max_text_line,
                                             .header = s->config->max_header,
-                                            .strip_bcc = s->config->submission,
+                                            .strip_bcc = s->config->submission || s->config->local,
                                             .normalise = s->config->normalise,
                                             .own = s->config->strip_results,
                                             .chunked = chunked,

@@ -77,6 +77,16 @@ void smtp_trace_received(struct buf *out, const struct smtp_trace *t)
     buf_add(out, SPAN("\r\n"));
 }
 
+/* RFC5322:3.6.7: there was no host that it came from. */
+void smtp_trace_local(struct buf *out, struct span by, uint32_t uid, int64_t seconds, int zone)
+{
+    buf_add(out, SPAN("Received: by "));
+    buf_add(out, by);
+    buf_printf(out, " (Waypost, from userid %u);\r\n\t", uid);
+    date_put(out, seconds, zone);
+    buf_add(out, SPAN("\r\n"));
+}
+
 void smtp_trace_date(struct buf *out, int64_t seconds, int zone)
 {
     buf_add(out, SPAN("Date: "));

@@ -21,6 +21,8 @@ struct smtp_trace {
 };
 
 void smtp_trace_received(struct buf *out, const struct smtp_trace *t);
+/* The same of mail that a user of this machine handed in. */
+void smtp_trace_local(struct buf *out, struct span by, uint32_t uid, int64_t seconds, int zone);
 void smtp_trace_date(struct buf *out, int64_t seconds, int zone);
 /* unique: bytes that name no other message; they are written in hexadecimal. */
 void smtp_trace_message_id(struct buf *out, struct span unique, struct span host);

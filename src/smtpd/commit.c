@@ -66,7 +66,13 @@ void commit_prefix(struct session *s)
     int64_t now_ms = loop_wall(s->d->loop), now = now_ms / 1000;
     int zone = zone_now(s->d, now);
     random_token(s->token, now_ms);
+    if (t->has_token)
+        memcpy(s->token, t->token, sizeof s->token);
     buf_clear(&s->prefix);
+    if (s->local) {
+        local_prefix(s, now, zone);
+        return;
+    }
     const struct smtp_trace trace = {.helo = smtp_server_helo(s->smtp),
                                      .remote = span_of(s->remote),
                                      .name = s->name[0] ? span_of(s->name) : names_client(s),
@@ -170,6 +176,8 @@ void commit_done(struct session *s, const struct outcome *o, struct span qid)
     s->commit_tries = 0;
     if (qid.n)
         log_accepted(s, qid);
+    if (qid.n && s->drop)
+        drop_queued(s->drop);
     spool_drop(s);
     s->prompt = true;
     smtp_server_committed(s->smtp, o);

@@ -16,6 +16,8 @@ static int warm(struct service *sv, struct err *err)
     struct smtpd *d = service_state(sv);
     tls_warm();
     date_zone(clock_wall() / 1000); /* reads the zone file */
+    if (service_role(sv) == ROLE_LOCAL && local_warm(d, service_conf(sv), err))
+        return -1;
     if (gethostname(d->hostname, sizeof d->hostname - 1))
         return err_errno(err, "gethostname");
     return 0;
@@ -27,15 +29,18 @@ static int start(struct service *sv, struct err *err)
     d->service = sv;
     d->loop = service_loop(sv);
     d->submission = service_role(sv) == ROLE_SUBMISSION;
-    d->authd = service_chan(sv, ROLE_AUTHD, 0);
+    d->local = service_role(sv) == ROLE_LOCAL;
     d->qmgr = service_chan(sv, ROLE_QMGR, 0);
+    list_init(&d->sessions);
+    list_init(&d->spare);
+    list_init(&d->stalled);
+    if (d->local)
+        return local_open(d, err);
+    d->authd = service_chan(sv, ROLE_AUTHD, 0);
     guests_open(&d->guests, service_chan(sv, ROLE_TALLYD, 0),
                 d->submission ? CONF_PROTOCOL_SUBMISSION : CONF_PROTOCOL_SMTP);
     d->judge = d->submission ? NULL : service_chan(sv, ROLE_JUDGE, 0);
     asker_init(&d->asker, d->loop, service_chan(sv, ROLE_KEYD, 0));
-    list_init(&d->sessions);
-    list_init(&d->spare);
-    list_init(&d->stalled);
     return ports_open(d, err);
 }
 
@@ -50,10 +55,20 @@ static void on_msg(struct service *sv, struct chan *from, const struct msg *m, i
     LOGI(m->queue_state.open ? "queue-open" : "queue-closed", KVS("why", m->queue_state.why));
 }
 
+/* A file of the drop directory. */
+static void on_told(struct service *sv, const struct msg *m, int fd)
+{
+    struct smtpd *d = service_state(sv);
+    if (m->type == MSG_drop_file && d->local)
+        drop_take(d, fd, m->drop_file.uid, m->drop_file.name);
+    else
+        close(fd);
+}
+
 static void on_up(struct service *sv, struct chan *c)
 {
     struct smtpd *d = service_state(sv);
-    if (c == d->guests.tallyd)
+    if (!d->local && c == d->guests.tallyd)
         guests_up(&d->guests);
     if (c != d->qmgr)
         return;
@@ -90,7 +105,8 @@ static int can_reload(struct service *sv, const struct conf *next, struct err *w
 static void reloaded(struct service *sv)
 {
     struct err err;
-    if (ports_open(service_state(sv), &err))
+    struct smtpd *d = service_state(sv);
+    if (d->local ? local_open(d, &err) : ports_open(d, &err))
         LOGE("reload", KVT("why", err.text));
 }
 
@@ -104,6 +120,7 @@ static void drain(struct service *sv)
     struct smtpd *d = service_state(sv);
     d->door.draining = true;
     ports_close(d);
+    local_close(d);
     LIST_EACH(&d->sessions, l)
     session_drain(container_of(l, struct session, link));
     if (d->session_count == 0)
@@ -116,6 +133,8 @@ static void stop(struct service *sv)
     ports_close(d);
     if (d->sessions.next)
         sessions_free(d);
+    drops_free(d);
+    local_free(d);
     gate_free(&d->gate);
     guests_free(&d->guests);
     timer_free(&d->stall_timer);
@@ -128,6 +147,7 @@ int main(int argc, char **argv)
                                            .warm = warm,
                                            .start = start,
                                            .on_msg = on_msg,
+                                           .on_told = on_told,
                                            .on_up = on_up,
                                            .on_down = on_down,
                                            .on_room = on_room,

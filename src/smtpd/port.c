@@ -72,6 +72,20 @@ static struct house *house_new(struct smtpd *d, const struct conf *conf, const s
     return h;
 }
 
+struct house *house_local(struct smtpd *d, const struct conf *conf)
+{
+    static const struct conf_listen none = {.protocol = CONF_PROTOCOL_SMTP, .tls = CONF_TLS_NONE, .client_ca = ""};
+    struct err ignored; /* only TLS could go wrong */
+    struct house *h = house_new(d, conf, &none, &ignored);
+    struct smtp_server_config *c = &h->smtp;
+    c->local = true;
+    c->domain = *conf->local_submission.domain ? span_of(conf->local_submission.domain) : c->hostname;
+    c->vrfy = c->expn = SMTP_ASKING_OFF; /* these, and the next, would need authd */
+    c->send_commands = c->etrn = false;
+    c->strip_results = SPAN("");
+    return h;
+}
+
 static void on_connection(void *ctx, int fd, const struct sockaddr_storage *peer)
 {
     session_open(ctx, fd, peer);
@@ -156,7 +170,7 @@ int ports_certs(struct smtpd *d, struct err *err)
 
 int ports_try(struct smtpd *d, const struct conf *next, struct err *err)
 {
-    enum role mine = d->submission ? ROLE_SUBMISSION : ROLE_MX;
+    enum role mine = service_role(d->service);
     for (size_t i = 0; i < next->listen_count; i++) {
         if (conf_listen_role(&next->listen[i]) != mine)
             continue;

@@ -73,6 +73,9 @@ static void guest_over(struct session *s)
 /* The client is gone, or is sent away. A commit under way is waited for, so that its message is logged. */
 void session_end(struct session *s)
 {
+    if (s->drop)
+        drop_session_over(s->drop);
+    s->drop = NULL;
     door_leave(s);
     guest_over(s);
     stream_free(&s->stream);
@@ -132,13 +135,11 @@ static void remote_text(const struct sockaddr_storage *peer, char *text, size_t 
 }
 
 /* RFC5321:3.1: too many are there already. With implicit TLS nothing can be said. */
-static void turn_away(const struct port *p, int fd, const struct sockaddr_storage *peer, enum gate_answer why)
+static void turn_away(const struct port *p, int fd, const char *remote, enum gate_answer why)
 {
     static const char all[] = "421 4.3.2 Too many connections, try again later\r\n";
     static const char each[] = "421 4.7.0 Too many connections from your address\r\n";
     const char *text = why == GATE_FULL ? all : each;
-    char remote[64];
-    remote_text(peer, remote, sizeof remote);
     LOGI("turned-away", KVT("client", remote), KVT("why", why == GATE_FULL ? "all" : "client"));
     if (!p->house->implicit && send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         LOGD("turned-away-unheard", KVT("client", remote));
@@ -176,13 +177,47 @@ void session_open(struct port *p, int fd, const struct sockaddr_storage *peer)
 {
     enum gate_answer a = gate_enter(&p->d->gate, peer);
     if (a != GATE_IN) {
-        turn_away(p, fd, peer, a);
+        char remote[64];
+        remote_text(peer, remote, sizeof remote);
+        turn_away(p, fd, remote, a);
         return;
     }
     struct session *s = session_make(p, peer);
     s->stream = stream_new(p->d->loop, fd, &stream_ops, s);
     names_begin(s);
     door_enter(s);
+}
+
+/* What limits count a user of this machine by: an address that no packet comes from (100::/64 and on, RFC 6666), other
+ * for each uid. */
+static void local_peer(uint32_t uid, struct sockaddr_storage *peer)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6};
+    a.sin6_addr.s6_addr[0] = 1;
+    for (int i = 0; i < 4; i++)
+        a.sin6_addr.s6_addr[4 + i] = (uint8_t)(uid >> (24 - 8 * i));
+    memset(peer, 0, sizeof *peer);
+    memcpy(peer, &a, sizeof a);
+}
+
+struct session *session_open_local(struct port *p, int fd, uint32_t uid)
+{
+    struct sockaddr_storage peer;
+    local_peer(uid, &peer);
+    enum gate_answer a = gate_enter(&p->d->gate, &peer);
+    char remote[64];
+    snprintf(remote, sizeof remote, "uid %u", uid);
+    if (a != GATE_IN) {
+        turn_away(p, fd, remote, a);
+        return NULL;
+    }
+    struct session *s = session_make(p, &peer);
+    s->local = true;
+    s->uid = uid;
+    s->names.exempt = true;
+    memcpy(s->remote, remote, sizeof s->remote);
+    s->stream = stream_new(p->d->loop, fd, &stream_ops, s);
+    return s;
 }
 
 /* The door is open (door.c). */
@@ -252,6 +287,8 @@ static void start_tls(struct session *s)
 
 static void note(const struct session *s, const struct smtp_request *r)
 {
+    if (s->drop)
+        drop_refused(s->drop, r->data);
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
     LOGI("refused", KVT("client", s->remote), KVS("helo", shown(smtp_server_helo(s->smtp))), KVS("command", r->address),
          KVS("reply", r->data), KVS("to", shown(r->about)), KVS("from", t ? shown(t->sender) : SPAN("")),
@@ -267,7 +304,12 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
     case SMTP_WANT_HELLO: names_hello(s); break;
     case SMTP_WANT_NOTE: note(s, r); break;
     case SMTP_WANT_SENDER: ask_sender(s, r); break;
-    case SMTP_WANT_RCPT: ask_rcpt(s, r); break;
+    case SMTP_WANT_RCPT:
+        if (s->local) /* who it is for is qmgr's and authd's business */
+            smtp_server_rcpt(s->smtp, r->index, &(struct outcome){.kind = OUTCOME_DONE, .code = 250}, false);
+        else
+            ask_rcpt(s, r);
+        break;
     case SMTP_WANT_ETRN: ask_etrn(s, r); break;
     case SMTP_WANT_TURN: ask_turn(s, r); break;
     case SMTP_WANT_XCLIENT: become(s); break;

@@ -38,6 +38,9 @@ struct smtpd {
     struct service *service;
     struct loop *loop;
     bool submission;
+    bool local; /* role smtpd-local: no port, no authd */
+    struct local *users; /* local.c */
+    struct drops *drops; /* drop.c */
     struct asker asker; /* of keyd: it has the private keys */
     struct chan *authd, *qmgr, *judge; /* judge: of role smtpd-mx alone */
     struct smtp_server_door door;
@@ -101,6 +104,9 @@ struct session {
     bool held, slowed, prompt; /* prompt: what comes next does not wait */
     bool login_begun, paused, choked, closing, greeted, shaking, eof, pausing;
     struct smtp_pace pace;
+    bool local;    /* a program of this machine, run by uid */
+    uint32_t uid;
+    struct drop *drop; /* a file of the drop directory speaks */
     struct manners names;
     struct question login; /* login, sender, or a name */
     struct question first; /* the first recipient in flight; further ones are allocated */
@@ -124,6 +130,8 @@ struct session {
 
 /* session.c */
 void session_open(struct port *p, int fd, const struct sockaddr_storage *peer);
+/* The same for a user of this machine. NULL: there are too many. */
+struct session *session_open_local(struct port *p, int fd, uint32_t uid);
 void session_begin(struct session *s); /* greets, or begins TLS */
 /* The client is gone, or is sent away without a word: s may be gone, too. */
 void session_end(struct session *s);
@@ -199,7 +207,25 @@ void spool_commit(struct session *s);     /* the content is whole */
 void spool_drop(struct session *s);       /* not wanted any more */
 bool spool_busy(const struct session *s); /* a whole message is being written */
 
+/* local.c: programs of this machine */
+int local_warm(struct smtpd *d, const struct conf *c, struct err *err); /* while there is a user database */
+int local_open(struct smtpd *d, struct err *err); /* also to follow a reload */
+void local_close(struct smtpd *d);                /* nobody comes in any more */
+void local_free(struct smtpd *d);
+struct port *local_port(struct smtpd *d);
+bool local_may(const struct smtpd *d, uint32_t uid);
+void local_prefix(struct session *s, int64_t seconds, int zone);
+
+/* drop.c: files of the drop directory. The session tells what becomes of them. */
+void drop_take(struct smtpd *d, int fd, uint32_t uid, struct span name);
+void drop_refused(struct drop *f, struct span reply); /* a command, or the message */
+void drop_queued(struct drop *f);
+void drop_session_over(struct drop *f);
+void drops_free(struct smtpd *d);
+
 /* port.c */
+/* What sessions that no listener of the configuration concerns begin with. */
+struct house *house_local(struct smtpd *d, const struct conf *conf);
 int ports_open(struct smtpd *d, struct err *err);
 void ports_close(struct smtpd *d);
 int ports_try(struct smtpd *d, const struct conf *next, struct err *err); /* would they open? */

@@ -74,6 +74,8 @@ static bool is_wanted(const struct conf *conf, enum role role)
         return false;
     if (role == ROLE_JUDGE)
         return conf_judges(conf);
+    if (role == ROLE_LOCAL)
+        return conf->local_submission.enabled;
     if (!(CONF_FRONTS & FROM(role)))
         return true;
     for (size_t i = 0; i < conf->listen_count; i++)

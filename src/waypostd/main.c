@@ -33,7 +33,7 @@ enum { STATUS_GOOD, STATUS_FAILED, STATUS_USAGE };
 
 /* Fronts and workers first, so that nothing new comes and open mailboxes say goodbye; then the queue, which takes what
  * the fronts were still receiving; then those that all ask. */
-static const uint32_t stop_stages[] = {CONF_FRONTS | FROM(ROLE_RELAY) | FROM(ROLE_ZYGOTE), FROM(ROLE_QMGR),
+static const uint32_t stop_stages[] = {CONF_FRONTS | FROM(ROLE_LOCAL) | FROM(ROLE_RELAY) | FROM(ROLE_ZYGOTE), FROM(ROLE_QMGR),
                                        FROM(ROLE_AUTHD) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD)};
 
 /* ---- systemd, and whoever started us with -d ---- */
@@ -227,7 +227,7 @@ static int prepare(struct supervisor *s, struct err *err)
 {
     if (start_users(s, err) || start_lock(s, err) || start_folders(s, err))
         return -1;
-    if (bind_patiently(s, err) || door_open(s, err))
+    if (bind_patiently(s, err) || door_open(s, err) || local_open(s, s->conf, err))
         return -1;
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     certs_watch(s);
@@ -251,6 +251,7 @@ static void run(struct supervisor *s)
 static void free_all(struct supervisor *s)
 {
     door_close(s);
+    local_free(s);
     reload_free(s);
     children_free(s);
     pairs_free(s);

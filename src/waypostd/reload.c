@@ -61,6 +61,7 @@ static void forget(struct supervisor *s)
     certs_forget(s);
     children_plan(s, s->conf);
     sockets_trim(s, s->conf);
+    local_trim(s);
 }
 
 static void follow(struct child *c, int64_t patience)
@@ -92,6 +93,7 @@ static void switch_over(struct supervisor *s)
         follow(container_of(l, struct child, link), s->conf->stop_timeout);
     children_retire(s);
     sockets_trim(s, s->conf);
+    local_trim(s);
     report(s, ADMIN_DONE, changes.n ? buf_cstr(&changes) : "nothing changed");
     buf_free(&changes);
     conf_unref(&old);
@@ -172,7 +174,7 @@ static int ask_around(struct supervisor *s, struct err *err)
     const char *fixed = conf_fixed_differs(s->conf, s->next);
     if (fixed)
         return err_set(err, "\"%s\" can't change while waypost runs; run: waypost stop, then waypost start", fixed);
-    if (sockets_bind(s, s->next, err))
+    if (sockets_bind(s, s->next, err) || local_open(s, s->next, err))
         return -1;
     children_plan(s, s->next);
     certs_prepare(s);

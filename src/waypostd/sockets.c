@@ -20,6 +20,7 @@
 #define BIND_PATIENCE_MS 3000 /* since the start: a reload never waits */
 #define RESOURCE_STORE 0
 #define RESOURCE_LOG 1
+#define RESOURCE_SUBMIT 2
 
 /* ---- listeners ---- */
 
@@ -221,4 +222,6 @@ void resources_send(struct child *c)
     log_socket_send(c);
     if (c->role == ROLE_QMGR)
         store_send(c);
+    if (c->role == ROLE_LOCAL && local_socket(c->sup) >= 0)
+        chan_say(c->control, &(struct msg){.type = MSG_resource, .resource = {.what = RESOURCE_SUBMIT}}, local_socket(c->sup));
 }

@@ -82,7 +82,7 @@ static int make_parents(const char *path, struct err *err)
 }
 
 /* A folder with that owner and mode, made when it is missing. Never through a symbolic link at its end (HAZARDS 32). */
-static int own_folder(const char *path, uid_t uid, gid_t gid, mode_t mode, struct err *err)
+int start_folder(const char *path, uid_t uid, gid_t gid, mode_t mode, struct err *err)
 {
     struct stat st;
     if (mkdir(path, 0700) && errno != EEXIST)
@@ -112,7 +112,7 @@ static int role_folder(struct supervisor *s, const struct sandbox_role *r, struc
         return err_set(err, "state: the path is too long");
     if (s->as_root && start_ids(r->role, &uid, &gid, err))
         return -1;
-    return own_folder(path, r->dir_shared && s->as_root ? 0 : uid, gid, s->as_root ? r->dir_mode : 0700, err);
+    return start_folder(path, r->dir_shared && s->as_root ? 0 : uid, gid, s->as_root ? r->dir_mode : 0700, err);
 }
 
 /* As root programs of other users walk to their folders by path. */
@@ -139,11 +139,11 @@ int start_folders(struct supervisor *s, struct err *err)
         if (r && r->dir && role_folder(s, r, err))
             return -1;
     }
-    if (make_parents(s->conf->run, err) || own_folder(s->conf->run, geteuid(), getegid(), 0755, err))
+    if (make_parents(s->conf->run, err) || start_folder(s->conf->run, geteuid(), getegid(), 0755, err))
         return -1;
     if ((size_t)snprintf(path, sizeof path, "%s/empty", s->conf->run) >= sizeof path)
         return err_set(err, "run: the path is too long");
-    if (own_folder(path, geteuid(), getegid(), 0555, err))
+    if (start_folder(path, geteuid(), getegid(), 0555, err))
         return -1;
     s->empty_dir = mem_strdup(path);
     return 0;
@@ -174,7 +174,7 @@ int start_lock(struct supervisor *s, struct err *err)
 {
     char path[4096];
     if (make_parents(s->conf->state, err) ||
-        own_folder(s->conf->state, geteuid(), getegid(), s->as_root ? 0711 : 0700, err))
+        start_folder(s->conf->state, geteuid(), getegid(), s->as_root ? 0711 : 0700, err))
         return -1;
     snprintf(path, sizeof path, "%s/waypostd.pid", s->conf->state);
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -99,6 +99,7 @@ struct supervisor {
     int64_t stop_until;
     /* operators */
     struct door *door;
+    struct local *local; /* local submission: its socket and the drop directory */
     struct admin *admin;
     /* -d: where the parent waits for our first word, and where our last words before it go */
     int parent_fd, terminal;
@@ -109,6 +110,8 @@ struct supervisor {
 int start_lock(struct supervisor *s, struct err *err);   /* state folder ours alone; a second start is refused */
 int start_folders(struct supervisor *s, struct err *err); /* state and run folders, with their owners */
 int start_users(struct supervisor *s, struct err *err);  /* as root: all system users there */
+/* A folder with that owner and mode, made when it is missing. */
+int start_folder(const char *path, uid_t uid, gid_t gid, mode_t mode, struct err *err);
 void start_limits(void);
 /* uid and gid of a role as root. */
 int start_ids(enum role role, uid_t *uid, gid_t *gid, struct err *err);
@@ -165,6 +168,12 @@ void reload_free(struct supervisor *s);
 /* ---- door.c: the operators' socket ---- */
 int door_open(struct supervisor *s, struct err *err);
 void door_close(struct supervisor *s);
+
+/* ---- local.c: local submission ---- */
+int local_open(struct supervisor *s, const struct conf *conf, struct err *err); /* what that configuration wants and is not there */
+void local_trim(struct supervisor *s);  /* what s->conf does not want */
+int local_socket(struct supervisor *s); /* -1: none */
+void local_free(struct supervisor *s);
 
 /* ---- main.c ---- */
 void supervisor_all_ready(struct supervisor *s);
