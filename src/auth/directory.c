@@ -41,6 +41,9 @@ static const char *const steps[] = {
     /* Bytes; 0: none; NULL: that of the domain, else the default of the configuration. */
     "ALTER TABLE account ADD COLUMN quota INTEGER;"
     "ALTER TABLE domain ADD COLUMN quota INTEGER;",
+    /* Limits of what an account sends: of one account (domain 0) or of each of a domain (account 0). */
+    "CREATE TABLE sending (account INTEGER NOT NULL, domain INTEGER NOT NULL, kind INTEGER NOT NULL, most INTEGER NOT NULL,"
+    " PRIMARY KEY (account, domain, kind)) STRICT, WITHOUT ROWID;",
 };
 
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...)
@@ -60,6 +63,7 @@ void directory_configure(struct directory *d, const struct directory_options *o)
     d->uid_first = o->uid_first;
     d->uid_last = o->uid_last;
     d->quota = o->quota;
+    memcpy(d->sending, o->sending, sizeof(d->sending));
     if (!domain_canonical(o->hostname, d->hostname, &n))
         d->hostname[0] = 0;
 }
@@ -70,7 +74,7 @@ int directory_open(struct directory **out, const char *dir, const struct directo
     struct db_options how = {.sync_full = true, .one_process = true};
     directory_configure(d, o);
     if (db_open(&d->db, dir, "directory.db", &how, err) || db_migrate(d->db, steps, COUNT_OF(steps), err) ||
-        directory_quotas_look(d, err)) {
+        directory_quotas_look(d, err) || directory_sending_look(d, err)) {
         directory_close(&d);
         return -1;
     }

@@ -13,6 +13,7 @@
 #include "auth/scram.h"
 #include "base/err.h"
 #include "base/outcome.h"
+#include "base/sending.h"
 #include "mail/address.h"
 
 #define ACCOUNT_LOGIN_MAX 320 /* bytes, with quotes where they are needed */
@@ -25,6 +26,7 @@ struct directory_options {
     uint32_t uid_first, uid_last; /* of accounts */
     struct span hostname;         /* this host's own name */
     uint64_t quota;               /* of an account without one of its own or of its domain; 0: none */
+    uint32_t sending[SENDING_LIMITS]; /* likewise */
 };
 
 /* How a change or a look ended; err says why for all but DIR_OK. */
@@ -115,6 +117,15 @@ uint64_t directory_account_quota(const struct directory *d, const struct account
 enum dir_result directory_account_quota_set(struct directory *d, uint32_t id, int64_t bytes, struct err *err);
 /* Of its accounts without one of their own. */
 enum dir_result directory_domain_quota_set(struct directory *d, struct span name, int64_t bytes, struct err *err);
+/* What an account may send, and where each limit comes from. */
+enum sending_from { SENDING_BY_DEFAULT, SENDING_BY_DOMAIN, SENDING_BY_ACCOUNT };
+int directory_sending(struct directory *d, uint32_t account, uint32_t most[SENDING_LIMITS],
+                      enum sending_from from[SENDING_LIMITS], struct err *err);
+/* most: 0 for none, -1 takes it away, so that the domain's or the default applies. */
+enum dir_result directory_account_sending_set(struct directory *d, uint32_t account, enum sending_limit kind, int64_t most,
+                                              struct err *err);
+enum dir_result directory_domain_sending_set(struct directory *d, struct span name, enum sending_limit kind, int64_t most,
+                                             struct err *err);
 struct account_usage {
     uint32_t account;
     uint64_t bytes, messages;

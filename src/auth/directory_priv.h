@@ -10,6 +10,8 @@ struct directory {
     uint32_t uid_first, uid_last;
     uint64_t quota; /* the default, 0: none */
     bool quotas;    /* whether any account has one: else nothing is looked up for it */
+    uint32_t sending[SENDING_LIMITS]; /* the defaults */
+    bool sendings; /* whether any account or domain has limits of its own */
     char hostname[ADDRESS_DOMAIN_MAX + 1]; /* canonical */
 };
 
@@ -27,6 +29,8 @@ enum dir_result directory_locate(struct directory *d, struct span address, struc
                                  struct err *err);
 /* Learns whether there are quotas at all. */
 int directory_quotas_look(struct directory *d, struct err *err);
+/* Learns whether there are limits at all. */
+int directory_sending_look(struct directory *d, struct err *err);
 /* Whether that address was delegated to the account: 1, 0, -1. */
 int directory_delegated(struct directory *d, uint32_t account, const struct address_key *key, struct err *err);
 /* Fills err and returns which. */

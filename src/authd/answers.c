@@ -5,7 +5,7 @@
 #include "authd/terminals.h"
 #include "base/log.h"
 
-static void say(const struct reply_to *to, const struct outcome *o, bool relayed, uint32_t account, const char *login)
+static struct msg verdict(const struct outcome *o, bool relayed, uint32_t account, const char *login)
 {
     struct msg m = {.type = MSG_verdict};
     m.verdict = (struct msg_verdict){.kind = o->kind,
@@ -16,7 +16,7 @@ static void say(const struct reply_to *to, const struct outcome *o, bool relayed
                                      .account = account,
                                      .login = span_of(login),
                                      .why = span_of(o->text)};
-    reply(to, &m);
+    return m;
 }
 
 /* ---- RCPT ---- */
@@ -68,7 +68,8 @@ void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
         o = outcome_make(OUTCOME_FAILED, 550, 7, 1, "relaying denied");
     if (m->rcpt_check.terminal && o.kind == OUTCOME_DONE)
         o = judge_terminal(a, &m->rcpt_check);
-    say(&to, &o, relayed, account, "");
+    struct msg v = verdict(&o, relayed, account, "");
+    reply(&to, &v);
 }
 
 /* ---- MAIL ---- */
@@ -92,6 +93,20 @@ static struct outcome judge_sender(struct authd *a, uint32_t account, struct spa
     return outcome_make(OUTCOME_DONE, 250, 1, 0, "ok");
 }
 
+static void add_limits(struct authd *a, uint32_t account, struct msg_verdict *v)
+{
+    uint32_t most[SENDING_LIMITS];
+    enum sending_from source[SENDING_LIMITS];
+    struct err err;
+    if (directory_sending(a->directory, account, most, source, &err))
+        LOGE("directory", KVT("why", err.text)); /* the defaults */
+    v->messages_hour = most[SENDING_MESSAGES_HOUR];
+    v->recipients_hour = most[SENDING_RECIPIENTS_HOUR];
+    v->messages_day = most[SENDING_MESSAGES_DAY];
+    v->recipients_day = most[SENDING_RECIPIENTS_DAY];
+    v->new_day = most[SENDING_NEW_DAY];
+}
+
 void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m)
 {
     struct reply_to to = reply_to(from, m);
@@ -103,7 +118,10 @@ void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m
     struct outcome o = judge_sender(a, account, q->sender, &who);
     if (o.kind == OUTCOME_FAILED)
         LOGI("sender-refused", KVU("account", account), KVS("sender", q->sender));
-    say(&to, &o, false, account, who.login);
+    struct msg v = verdict(&o, false, account, who.login);
+    if (o.kind == OUTCOME_DONE && chan_peer(from) == ROLE_QMGR)
+        add_limits(a, account, &v.verdict);
+    reply(&to, &v);
 }
 
 /* ---- expansion ---- */

@@ -52,5 +52,8 @@ void answer_expand(struct authd *a, struct chan *from, const struct msg *m);
 struct admin *commands_new(struct authd *a);
 void account_quota(void *ctx, struct admin_call *c, const struct span *args, size_t nargs); /* quota.c */
 void domain_quota(void *ctx, struct admin_call *c, const struct span *args, size_t nargs);
+#define SENDING_ARGS (2 * SENDING_LIMITS)
+void account_limit(void *ctx, struct admin_call *c, const struct span *args, size_t nargs); /* sending.c */
+void domain_limit(void *ctx, struct admin_call *c, const struct span *args, size_t nargs);
 
 #endif

@@ -638,6 +638,8 @@ static const struct admin_command commands[] = {
     {"account list", "[DOMAIN]", 0, 1, account_list},
     {"account quota", "ADDRESS|ID SIZE|none|default", 2, 2, account_quota},
     {"domain quota", "DOMAIN SIZE|none|default", 2, 2, domain_quota},
+    {"account limit", "ADDRESS|ID [LIMIT NUMBER|none|default]…", 1, 1 + SENDING_ARGS, account_limit},
+    {"domain limit", "DOMAIN LIMIT NUMBER|none|default…", 3, 1 + SENDING_ARGS, domain_limit},
     {"account enable", "ADDRESS|ID", 1, 1, account_enable},
     {"account disable", "ADDRESS|ID", 1, 1, account_disable},
     {"account scram-sha-1 on", "ADDRESS|ID", 1, 1, sha_1_on},

@@ -14,7 +14,12 @@
 static struct directory_options options_from(const struct conf *c)
 {
     return (struct directory_options){
-        .uid_first = c->accounts.uid_first, .uid_last = c->accounts.uid_last, .hostname = span_of(c->hostname), .quota = c->accounts.quota};
+        .uid_first = c->accounts.uid_first, .uid_last = c->accounts.uid_last, .hostname = span_of(c->hostname), .quota = c->accounts.quota,
+        .sending = {[SENDING_MESSAGES_HOUR] = (uint32_t)c->sending.messages_hour,
+                    [SENDING_RECIPIENTS_HOUR] = (uint32_t)c->sending.recipients_hour,
+                    [SENDING_MESSAGES_DAY] = (uint32_t)c->sending.messages_day,
+                    [SENDING_RECIPIENTS_DAY] = (uint32_t)c->sending.recipients_day,
+                    [SENDING_NEW_DAY] = (uint32_t)c->sending.new_recipients_day}};
 }
 
 /* SCRAM verifiers are only kept where they are wanted. */

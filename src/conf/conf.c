@@ -18,6 +18,7 @@
 #define ROW_imap(m, ...) ROW(imap, struct conf, imap.m, __VA_ARGS__)
 #define ROW_pop3(m, ...) ROW(pop3, struct conf, pop3.m, __VA_ARGS__)
 #define ROW_limits(m, ...) ROW(limits, struct conf, limits.m, __VA_ARGS__)
+#define ROW_sending(m, ...) ROW(sending, struct conf, sending.m, __VA_ARGS__)
 #define ROW_queue(m, ...) ROW(queue, struct conf, queue.m, __VA_ARGS__)
 #define ROW_relay(m, ...) ROW(relay, struct conf, relay.m, __VA_ARGS__)
 #define ROW_dns(m, ...) ROW(dns, struct conf, dns.m, __VA_ARGS__)

@@ -67,6 +67,7 @@ struct conf {
     struct { CONF_KEYS_imap(CONF_MEMBER) } imap;
     struct { CONF_KEYS_pop3(CONF_MEMBER) } pop3;
     struct { CONF_KEYS_limits(CONF_MEMBER) } limits;
+    struct { CONF_KEYS_sending(CONF_MEMBER) } sending;
     struct { CONF_KEYS_queue(CONF_MEMBER) } queue;
     struct { CONF_KEYS_relay(CONF_MEMBER) } relay;
     struct { CONF_KEYS_dns(CONF_MEMBER) } dns;

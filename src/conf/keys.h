@@ -250,12 +250,33 @@
       "be somebody else's behind the same address, and are slowed for each account.") \
     K(window, "window", time, "1h", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_TALLYD), \
       "The time that those three count for.") \
-    K(tarpit, "tarpit", time, "5s", 0, CONF_MINUTE, FROM_SMTPD | FROM(ROLE_TALLYD), \
+    K(tarpit, "tarpit", time, "5s", 0, CONF_MINUTE, FROM_SMTPD | FROM(ROLE_TALLYD) | FROM(ROLE_QMGR), \
       "The longest that a reply is delayed; 0 delays none.") \
     K(tarpit_sessions, "tarpit-sessions", number, "100", 0, 50000, FROM_SMTPD, \
       "Sessions of each process whose replies are being delayed, at most; further ones end with 421.") \
     K(clients, "clients", number, "100000", 1000, 10000000, FROM(ROLE_TALLYD), \
       "Clients that are remembered, some 150 bytes each.")
+
+#define CONF_KEYS_sending(K) \
+    K(messages_hour, "messages-hour", number, "0", 0, 1000000000, FROM(ROLE_AUTHD), \
+      "Messages that one account submits in an hour, unless it or its domain has a limit of its own (waypost account limit, " \
+      "waypost domain limit). 0, here and below, is no limit. From half of a limit the replies to the account are delayed more " \
+      "and more (tarpit of the section limits). What would pass a limit is accepted and held, as all that follows: nothing is " \
+      "lost. The owner and notify are told once, and an operator releases or discards it: waypost account held.") \
+    K(recipients_hour, "recipients-hour", number, "0", 0, 1000000000, FROM(ROLE_AUTHD), \
+      "Recipients of its messages in an hour.") \
+    K(messages_day, "messages-day", number, "0", 0, 1000000000, FROM(ROLE_AUTHD), \
+      "Messages in a day.") \
+    K(recipients_day, "recipients-day", number, "0", 0, 1000000000, FROM(ROLE_AUTHD), \
+      "Recipients in a day.") \
+    K(new_recipients_day, "new-recipients-day", number, "0", 0, 1000000000, FROM(ROLE_AUTHD), \
+      "Recipients in a day that the account never wrote to before: a stolen password shows there first. Who it wrote to is " \
+      "learnt from when this limit is set.") \
+    K(remembered, "remembered", number, "200000", 1000, 100000000, FROM(ROLE_QMGR), \
+      "How many recipients of all accounts are remembered, some 120 bytes each; an eighth of them for one account. Those that " \
+      "were not written to for longest are forgotten first.") \
+    K(notify, "notify", logins, "", 0, 1, FROM(ROLE_QMGR), \
+      "The address that is told when an account's mail is held. Without it, postmaster of the account's domain.")
 
 #define CONF_KEYS_queue(K) \
     K(commit_wait, "commit-wait", time, "2ms", 0, CONF_SECOND, FROM(ROLE_QMGR), \
@@ -403,6 +424,7 @@
     S(imap, "imap", ONE) \
     S(pop3, "pop3", ONE) \
     S(limits, "limits", ONE) \
+    S(sending, "sending", ONE) \
     S(queue, "queue", ONE) \
     S(relay, "relay", ONE) \
     S(dns, "dns", ONE)   \

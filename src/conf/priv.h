@@ -4,7 +4,7 @@
 
 #include "conf/conf.h"
 
-#define CONF_KEYS_MAX 192       /* rows of the table */
+#define CONF_KEYS_MAX 256       /* rows of the table */
 #define CONF_NAME_KEY 0xffff    /* on the wire: not a key but the section's name */
 #define CONF_SECTIONS_MAX 10000 /* listen and domain sections of one file */
 

@@ -72,8 +72,10 @@
 #define F_rcpt_check(F) F(u64, session, 0) F(text, address, IPC_ADDRESS_MAX) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u8, terminal, 3)
 /* May that session use this reverse-path? Asked by smtpd(submission) at MAIL, and by qmgr at commit (with the front's instance). */
 #define F_sender_check(F) F(u32, instance, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX)
-/* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours. */
-#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, login, 320) F(text, why, IPC_TEXT_MAX)
+/* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours.
+ * The rest are the limits of what the account may send (to qmgr), 0 for none. */
+#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, login, 320) F(text, why, IPC_TEXT_MAX) \
+    F(u32, messages_hour, 0) F(u32, recipients_hour, 0) F(u32, messages_day, 0) F(u32, recipients_day, 0) F(u32, new_day, 0)
 /* VRFY (what 0) and EXPN (1) of smtpd: who is that? Answer: who. Allowed by the settings, or by the session's login. */
 #define F_who_ask(F) F(u64, session, 0) F(u8, what, 1) F(text, name, IPC_ADDRESS_MAX)
 /* kind: as in verdict. members: addresses, a line feed behind each; with kind 5: what the name could mean. */
@@ -175,7 +177,8 @@
  * worth while to wait for others before it goes to the disk (0, 1: it never waits). Answers: queued or not_queued. */
 #define F_msg_commit(F) F(u64, txn, 0) F(u32, sessions, 0) F(blob, token, 16) F(u64, size, 0) F(u32, header_bytes, 0) F(text, message_id, 998) F(u8, spooled, 1) \
     F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
-#define F_queued(F) F(text, qid, IPC_QID_MAX)
+/* slow: ms that the replies to this session wait from now on: its account comes near to what it may send. */
+#define F_queued(F) F(text, qid, IPC_QID_MAX) F(u32, slow, 600000)
 #define F_not_queued(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX)
 /* After qmgr came back: was this commit made? Answer: queued, or not_queued. */
 #define F_token_ask(F) F(blob, token, 16)

@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/limits.h"
 
 #define TXNS_MAX 20000 /* open on one channel */
 #define TXN_RCPTS_MAX 100000
@@ -35,6 +35,7 @@ struct txn {
     enum checked checked;
     uint64_t ask;
     struct outcome refusal;
+    uint32_t most[SENDING_LIMITS]; /* that its account may send */
     bool too_many;
     bool spooled;       /* its file was opened */
     uint64_t commit_id; /* the request that waits for authd */
@@ -52,6 +53,16 @@ struct accepting {
     uint32_t epoch;
     uint64_t commit_id;
     char token[QUEUE_TOKEN_BYTES];
+    struct limits_verdict limits;
+    struct held_commit *held; /* with limits.hold */
+};
+
+/* What goes in with a message that is held because of its account's limits. */
+struct held_commit {
+    struct queue_limited limited;
+    struct queue_notice notices[LIMITS_NOTICES];
+    struct message *messages[LIMITS_NOTICES]; /* NULL: none */
+    struct rcpt *to[LIMITS_NOTICES];
 };
 
 struct asking {
@@ -67,10 +78,10 @@ static struct link in_flight = LIST_INIT(in_flight), questions = LIST_INIT(quest
 
 /* ---- answers ---- */
 
-static void say_queued(struct senders *from, uint32_t epoch, uint64_t id, uint64_t message)
+static void say_queued(struct senders *from, uint32_t epoch, uint64_t id, uint64_t message, uint32_t slow)
 {
     struct qid_text qid = qid_text(message);
-    struct msg m = {.type = MSG_queued, .queued = {.qid = span_of(qid.text)}};
+    struct msg m = {.type = MSG_queued, .queued = {.qid = span_of(qid.text), .slow = slow}};
     if (from)
         chan_answer(from->chan, epoch, id, &m, -1);
 }
@@ -253,6 +264,15 @@ static bool may_hurry(const struct qmgr *q, struct span login)
     return false;
 }
 
+static void take_limits(struct txn *t, const struct msg_verdict *v)
+{
+    t->most[SENDING_MESSAGES_HOUR] = v->messages_hour;
+    t->most[SENDING_RECIPIENTS_HOUR] = v->recipients_hour;
+    t->most[SENDING_MESSAGES_DAY] = v->messages_day;
+    t->most[SENDING_RECIPIENTS_DAY] = v->recipients_day;
+    t->most[SENDING_NEW_DAY] = v->new_day;
+}
+
 static void on_verdict(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
 {
     struct txn *t = ctx;
@@ -267,6 +287,7 @@ static void on_verdict(void *ctx, struct chan *c, enum chan_why why, const struc
         t->checked = CHECK_GOOD;
         t->msg->m.account = m->verdict.account;
         t->msg->m.login = arena_dup(&t->msg->arena, m->verdict.login);
+        take_limits(t, &m->verdict);
         if (t->msg->m.priority > 0 && !may_hurry(t->q, m->verdict.login))
             t->msg->m.priority = 0;
     } else {
@@ -401,6 +422,10 @@ static void accepting_free(struct accepting *a)
     struct qmgr *q = a->q;
     list_del(&a->link);
     q->accepting--;
+    for (size_t i = 0; a->held && i < LIMITS_NOTICES; i++)
+        if (a->held->messages[i])
+            message_unref(a->held->messages[i]);
+    mem_free(&a->held);
     message_unref(a->msg);
     mem_free(&a->rcpts);
     mem_free(&a);
@@ -420,8 +445,21 @@ static void refuse_accepted(struct accepting *a)
     say_not_queued(a->from, a->epoch, a->commit_id, &o);
 }
 
+/* Its recipients wait; its notices, if any, go out. */
+static void begin_held(struct accepting *a)
+{
+    struct qid_text qid = msg_qid(a->msg);
+    LOGI("held", KVT("qid", qid.text), KVS("from", a->msg->m.sender), KVU("account", a->msg->m.account), KVT("why", "its account has sent more than it may"));
+    for (size_t i = 0; i < a->accept.notice_count; i++)
+        activate(a->q, a->held->to[i]);
+}
+
 static void begin(struct accepting *a)
 {
+    if (a->limits.hold) {
+        begin_held(a);
+        return;
+    }
     int64_t at = queue_message_begins(&a->msg->m);
     if (at > qmgr_wall(a->q)) { /* RFC4865:4.2: not before its time */
         refill_at(a->q, at);
@@ -434,22 +472,53 @@ static void begin(struct accepting *a)
 static void on_accepted(struct queue_request *r)
 {
     struct accepting *a = container_of(container_of(r, struct queue_accept, request), struct accepting, accept);
+    bool good = r->fail == QUEUE_OK && !a->accept.damaged && !a->accept.duplicate_of;
     if (r->fail != QUEUE_OK || a->accept.damaged) {
         refuse_accepted(a);
     } else if (a->accept.duplicate_of) {
         if (a->msg->m.spooled)
             queue_spool_remove(a->q->queue, a->msg->m.id);
-        say_queued(a->from, a->epoch, a->commit_id, a->accept.duplicate_of);
+        say_queued(a->from, a->epoch, a->commit_id, a->accept.duplicate_of, 0);
     } else {
         log_queued(a);
         events_accepted(a->q, &a->msg->m, a->accept.count, 0);
-        say_queued(a->from, a->epoch, a->commit_id, a->msg->m.id);
+        say_queued(a->from, a->epoch, a->commit_id, a->msg->m.id, a->limits.slow);
         begin(a);
     }
+    if (a->limits.hold)
+        limits_committed(a->q, a->msg->m.account, a->limits.tell, good);
     accepting_free(a);
 }
 
-static void submit(struct txn *t)
+/* Accepted and held: nothing of it is due, its account's state goes in with it. */
+static void hold(struct accepting *a, struct queue_recipient *rows, size_t n)
+{
+    const struct limited *w = limits_of(a->q, a->msg->m.account);
+    struct held_commit *h = a->held = mem_alloc(sizeof *h);
+    struct span why = arena_printf(&a->msg->arena, "its account has sent more than it may: %s", w->reason);
+    for (size_t i = 0; i < n; i++) {
+        rows[i].state = QUEUE_LIMITED;
+        rows[i].next = 0;
+        rows[i].kind = OUTCOME_RETRY; /* RFC3463:3.8 X.7.1 */
+        rows[i].subject = 7;
+        rows[i].detail = 1;
+        rows[i].why = why;
+    }
+    h->limited = (struct queue_limited){.account = w->account,
+                                        .login = a->msg->m.login,
+                                        .since = w->since,
+                                        .reason = arena_dup(&a->msg->arena, span_of(w->reason)),
+                                        .told = a->limits.tell};
+    a->accept.limited = &h->limited;
+    for (unsigned i = 0; a->limits.tell && i < LIMITS_NOTICES; i++) {
+        h->messages[i] = limits_notice(w, i, a->msg->m.remote, &h->to[i]);
+        h->notices[i] = (struct queue_notice){&h->messages[i]->m, &h->to[i]->r};
+        a->accept.notice_count++;
+    }
+    a->accept.notices = h->notices;
+}
+
+static void submit(struct txn *t, const struct limits_verdict *limits)
 {
     struct qmgr *q = t->q;
     struct message *msg = t->msg;
@@ -461,7 +530,7 @@ static void submit(struct txn *t)
         msg->m.id = ids++;
     msg->m.received = qmgr_wall(q);
     *a = (struct accepting){
-        .q = q, .msg = msg, .from = t->from, .epoch = chan_epoch(t->from->chan), .commit_id = t->commit_id};
+        .q = q, .msg = msg, .from = t->from, .epoch = chan_epoch(t->from->chan), .commit_id = t->commit_id, .limits = *limits};
     memcpy(a->token, t->token, sizeof a->token);
     a->rcpts = mem_array(t->count, sizeof *a->rcpts);
     LIST_EACH(&t->rcpts, l)
@@ -476,6 +545,8 @@ static void submit(struct txn *t)
     }
     a->accept = (struct queue_accept){
         .request.done = on_accepted, .message = &msg->m, .recipients = rows, .count = n, .token = a->token};
+    if (limits->hold)
+        hold(a, rows, n);
     list_add_tail(&in_flight, &a->link);
     q->accepting++;
     t->msg = NULL; /* the reference is the commit's now, and so is the file */
@@ -498,11 +569,15 @@ static void commit_go(struct txn *t)
     if (t->checked == CHECK_ASKED)
         return;
     if (t->checked == CHECK_GOOD) {
-        if (door_open(t->q)) {
-            submit(t);
-            return;
-        }
         o = no_room(t->q);
+        if (door_open(t->q)) {
+            struct limits_verdict limits = limits_judge(t->q, &t->msg->m, t->most, &t->rcpts, t->count);
+            if (!limits.refuse) {
+                submit(t, &limits);
+                return;
+            }
+            o = outcome_make(OUTCOME_RETRY, 450, 7, 1, "Your account has sent more than it may, try again later");
+        }
     }
     say_not_queued(t->from, chan_epoch(t->from->chan), t->commit_id, &o);
     txn_free(t);
@@ -544,7 +619,7 @@ static void on_token(struct queue_request *r)
                                     r->fail == QUEUE_OK ? "The message was not queued, try again later"
                                                         : "The queue can't be read just now, try again later");
     if (r->fail == QUEUE_OK && k->token.message)
-        say_queued(k->from, k->epoch, k->id, k->token.message);
+        say_queued(k->from, k->epoch, k->id, k->token.message, 0);
     else
         say_not_queued(k->from, k->epoch, k->id, &o);
     list_del(&k->link);

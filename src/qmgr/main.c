@@ -55,6 +55,7 @@ void qmgr_configure(struct qmgr *q)
     sched_limit(&q->sched, &limits, qmgr_wall(q));
     queue_set_commit_wait(q->queue, c->queue.commit_wait);
     events_configure(q);
+    limits_configure(q);
 }
 
 static int open_queue(struct qmgr *q, struct err *err)
@@ -67,7 +68,8 @@ static int open_queue(struct qmgr *q, struct err *err)
     if (queue_open(&q->queue, q->loop, &o, err))
         return -1;
     return queue_reader_open(&q->refill_reader, dir, err) || queue_reader_open(&q->content_reader, dir, err) ||
-                   queue_reader_open(&q->operator_reader, dir, err) || events_open(q, dir, err)
+                   queue_reader_open(&q->operator_reader, dir, err) || events_open(q, dir, err) ||
+                   limits_open(q, dir, err)
                ? -1
                : 0;
 }
@@ -75,6 +77,7 @@ static int open_queue(struct qmgr *q, struct err *err)
 static void close_queue(struct qmgr *q)
 {
     queue_close(&q->queue);
+    limits_free(q);
     queue_reader_close(&q->refill_reader);
     queue_reader_close(&q->content_reader);
     queue_reader_close(&q->operator_reader);
@@ -125,6 +128,7 @@ static int start(struct service *s, struct err *err)
     settle_init(q);
     refill_init(q);
     operator_init(q);
+    limits_begin(q);
     refill_soon(q);
     return 0;
 }
@@ -198,7 +202,7 @@ void qmgr_quiet(struct qmgr *q)
 {
     if (q->draining && !q->stopping && q->accepting == 0 && list_empty(&q->leased) && q->settles == 0 &&
         list_empty(&q->stored) && !q->sync_running && list_empty(&q->settling) && !q->load_running &&
-        !refill_running(q) && !operator_running(q))
+        !refill_running(q) && !operator_running(q) && !limits_busy(q))
         service_done(q->service);
 }
 

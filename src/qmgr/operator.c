@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "qmgr/dests.h"
+#include "qmgr/limits.h"
 #include "qmgr/operator.h"
 
 #define PAGE 100
@@ -79,7 +80,7 @@ static void change(struct query *u, const struct queue_item *i)
     struct queue_recipient row = i->recipient;
     bool later = held_by_sender(q, i);
     if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED &&
-        row.state != QUEUE_PICKUP && !later)
+        row.state != QUEUE_PICKUP && row.state != QUEUE_LIMITED && !later)
         return;
     if (u->verdict == VERDICT_RELEASED && later && !u->want_held)
         return;
@@ -212,7 +213,7 @@ static struct query *query_new(struct qmgr *q, struct admin_call *call)
 
 static bool take_state(struct query *u, struct span value)
 {
-    for (unsigned s = QUEUE_WAITING; s <= QUEUE_PICKUP; s++)
+    for (unsigned s = QUEUE_WAITING; s <= QUEUE_LIMITED; s++)
         if (span_ieqs(value, queue_state_name(s)))
             u->filter.state = (uint8_t)s;
     return u->filter.state != 0;
@@ -341,6 +342,7 @@ static void on_remove(void *ctx, struct admin_call *c, const struct span *args, 
 
 static const struct admin_command commands[] = {
     DEST_COMMANDS
+    LIMITS_COMMANDS
     {"queue list",
      "[ID|ADDRESS|DOMAIN] [--sender ADDRESS] [--recipient ADDRESS] [--domain NAME] [--state STATE] [--limit N]", 0,
      ADMIN_ARGS_MAX, on_list},
@@ -375,6 +377,20 @@ void operator_release_parked(struct qmgr *q)
     struct query *u = query_new(q, NULL);
     u->filter.state = QUEUE_PARKED;
     u->verdict = VERDICT_RELEASED;
+    list_add_tail(&q->operators->waiting, &u->link);
+    next_query(q);
+}
+
+void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v,
+                      void (*done)(void *ctx, unsigned seen, unsigned changed, bool error), void *ctx)
+{
+    struct query *u = query_new(q, NULL);
+    u->filter.account = account;
+    u->filter.state = state;
+    u->verdict = v;
+    u->want_held = v == VERDICT_RELEASED;
+    u->done = done;
+    u->done_ctx = ctx;
     list_add_tail(&q->operators->waiting, &u->link);
     next_query(q);
 }

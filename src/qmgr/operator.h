@@ -60,6 +60,10 @@ void operator_pull(struct qmgr *q, const struct pull_query *w);
 /* Makes one waiting recipient of that domain due now. */
 void operator_retry_one(struct qmgr *q, struct span domain, query_end_fn *fn);
 
+/* What all recipients in that state of an account's messages become. */
+void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v,
+                      void (*done)(void *ctx, unsigned seen, unsigned changed, bool error), void *ctx);
+
 /* schedule.c */
 /* What is being done with it right now; empty: it waits on disk. */
 const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row);

@@ -190,6 +190,8 @@ struct qmgr {
     unsigned pull_count;
     uint64_t next_pull;
 
+    struct limits *limits; /* limits.c */
+
     /* operator.c */
     struct operator_jobs *operators;
 };
@@ -354,6 +356,13 @@ void pull_left(struct qmgr *q, uint64_t pull); /* a recipient of it has left mem
 void pull_over(struct qmgr *q, uint64_t pull); /* relay says so */
 void pull_peer_changed(struct qmgr *q, struct chan *c);
 void pulls_free(struct qmgr *q);
+
+/* ---- limits.c: accounts that send more than they may ---- */
+int limits_open(struct qmgr *q, const char *dir, struct err *err);
+void limits_begin(struct qmgr *q); /* goes on with what a restart interrupted */
+void limits_configure(struct qmgr *q);
+bool limits_busy(const struct qmgr *q);
+void limits_free(struct qmgr *q);
 
 /* ---- operator.c ---- */
 void operator_init(struct qmgr *q);

@@ -142,6 +142,10 @@ void explain_schedule(struct qmgr *q, const struct queue_message *m, const struc
     else if (r->state == QUEUE_PICKUP)
         buf_adds(out, "It waits until the host of its domain asks for it: by ATRN, which takes it over that connection, or by "
                       "ETRN. No other host is tried. `waypost queue release` sends it to the domain's MX now.");
+    else if (r->state == QUEUE_LIMITED)
+        buf_printf(out, "Held, because its account has sent more than it may. `waypost account held list` says since when; "
+                        "`waypost account held release %.*s` lets all of it go on, `waypost account held discard %.*s` deletes it.",
+                   SPANV(m->login), SPANV(m->login));
     else if (r->state == QUEUE_HELD)
         buf_adds(out, "Held by an operator. `waypost queue release` lets it go on.");
     else

@@ -532,6 +532,8 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
     r->destination = SPAN_NONE;
     set_row(r, v, now);
+    if (row->state == QUEUE_LIMITED && v == VERDICT_RELEASED) /* RFC4865:4.2: what its sender asked for still holds */
+        r->next = MAX_OF(now, msg->hold_until);
     log_row(msg, r, v, events[v], msg->sender, SPAN_NONE);
     s->s.message = msg->id;
     s->s.spooled = msg->spooled;

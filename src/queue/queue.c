@@ -21,6 +21,8 @@ const char *queue_state_name(enum queue_state s)
         return "expanded";
     case QUEUE_PICKUP:
         return "pickup";
+    case QUEUE_LIMITED:
+        return "limited";
     }
     return "unknown";
 }
@@ -153,6 +155,8 @@ void queue_accept(struct queue *q, struct queue_accept *a)
     a->request.unlink = false;
     a->request.message = a->message->id;
     a->request.highest = a->count ? a->recipients[a->count - 1].id : a->message->id;
+    if (a->notice_count)
+        a->request.highest = MAX_OF(a->request.highest, a->notices[a->notice_count - 1].to->id);
     a->damaged = false;
     queue_submit(q, &a->request, 0);
 }
@@ -219,6 +223,16 @@ void queue_release(struct queue *q, struct queue_release *r)
 void queue_destination(struct queue *q, struct queue_destination *d, int64_t patience)
 {
     submit_plain(q, &d->request, run_destination, patience);
+}
+
+static int run_limited_end(struct queue *q, struct queue_request *r, struct err *err)
+{
+    return sql_limited_end(&q->sql, container_of(r, struct queue_limited_end, request), err);
+}
+
+void queue_limited_end(struct queue *q, struct queue_limited_end *e)
+{
+    submit_plain(q, &e->request, run_limited_end, 1);
 }
 
 void queue_set_commit_wait(struct queue *q, int64_t ms)

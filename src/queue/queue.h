@@ -18,7 +18,7 @@
 #define QUEUE_WHY_MAX 400 /* bytes of a reason that are kept */
 
 /* Values are on disk: never renumbered. */
-enum queue_state { QUEUE_WAITING = 1, QUEUE_PARKED = 2, QUEUE_HELD = 3, QUEUE_EXPANDED = 4, QUEUE_PICKUP = 5 };
+enum queue_state { QUEUE_WAITING = 1, QUEUE_PARKED = 2, QUEUE_HELD = 3, QUEUE_EXPANDED = 4, QUEUE_PICKUP = 5, QUEUE_LIMITED = 6 };
 const char *queue_state_name(enum queue_state s);
 /* Who handed it in. On disk. */
 enum queue_origin { QUEUE_FROM_OUTSIDE = 1, QUEUE_FROM_SUBMISSION = 2, QUEUE_FROM_ACCOUNT = 3, QUEUE_NOTIFICATION = 4, QUEUE_FROM_LOCAL = 5 };
@@ -125,6 +125,20 @@ struct queue_request {
     uint64_t message, highest; /* highest: id that it uses */
 };
 
+/* An account that has passed a limit of what it may send: what it hands in is held until an operator says what becomes of it. */
+struct queue_limited {
+    uint32_t account;
+    struct span login, reason;
+    int64_t since;
+    bool told;      /* its owner and the operator */
+    uint8_t ending; /* 1: being released, 2: being discarded */
+};
+
+struct queue_notice {
+    const struct queue_message *message;
+    const struct queue_recipient *to;
+};
+
 /* A new message with its recipients, all waiting or parked as their rows say. */
 struct queue_accept {
     struct queue_request request;
@@ -133,6 +147,9 @@ struct queue_accept {
     size_t count;
     const char *token;     /* QUEUE_TOKEN_BYTES; NULL: none */
     uint64_t duplicate_of; /* out: a message with this token is there already; nothing was made */
+    const struct queue_limited *limited; /* its account is from now on; NULL: it is not */
+    const struct queue_notice *notices;  /* further messages, with it or not at all */
+    size_t notice_count;
     bool damaged;          /* out: the spool file is not what was announced; nothing was made */
 };
 void queue_accept(struct queue *q, struct queue_accept *a);
@@ -190,6 +207,15 @@ struct queue_destination {
 /* patience: as with queue_settle(). */
 void queue_destination(struct queue *q, struct queue_destination *d, int64_t patience);
 
+/* That account's held mail is on its way out, or is gone: behind everything that was submitted before. */
+struct queue_limited_end {
+    struct queue_request request;
+    uint32_t account;
+    uint8_t ending;
+    bool over; /* its row goes */
+};
+void queue_limited_end(struct queue *q, struct queue_limited_end *e);
+
 struct queue_stats {
     uint64_t commits, requests, checkpoints, wal_pages;
 };
@@ -236,12 +262,20 @@ int queue_read_waited(struct queue_reader *r, struct span after, struct span *na
 int queue_count_waiting(struct queue_reader *r, struct span destination, unsigned most, uint64_t *count,
                         struct err *err);
 
+/* Accounts over a limit, by number from the one after `after`. */
+int queue_read_limited(struct queue_reader *r, uint32_t after, struct queue_limited *out, size_t max, size_t *count,
+                       struct arena *a, struct err *err);
+/* How much of each account is held for that. */
+typedef void queue_limited_fn(void *ctx, uint32_t account, uint64_t messages, uint64_t recipients);
+int queue_count_limited(struct queue_reader *r, queue_limited_fn *fn, void *ctx, struct err *err);
+
 /* A page of the whole queue. Empty spans and 0 match everything. */
 struct queue_filter {
     uint64_t message;
     struct span sender, recipient, domain; /* without case */
     struct span either;                    /* sender or recipient */
     uint8_t state;
+    uint32_t account;
 };
 struct queue_item {
     struct queue_message message; /* without content */

@@ -63,6 +63,15 @@ static const char *const migrations[] = {
     ") STRICT, WITHOUT ROWID;\n"
     "CREATE INDEX recipient_due ON recipient (next) WHERE next IS NOT NULL;\n"
     "CREATE INDEX recipient_destination ON recipient (destination) WHERE destination IS NOT NULL;\n"
+    "CREATE INDEX recipient_limited ON recipient (message) WHERE state = 6;\n"
+    "CREATE TABLE limited (\n"
+    "  account INTEGER PRIMARY KEY,\n"
+    "  login TEXT NOT NULL,\n"
+    "  since INTEGER NOT NULL,\n"
+    "  reason TEXT NOT NULL,\n"
+    "  told INTEGER NOT NULL,\n"
+    "  ending INTEGER NOT NULL\n"
+    ") STRICT;\n"
     "CREATE TABLE destination (\n"
     "  name TEXT PRIMARY KEY,\n"
     "  suspended INTEGER NOT NULL,\n"
@@ -262,7 +271,11 @@ int sql_accept(struct sql *q, struct queue_accept *a, struct err *err)
     for (size_t i = 0; i < a->count; i++)
         if (insert_recipient(q, a->message->id, &a->recipients[i], err))
             return -1;
-    return 0;
+    for (size_t i = 0; i < a->notice_count; i++)
+        if (insert_message(q, a->notices[i].message, err) ||
+            insert_recipient(q, a->notices[i].message->id, a->notices[i].to, err))
+            return -1;
+    return a->limited ? sql_limited(q, a->limited, err) : 0;
 }
 
 /* The message goes with its last recipient that is not an expanded alias. */
@@ -550,7 +563,7 @@ static bool matches(const struct queue_filter *f, struct db_stmt *s)
     bool either = span_ieq(sender, f->either) || span_ieq(address, f->either) || span_ieq(original, f->either);
     return (!f->sender.n || span_ieq(sender, f->sender)) && (!f->either.n || either) &&
            (!f->domain.n || span_ieq(domain, f->domain)) && (!f->recipient.n || rcpt) &&
-           (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state);
+           (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state) && (!f->account || db_i64(s, 2) == f->account);
 }
 
 int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64_t *message, uint64_t *recipient,

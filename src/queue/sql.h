@@ -28,6 +28,8 @@ int sql_accept(struct sql *q, struct queue_accept *a, struct err *err);
 int sql_settle(struct sql *q, struct queue_settle *s, struct err *err);
 int sql_release(struct sql *q, struct queue_release *r, struct err *err);
 int sql_destination(struct sql *q, const struct queue_destination *d, struct err *err);
+int sql_limited(struct sql *q, const struct queue_limited *l, struct err *err);
+int sql_limited_end(struct sql *q, const struct queue_limited_end *e, struct err *err);
 int sql_token(struct sql *q, const char *token, uint64_t *message, struct err *err);
 /* At the end of a batch: moves the mark and lets old tokens go when it is time. */
 int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err);

@@ -179,7 +179,8 @@ void commit_done(struct session *s, const struct outcome *o, struct span qid)
     if (qid.n && s->drop)
         drop_queued(s->drop);
     spool_drop(s);
-    s->prompt = true;
+    /* What is in the queue is never answered with the end of the session: it would be sent again. */
+    s->prompt = s->account_slow == 0 || !tarpit_room(s);
     smtp_server_committed(s->smtp, o);
     session_settled(s);
 }
@@ -190,8 +191,10 @@ static void not_stored(struct session *s)
     commit_done(s, &o, SPAN(""));
 }
 
-static void stored(struct session *s, struct span qid)
+/* slow: its account comes near to what it may send; this reply and those that follow wait. */
+static void stored(struct session *s, struct span qid, uint32_t slow)
 {
+    s->account_slow = slow;
     struct outcome o = outcome_make(OUTCOME_DONE, 250, 0, 0, "Ok: queued as %.*s", SPANV(qid));
     commit_done(s, &o, qid);
 }
@@ -218,7 +221,7 @@ static void on_token(void *ctx, struct chan *c, enum chan_why why, const struct 
     if (fd >= 0)
         close(fd);
     if (why == CHAN_ANSWERED && m->type == MSG_queued)
-        stored(s, m->queued.qid);
+        stored(s, m->queued.qid, m->queued.slow);
     else if (why == CHAN_GONE && ++s->commit_tries < COMMIT_TRIES)
         ask_token(s);
     else if (why == CHAN_ANSWERED && !s->spool && ++s->commit_tries < COMMIT_TRIES)
@@ -244,7 +247,7 @@ static void on_commit(void *ctx, struct chan *c, enum chan_why why, const struct
     if (fd >= 0)
         close(fd);
     if (why == CHAN_ANSWERED && m->type == MSG_queued)
-        stored(s, m->queued.qid);
+        stored(s, m->queued.qid, m->queued.slow);
     else if (why == CHAN_ANSWERED && m->type == MSG_not_queued)
         refused(s, &m->not_queued);
     else

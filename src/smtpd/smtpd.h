@@ -100,6 +100,7 @@ struct session {
     unsigned door; /* the step that it is at (door.c); 0: inside */
     struct guest guest;
     uint32_t slow;      /* ms that each reply waits, as tallyd said */
+    uint32_t account_slow; /* likewise, as qmgr said of its account */
     struct timer *hold; /* while one waits; made when first wanted */
     bool held, slowed, prompt; /* prompt: what comes next does not wait */
     bool login_begun, paused, choked, closing, greeted, shaking, eof, pausing;
@@ -155,6 +156,7 @@ bool door_input(struct session *s); /* something came: true: the engine is to ha
 /* tarpit.c: replies that wait */
 /* How long what is to be said now waits, ms. The session may be told to end instead. */
 uint32_t tarpit_delay(struct session *s);
+bool tarpit_room(const struct session *s); /* one more may wait */
 void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then);
 void tarpit_leave(struct session *s);
 

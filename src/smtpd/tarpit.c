@@ -8,17 +8,24 @@ static uint32_t grown(unsigned n, unsigned most, int64_t longest)
     return n * 2 > most ? (uint32_t)(longest * (n * 2 - most) / MAX_OF(most, 1u)) : 0;
 }
 
+bool tarpit_room(const struct session *s)
+{
+    return s->slowed || s->d->slowed < s->house->conf->limits.tarpit_sessions;
+}
+
 uint32_t tarpit_delay(struct session *s)
 {
     const struct conf *c = s->house->conf;
     unsigned errors, refused;
-    if (!guest_is_counted(&s->guest))
-        return 0;
-    smtp_server_faults(s->smtp, &errors, &refused);
-    uint32_t ms = MAX_OF(grown(errors, c->smtp.max_errors, c->limits.tarpit),
-                         grown(refused, c->smtp.max_refused, c->limits.tarpit));
-    ms = MAX_OF(ms, s->slow);
-    if (ms && !s->slowed && s->d->slowed < c->limits.tarpit_sessions) {
+    uint32_t ms = 0;
+    if (guest_is_counted(&s->guest)) {
+        smtp_server_faults(s->smtp, &errors, &refused);
+        ms = MAX_OF(grown(errors, c->smtp.max_errors, c->limits.tarpit), grown(refused, c->smtp.max_refused, c->limits.tarpit));
+        ms = MAX_OF(ms, s->slow);
+    }
+    if (tarpit_room(s))
+        ms = MAX_OF(ms, s->account_slow);
+    if (ms && !s->slowed && tarpit_room(s)) {
         s->slowed = true;
         s->d->slowed++;
     }

@@ -117,7 +117,7 @@ Test(app_password, an_older_directory)
     cr_assert_eq(db_open(&db, dir, "directory.db", &how, &err), 0);
     cr_assert_eq(db_exec(db, "ALTER TABLE account DROP COLUMN scram; ALTER TABLE account DROP COLUMN scram_sha_1;"
                              "ALTER TABLE account DROP COLUMN sha_1; ALTER TABLE account DROP COLUMN quota; ALTER TABLE domain DROP COLUMN quota;"
-                             "DROP TABLE certificate; DROP TABLE delegate; DROP TABLE secret; DROP TABLE app_password;"
+                             "DROP TABLE sending; DROP TABLE certificate; DROP TABLE delegate; DROP TABLE secret; DROP TABLE app_password;"
                              "PRAGMA user_version = 1", &err), 0, "%s", err.text);
     db_close(&db);
     cr_assert_eq(directory_open(&d, dir, &options, &err), 0, "%s", err.text);

@@ -434,3 +434,28 @@ Test(directory, quotas_at_rcpt)
     cr_assert_eq(directory_account_quota_set(d, 77, 5, &err), DIR_MISSING);
     cr_assert_eq(directory_domain_quota_set(d, SPAN("other.test"), 5, &err), DIR_MISSING);
 }
+
+/* What an account may send: its own limit, its domain's, the default. */
+Test(directory, limits_of_sending)
+{
+    struct account a;
+    uint32_t most[SENDING_LIMITS];
+    enum sending_from from[SENDING_LIMITS];
+    cr_assert_eq(directory_account_add(d, SPAN("sender@example.test"), "hash", 1, &a, &err), DIR_OK, "%s", err.text);
+    struct directory_options o = options;
+    o.sending[SENDING_MESSAGES_HOUR] = 10;
+    directory_configure(d, &o);
+    cr_assert_eq(directory_sending(d, a.id, most, from, &err), 0);
+    cr_expect(most[SENDING_MESSAGES_HOUR] == 10 && from[SENDING_MESSAGES_HOUR] == SENDING_BY_DEFAULT && most[SENDING_NEW_DAY] == 0);
+    cr_assert_eq(directory_domain_sending_set(d, SPAN("EXAMPLE.test"), SENDING_NEW_DAY, 20, &err), DIR_OK);
+    cr_assert_eq(directory_account_sending_set(d, a.id, SENDING_MESSAGES_HOUR, 0, &err), DIR_OK);
+    cr_assert_eq(directory_sending(d, a.id, most, from, &err), 0);
+    cr_expect(most[SENDING_MESSAGES_HOUR] == 0 && from[SENDING_MESSAGES_HOUR] == SENDING_BY_ACCOUNT);
+    cr_expect(most[SENDING_NEW_DAY] == 20 && from[SENDING_NEW_DAY] == SENDING_BY_DOMAIN);
+    cr_assert_eq(directory_account_sending_set(d, a.id, SENDING_NEW_DAY, 5, &err), DIR_OK);
+    cr_assert_eq(directory_account_sending_set(d, a.id, SENDING_MESSAGES_HOUR, -1, &err), DIR_OK);
+    cr_assert_eq(directory_sending(d, a.id, most, from, &err), 0);
+    cr_expect(most[SENDING_MESSAGES_HOUR] == 10 && most[SENDING_NEW_DAY] == 5 && from[SENDING_NEW_DAY] == SENDING_BY_ACCOUNT);
+    cr_expect_eq(directory_domain_sending_set(d, SPAN("nowhere.test"), SENDING_NEW_DAY, 5, &err), DIR_MISSING);
+    cr_expect_eq(directory_domain_sending_set(d, SPAN("a b"), SENDING_NEW_DAY, 5, &err), DIR_USAGE);
+}
