@@ -450,8 +450,12 @@ static void begin_held(struct accepting *a)
 {
     struct qid_text qid = msg_qid(a->msg);
     LOGI("held", KVT("qid", qid.text), KVS("from", a->msg->m.sender), KVU("account", a->msg->m.account), KVT("why", "its account has sent more than it may"));
-    for (size_t i = 0; i < a->accept.notice_count; i++)
+    for (size_t i = 0; i < a->accept.count; i++)
+        events_row(a->q, a->msg->m.id, &a->accept.recipients[i], VERDICT_HELD, a->msg->m.sender, 0);
+    for (size_t i = 0; i < a->accept.notice_count; i++) {
+        events_accepted(a->q, &a->held->messages[i]->m, 1, a->msg->m.id);
         activate(a->q, a->held->to[i]);
+    }
 }
 
 static void begin(struct accepting *a)

@@ -185,7 +185,8 @@ static void on_ending(struct queue_request *r)
         answer(w, ADMIN_FAILED, "the queue can't write now: say it again");
     } else {
         operator_account(w->q, w->account, QUEUE_LIMITED,
-                         w->ending == LIMITS_RELEASING ? VERDICT_RELEASED : VERDICT_REMOVED, on_walked, w);
+                         w->ending == LIMITS_RELEASING ? VERDICT_RELEASED : VERDICT_REMOVED,
+                         w->call ? (int64_t)admin_uid(w->call) + 1 : 0, on_walked, w);
     }
     qmgr_quiet(q);
 }

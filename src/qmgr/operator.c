@@ -381,7 +381,7 @@ void operator_release_parked(struct qmgr *q)
     next_query(q);
 }
 
-void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v,
+void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v, int64_t by,
                       void (*done)(void *ctx, unsigned seen, unsigned changed, bool error), void *ctx)
 {
     struct query *u = query_new(q, NULL);
@@ -389,6 +389,7 @@ void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verd
     u->filter.state = state;
     u->verdict = v;
     u->want_held = v == VERDICT_RELEASED;
+    u->by = by;
     u->done = done;
     u->done_ctx = ctx;
     list_add_tail(&q->operators->waiting, &u->link);

@@ -61,7 +61,7 @@ void operator_pull(struct qmgr *q, const struct pull_query *w);
 void operator_retry_one(struct qmgr *q, struct span domain, query_end_fn *fn);
 
 /* What all recipients in that state of an account's messages become. */
-void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v,
+void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v, int64_t by,
                       void (*done)(void *ctx, unsigned seen, unsigned changed, bool error), void *ctx);
 
 /* schedule.c */
