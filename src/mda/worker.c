@@ -55,7 +55,7 @@ static void quota_told(struct worker *w, uint64_t bytes)
     bool first = !w->quota_known;
     w->quota = bytes;
     w->quota_known = true;
-    if (first)
+    if (first && w->state < ENDING) /* it may come behind the word that ends us */
         deliveries_commit(w->deliveries);
 }
 

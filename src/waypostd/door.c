@@ -36,7 +36,7 @@ struct caller {
 struct door {
     struct supervisor *sup;
     int fd;
-    char path[108];
+    char path[4096];
     struct io *io;
     struct timer *rest;
     struct link callers;
@@ -272,17 +272,12 @@ static const struct admin_command commands[] = {
 
 /* ---- open and close ---- */
 
-static int bind_door(struct door *d, bool as_root, struct err *err)
+static int bind_door(struct door *d, const char *run, bool as_root, struct err *err)
 {
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
     struct group *g = as_root ? getgrnam(SANDBOX_ADMIN_GROUP) : NULL;
-    snprintf(a.sun_path, sizeof a.sun_path, "%s", d->path);
-    unlink(d->path); /* the lock says that nobody else is on it */
-    mode_t old = umask(0177);
-    int r = bind(d->fd, (struct sockaddr *)&a, sizeof a);
-    umask(old);
-    if (r)
-        return err_errno(err, "cannot make the operators' socket %s", d->path);
+    d->fd = socket_on_path(SOCK_SEQPACKET, run, "admin.sock", 0600, err);
+    if (d->fd < 0)
+        return -1;
     if (g && (chown(d->path, 0, g->gr_gid) || chmod(d->path, 0660)))
         return err_errno(err, "cannot give %s to the group " SANDBOX_ADMIN_GROUP, d->path);
     return listen(d->fd, 64) ? err_errno(err, "listen on %s", d->path) : 0;
@@ -294,13 +289,10 @@ int door_open(struct supervisor *s, struct err *err)
     s->door = d;
     d->sup = s;
     list_init(&d->callers);
-    d->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (d->fd < 0)
-        return err_errno(err, "socket");
+    d->fd = -1;
     if ((size_t)snprintf(d->path, sizeof d->path, "%s/admin.sock", s->conf->run) >= sizeof d->path)
-        return err_set(err, "run: %s is too long for a socket's path, choose a folder of at most %zu bytes",
-                       s->conf->run, sizeof d->path - 12);
-    if (bind_door(d, s->as_root, err))
+        return err_set(err, "run: the path is too long");
+    if (bind_door(d, s->conf->run, s->as_root, err))
         return -1;
     d->io = io_new(s->loop, d->fd, on_door, d);
     d->rest = timer_new(s->loop, on_rested, d);

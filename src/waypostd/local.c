@@ -32,7 +32,7 @@
 struct local {
     struct supervisor *sup;
     int fd; /* the listening socket; -1: none */
-    char path[108];
+    char path[4096];
     DIR *dir; /* NULL: none */
     struct timer *timer;
     struct timespec seen; /* the directory's time at the beginning of a round */
@@ -170,21 +170,16 @@ static void on_timer(void *ctx)
 
 static int open_socket(struct local *x, const struct conf *conf, struct err *err)
 {
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (x->fd >= 0)
         return 0;
     if ((size_t)snprintf(x->path, sizeof x->path, "%s/submit.sock", conf->run) >= sizeof x->path)
-        return err_set(err, "run: %s is too long for a socket's path, choose a folder of at most %zu bytes", conf->run,
-                       sizeof x->path - 13);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        return err_set(err, "run: the path is too long");
+    int fd = socket_on_path(SOCK_STREAM, conf->run, "submit.sock", 0666, err);
     if (fd < 0)
-        return err_errno(err, "socket");
-    snprintf(a.sun_path, sizeof a.sun_path, "%s", x->path);
-    unlink(x->path); /* the lock says that nobody else is on it */
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) || chmod(x->path, 0666) || listen(fd, 256)) {
-        err_errno(err, "cannot make the socket %s", x->path);
-        close(fd);
         return -1;
+    if (listen(fd, 256)) {
+        close(fd);
+        return err_errno(err, "listen on %s", x->path);
     }
     x->fd = fd;
     return 0;

@@ -164,6 +164,38 @@ void sockets_free(struct supervisor *s)
         close_bound(container_of(l, struct bound, link));
 }
 
+/* ---- on a path ---- */
+
+/* The path of a socket has room for 107 bytes; through an open folder it is always short. */
+static int bind_in(const char *folder, const char *name, int fd, struct err *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int dir = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_errno(err, "%s", folder);
+    snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s", dir, name);
+    unlinkat(dir, name, 0); /* the lock says that nobody else is on it */
+    int r = bind(fd, (struct sockaddr *)&a, sizeof a);
+    if (r)
+        err_errno(err, "cannot make the socket %s/%s", folder, name);
+    close(dir);
+    return r;
+}
+
+int socket_on_path(int type, const char *folder, const char *name, mode_t mode, struct err *err)
+{
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_errno(err, "socket");
+    mode_t old = umask(0777 & ~mode);
+    int r = bind_in(folder, name, fd, err);
+    umask(old);
+    if (r == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 /* ---- log and store ---- */
 
 /* The socket to syslogd: one, which every program and every account's process holds. When syslogd has been restarted it

@@ -153,6 +153,8 @@ int sockets_bind(struct supervisor *s, const struct conf *conf, struct err *err)
 void sockets_trim(struct supervisor *s, const struct conf *conf); /* closes what that generation does not want */
 void sockets_send(struct child *c, const struct conf *conf);
 void sockets_free(struct supervisor *s);
+/* A Unix socket, bound to that name in the folder in place of what is there: its descriptor, or -1. */
+int socket_on_path(int type, const char *folder, const char *name, mode_t mode, struct err *err);
 void resources_send(struct child *c);
 void log_socket_send(struct child *c);
 void log_socket_connect(void);

@@ -146,7 +146,7 @@ def ready(w, service, instance=0):
 
 def test_everything_that_the_configuration_asks_for_runs(world):
     st = world.status()
-    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("keyd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}
+    assert set(st) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("keyd", 0), ("smtpd-mx", 0), ("smtpd-local", 0), ("imapd", 0), ("imapd", 1)}
     for (service, _), r in st.items():
         assert r["state"] == "ready" and r["pid"] > 0, r
         assert service == "waypostd" or "seccomp" in r["sandbox"], r
@@ -162,7 +162,7 @@ def test_each_program_has_the_channels_of_the_table_and_no_other(world):
             "keyd": {("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
             "tallyd": {("authd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)}, "relay": {("qmgr", 0)}, "zygote": {("authd", 0), ("qmgr", 0)},
             "authd": {("zygote", 0), ("qmgr", 0), ("tallyd", 0), ("smtpd-mx", 0), ("imapd", 0), ("imapd", 1)},
-            "qmgr": {("zygote", 0), ("authd", 0), ("smtpd-mx", 0), ("relay", 0)}}
+            "qmgr": {("zygote", 0), ("authd", 0), ("smtpd-mx", 0), ("smtpd-local", 0), ("relay", 0)}, "smtpd-local": {("qmgr", 0)}}
     for service, peers in want.items():
         got = world.peers(service)
         assert set(got) == peers, service
@@ -171,7 +171,7 @@ def test_each_program_has_the_channels_of_the_table_and_no_other(world):
     assert world.tell("smtpd-mx")["listeners"] == 1 and world.tell("authd")["listeners"] == 0
 
 
-@pytest.mark.parametrize("service", ["authd", "qmgr", "keyd", "smtpd-mx", "imapd", "relay", "zygote"])
+@pytest.mark.parametrize("service", ["authd", "qmgr", "keyd", "smtpd-mx", "smtpd-local", "imapd", "relay", "zygote"])
 def test_a_crash_is_named_restarted_and_the_survivors_get_fresh_pairs(world, service):
     before = world.status()
     assert world.ask(service, "crash")[0] is None
@@ -221,7 +221,7 @@ def test_reload_switches_everybody_or_nobody(world):
     world.write(hostname="new.test")
     status, _, said = world.ask("waypostd", "reload")
     assert status == 0 and "hostname" in said, said
-    for s in ("authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "imapd", "zygote"):
+    for s in ("authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "smtpd-local", "imapd", "zygote"):
         until(lambda: world.tell(s)["hostname"] == "new.test", s)
         assert world.tell(s)["reloads"] == 1
     world.write(hostname="refuse.qmgr.test")
@@ -266,7 +266,7 @@ def test_a_program_that_dies_while_a_reload_asks(world):
     os.kill(pid, signal.SIGKILL)
     world.wait_log("reloaded generation=2")
     until(lambda: ready(world, "qmgr"), "qmgr")
-    assert {world.tell(s)["hostname"] for s in ("authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "imapd", "zygote")} == {"new.test"}
+    assert {world.tell(s)["hostname"] for s in ("authd", "tallyd", "qmgr", "relay", "keyd", "smtpd-mx", "smtpd-local", "imapd", "zygote")} == {"new.test"}
 
 
 def test_a_stop_while_a_reload_asks(world):
@@ -306,7 +306,7 @@ def test_reload_adds_and_takes_away_listeners_and_programs(world):
     mx = world.status()[("smtpd-mx", 0)]["pid"]
     world.write(more="imap { instances 1; }\n")
     assert world.ask("waypostd", "reload")[0] == 0
-    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("keyd", 0), ("smtpd-mx", 0), ("imapd", 0)}, "surplus programs leave")
+    until(lambda: set(world.status()) == {("waypostd", 0), ("zygote", 0), ("authd", 0), ("tallyd", 0), ("qmgr", 0), ("relay", 0), ("policyd-judge", 0), ("keyd", 0), ("smtpd-mx", 0), ("smtpd-local", 0), ("imapd", 0)}, "surplus programs leave")
     with pytest.raises(OSError):
         socket.create_connection((world.address, 2110), timeout=wp.PATIENCE).close()
     assert world.status()[("smtpd-mx", 0)]["pid"] == mx
@@ -450,3 +450,21 @@ def test_every_running_program_is_locked_in(world):
     for service in ("zygote", "authd", "tallyd", "qmgr", "relay", "smtpd-mx", "imapd"):
         row = world.ask(service, "try")[1][0]
         assert row == {"open-etc": 0, "kill-parent": 0}, service
+
+
+def test_a_run_folder_with_a_path_too_long_for_a_socket(instances):
+    """A socket's address has room for 107 bytes: both sockets are made, found and removed all the same."""
+    w = instances("a", start=False)
+    run = w.dir + "/" + "/".join(["a-folder-of-thirty-characters."] * 4)
+    os.makedirs(os.path.dirname(run))
+    w.write_conf()
+    with open(w.conf) as f:
+        text = f.read()
+    with open(w.conf, "w") as f:
+        f.write(text.replace("run %s/run;" % w.dir, "run %s;" % run))
+    w.start()
+    assert len(run) > 120
+    assert "qmgr" in w.waypost("status").stdout
+    assert sorted(n for n in os.listdir(run) if n.endswith(".sock")) == ["admin.sock", "submit.sock"]
+    assert w.stop() == 0
+    assert not [n for n in os.listdir(run) if n.endswith(".sock")]

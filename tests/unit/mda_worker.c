@@ -522,3 +522,16 @@ Test(mda, nothing_is_delivered_before_the_quota_is_known, .init = set_up_unsaid)
     struct msg_delivered d = delivered(1);
     cr_expect(d.kind == OUTCOME_RETRY && d.subject == 2 && d.detail == 2);
 }
+
+/* Both wait when the worker wakes: nothing is left to commit when the second is read. */
+Test(mda, a_quota_behind_the_word_to_leave, .init = set_up_unsaid)
+{
+    struct msg leave = {.type = MSG_mda_evict, .id = ++next_id};
+    struct msg m = {.type = MSG_quota, .quota.bytes = 10};
+    cr_assert_eq(kill(worker, SIGSTOP), 0);
+    say(authd, &leave, -1);
+    say(authd, &m, -1);
+    cr_assert_eq(kill(worker, SIGCONT), 0);
+    cr_assert_eq(hear(authd, MSG_mda_leave).mda_leave.go, 1);
+    exits(0);
+}
