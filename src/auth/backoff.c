@@ -89,6 +89,8 @@ static void leak(struct entry *e, int64_t now)
 
 static struct entry *find(struct backoff *b, enum kind kind, uint64_t client, struct span name, int64_t now)
 {
+    if (kind == ACCOUNT && name.n == 0)
+        return NULL;
     struct entry *e = idmap_get(&b->entries, key_of(b, kind, client, name));
     if (e)
         leak(e, now);
@@ -122,6 +124,8 @@ static struct entry *make(struct backoff *b, enum kind kind, uint64_t client, st
 
 static void count(struct backoff *b, enum kind kind, uint64_t client, struct span name, int64_t now)
 {
+    if (kind == ACCOUNT && name.n == 0)
+        return;
     struct entry *e = make(b, kind, client, name, now);
     if (e->failures < FAILURES_MAX)
         e->failures += 1;

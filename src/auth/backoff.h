@@ -10,7 +10,8 @@
  * failure from its beginning, so that many at once don't slip through together. Failures leak away, one a minute.
  *
  * Names are compared as they come, the caller makes them canonical; whether an account exists makes no difference. A
- * client is client_key() of base/client.h. Pure: the caller has the clock (ms). Bounded: BACKOFF_MAX entries of each
+ * login that names no account (a token, a certificate) has an empty name: only its address counts then. A client is
+ * client_key() of base/client.h. Pure: the caller has the clock (ms). Bounded: BACKOFF_MAX entries of each
  * kind, those unused for longest go first. */
 #ifndef AUTH_BACKOFF_H
 #define AUTH_BACKOFF_H

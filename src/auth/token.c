@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include "auth/claims.h"
 #include "base/base64.h"
 #include "base/mem.h"
 
@@ -176,23 +177,23 @@ static const char *check_signature(const struct token_keys *keys, json_t *header
 
 /* ---- the claims ---- */
 
-static bool text_is(json_t *j, const char *text)
+bool claim_is(json_t *j, const char *text)
 {
     return json_is_string(j) && json_string_length(j) == strlen(text) && strcmp(json_string_value(j), text) == 0;
 }
 
 /* RFC7519:4.1.3: one, or several. */
-static bool names_audience(json_t *aud, const char *ours)
+bool claim_names(json_t *aud, const char *ours)
 {
     size_t i;
     json_t *one;
-    if (text_is(aud, ours))
+    if (claim_is(aud, ours))
         return true;
-    json_array_foreach(aud, i, one) if (text_is(one, ours)) return true;
+    json_array_foreach(aud, i, one) if (claim_is(one, ours)) return true;
     return false;
 }
 
-static bool has_scope(json_t *scope, const char *wanted)
+bool claim_has_scope(json_t *scope, const char *wanted)
 {
     struct span all = json_is_string(scope) ? span_of(json_string_value(scope)) : SPAN_NONE;
     while (all.n)
@@ -214,27 +215,37 @@ static const char *check_times(json_t *claims, const struct token_rules *r, int6
     return NULL;
 }
 
-static const char *take_account(json_t *claims, const char *claim, char *account)
+bool claim_text(json_t *claims, const char *claim, char *out)
 {
     json_t *who = json_object_get(claims, claim);
     size_t n = json_string_length(who);
     if (!json_is_string(who) || n == 0 || n > TOKEN_NAME_MAX || strlen(json_string_value(who)) != n)
+        return false;
+    memcpy(out, json_string_value(who), n + 1);
+    return true;
+}
+
+bool claim_unverified(json_t *claims, const char *claim)
+{
+    json_t *said = json_object_get(claims, "email_verified");
+    return strcmp(claim, "email") == 0 && (json_is_false(said) || claim_is(said, "false"));
+}
+
+static const char *take_account(json_t *claims, const char *claim, char *account)
+{
+    if (!claim_text(claims, claim, account))
         return "the token names no account";
-    /* OpenID Connect Core 5.1: an address that its issuer did not check proves nothing. */
-    if (strcmp(claim, "email") == 0 && json_is_false(json_object_get(claims, "email_verified")))
-        return "the token's address was not verified by its issuer";
-    memcpy(account, json_string_value(who), n + 1);
-    return NULL;
+    return claim_unverified(claims, claim) ? "the token's address was not verified by its issuer" : NULL;
 }
 
 static const char *check_claims(json_t *claims, const struct token_rules *r, int64_t now, char *account)
 {
-    if (!text_is(json_object_get(claims, "iss"), r->issuer))
+    if (!claim_is(json_object_get(claims, "iss"), r->issuer))
         return "the token is of another issuer";
-    if (!names_audience(json_object_get(claims, "aud"), r->audience))
+    if (!claim_names(json_object_get(claims, "aud"), r->audience))
         return "the token is for another audience";
     const char *why = check_times(claims, r, now);
-    if (!why && *r->scope && !has_scope(json_object_get(claims, "scope"), r->scope))
+    if (!why && *r->scope && !claim_has_scope(json_object_get(claims, "scope"), r->scope))
         why = "the token lacks the scope";
     return why ? why : take_account(claims, r->claim, account);
 }
@@ -242,6 +253,14 @@ static const char *check_claims(json_t *claims, const struct token_rules *r, int
 const char *token_judge(struct span token, const struct token_keys *keys, const struct token_rules *rules, int64_t now,
                         char *account)
 {
+    bool ours;
+    return token_judge_ours(token, keys, rules, now, account, &ours);
+}
+
+const char *token_judge_ours(struct span token, const struct token_keys *keys, const struct token_rules *rules,
+                             int64_t now, char *account, bool *ours)
+{
+    *ours = false;
     struct span rest = token, header = span_cut(&rest, '.'), claims = span_cut(&rest, '.');
     if (token.n > TOKEN_MAX || !header.n || !claims.n || !rest.n || span_find(rest, '.') >= 0)
         return "not a signed JSON Web Token";
@@ -251,6 +270,7 @@ const char *token_judge(struct span token, const struct token_keys *keys, const 
     json_decref(h);
     if (why)
         return why;
+    *ours = true;
     json_t *c = url_json(claims);
     why = c ? check_claims(c, rules, now, account) : "the token's claims can't be read";
     json_decref(c);

@@ -28,5 +28,8 @@ struct token_rules {
  * log. now: seconds since 1970. */
 const char *token_judge(struct span token, const struct token_keys *keys, const struct token_rules *rules, int64_t now,
                         char *account);
+/* The same; *ours: one of the keys signed it, so that nobody else need be asked. */
+const char *token_judge_ours(struct span token, const struct token_keys *keys, const struct token_rules *rules,
+                             int64_t now, char *account, bool *ours);
 
 #endif

@@ -1,44 +1,20 @@
 /* Logins: SASL by auth/sasl.h, passwords by the hasher. Wrong name, wrong password, disabled account and broken
  * response give one and the same answer; the log says which it was. */
-#include "authd/logins.h"
+#include "authd/logins_impl.h"
 
 #include <stdio.h>
 
-#include "auth/backoff.h"
 #include "auth/mechanisms.h"
-#include "auth/sasl.h"
 #include "authd/external.h"
 #include "authd/hasher.h"
-#include "authd/oauth.h"
 #include "base/client.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/map.h"
 #include "base/mem.h"
 
 #define SESSIONS_MAX 65536 /* of one front */
-#define FRONTS_MAX 16      /* instances of one role */
 #define HELD_MAX 2000      /* logins that wait for their turn (auth/backoff.h) */
 #define HELD_EACH 20       /* of one client */
-
-struct session {
-    struct front *front;
-    uint64_t id;
-    struct sasl *sasl;       /* while the exchange goes on */
-    struct attempt *attempt; /* while a password is being checked */
-    uint32_t account;        /* proven */
-    uint32_t claimed;        /* SCRAM: whose verifier the proof is checked against; 0: it can't succeed */
-    const char *claim_why;   /* why it can't, for the log */
-    uint8_t protocol, tls;
-    char remote[65], mechanism[33];
-    uint64_t client;   /* client_key() of remote */
-    bool exempt;       /* limits.exempt: failures cost nothing */
-    bool admitted;     /* this exchange has waited, or need not */
-    bool counted;      /* as a failure, with `name`, until it is known */
-    struct buf name;   /* the login name, canonical; while counted */
-    struct held *held; /* while it waits */
-    struct buf certificate, names; /* EXTERNAL, while the exchange goes on: of the client's certificate */
-};
 
 /* A password under way. It outlives its session. */
 struct attempt {
@@ -50,25 +26,12 @@ struct attempt {
     char user[SASL_NAME_MAX + 1], login[SASL_NAME_MAX + 1];
 };
 
-struct front {
-    struct idmap sessions;
-    struct logins *logins;
-};
-
 /* A login that waits before anything is looked up. */
 struct held {
     struct session *session;
     struct timer *timer;
     struct sasl_result result; /* its spans are the exchange's, which waits, too */
     struct reply_to to;
-};
-
-struct logins {
-    struct authd *authd;
-    struct front fronts[3][FRONTS_MAX]; /* submission, imapd, pop3d */
-    struct backoff *backoff;
-    struct idmap held_each; /* client → how many of its logins wait, as a pointer's value */
-    size_t held_count;
 };
 
 static const char *const protocols[] = {"?", "submission", "imap", "pop3"};
@@ -116,8 +79,9 @@ static void count_end(struct session *s, backoff_end_fn *fn)
 static void session_reset(struct session *s)
 {
     held_free(s);
+    token_forget(s);
     count_end(s, s->attempt ? NULL : backoff_dropped); /* who leaves while his password is checked has failed */
-    s->admitted = false;
+    s->admitted = s->logged = false;
     sasl_free(&s->sasl);
     buf_free(&s->certificate);
     buf_free(&s->names);
@@ -243,12 +207,12 @@ static void say_result(const struct reply_to *to, unsigned kind, unsigned subjec
 }
 
 /* RFC4954:6: 535 5.7.8 says nothing about what was wrong. */
-static void say_no(const struct reply_to *to)
+void say_no(const struct reply_to *to)
 {
     say_result(to, OUTCOME_FAILED, 7, 8, SPAN(""), "authentication failed");
 }
 
-static void say_later(const struct reply_to *to)
+void say_later(const struct reply_to *to)
 {
     say_result(to, OUTCOME_RETRY, 7, 0, SPAN(""), "logins are not possible now, try again");
 }
@@ -269,7 +233,7 @@ static void tell_tallyd(const struct session *s, bool in)
 }
 
 /* The one line of a failed login: contrib/fail2ban reads it. What the client chose stands last. */
-static void log_failed(struct session *s, struct span user, const char *why)
+void log_failed(struct session *s, struct span user, const char *why)
 {
     LOGW("login-failed", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVT("mechanism", s->mechanism),
          KVU("tls", s->tls), KVT("why", why), KVS("user", user.p ? user : SPAN("")));
@@ -278,14 +242,14 @@ static void log_failed(struct session *s, struct span user, const char *why)
 }
 
 /* Nobody's fault. */
-static void log_deferred(struct session *s, struct span user, const char *why)
+void log_deferred(struct session *s, struct span user, const char *why)
 {
     LOGW("login-deferred", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVT("why", why),
          KVS("user", user.p ? user : SPAN("")));
     count_end(s, backoff_dropped);
 }
 
-static void log_in(struct session *s, const struct reply_to *to, uint32_t account, const char *login)
+void log_in(struct session *s, const struct reply_to *to, uint32_t account, const char *login)
 {
     s->account = account;
     LOGI("login", KVT("user", login), KVT("remote", s->remote), KVT("protocol", protocol_of(s)),
@@ -293,6 +257,13 @@ static void log_in(struct session *s, const struct reply_to *to, uint32_t accoun
     count_end(s, backoff_succeeded);
     tell_tallyd(s, true);
     say_result(to, OUTCOME_DONE, 7, 0, span_of(login), "");
+}
+
+void say_challenge(const struct reply_to *to, const struct sasl_result *r)
+{
+    struct msg m = {.type = MSG_auth_challenge};
+    m.auth_challenge.challenge = r->challenge;
+    reply(to, &m);
 }
 
 /* ---- a password ---- */
@@ -432,25 +403,6 @@ static void certified(struct logins *l, struct session *s, const struct reply_to
     }
 }
 
-/* ---- a token ---- */
-
-/* A bad one is not refused at once: the client is told of it and answers first (RFC7628:3.2.3). *r is then a
- * challenge, and the reason waits in claim_why. */
-static void token_checked(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r,
-                          struct buf *answer)
-{
-    const struct conf *c = service_conf(l->authd->service);
-    struct account a;
-    if (oauth_identify(l->authd->directory, c, l->authd->token_keys, r->password, r->user, &a, &s->claim_why)) {
-        say_later(to);
-    } else if (s->claim_why) {
-        oauth_refusal(c, answer);
-        sasl_token_refused(s->sasl, buf_span(answer), r);
-    } else {
-        log_in(s, to, a.id, a.login);
-    }
-}
-
 /* ---- SCRAM ---- */
 
 /* A salt for a name that has none: the same however the name is written. */
@@ -535,7 +487,7 @@ static bool hold(struct logins *l, struct session *s, const struct reply_to *to,
     idmap_put(&l->held_each, s->client, (void *)(n + 1));
     l->held_count++;
     LOGI("login-slowed", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVU("ms", ms),
-         KVS("user", r->user));
+         KVS("user", buf_span(&s->name).p ? buf_span(&s->name) : SPAN("")));
     return true;
 }
 
@@ -545,9 +497,10 @@ static bool must_wait(struct logins *l, struct session *s, const struct reply_to
     struct address_key key;
     if (s->exempt || s->admitted)
         return false;
+    struct span name = r->next == SASL_CERTIFICATE ? r->authzid : r->user; /* empty: the client did not say */
     s->admitted = s->counted = true;
     buf_clear(&s->name);
-    buf_add(&s->name, address_key(r->user, &key) ? span_of(key.text) : r->user);
+    buf_add(&s->name, address_key(name, &key) ? span_of(key.text) : name);
     int64_t ms =
         backoff_begin(l->backoff, s->client, buf_span(&s->name), loop_now(service_loop(l->authd->service)));
     if (ms == 0)
@@ -567,36 +520,39 @@ void logins_client_forget(struct logins *l, uint64_t client)
 
 /* ---- the exchange ---- */
 
+/* Where something could be guessed, or costs something, whoever failed before waits. */
+static bool guesses(enum sasl_next next)
+{
+    return next == SASL_CREDENTIALS || next == SASL_VERIFY || next == SASL_TOKEN || next == SASL_CERTIFICATE;
+}
+
 static void act(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r)
 {
-    if ((r->next == SASL_CREDENTIALS || r->next == SASL_VERIFY) && must_wait(l, s, to, r))
+    if (guesses(r->next) && must_wait(l, s, to, r))
         return;
     if (r->next == SASL_CREDENTIALS && !credentials(l, s, r)) {
         say_later(to);
         sasl_free(&s->sasl);
         return;
     }
-    struct buf answer = {0};
-    if (r->next == SASL_TOKEN)
-        token_checked(l, s, to, r, &answer);
-    if (r->next == SASL_CHALLENGE) {
-        struct msg m = {.type = MSG_auth_challenge};
-        m.auth_challenge.challenge = r->challenge;
-        reply(to, &m);
-        buf_free(&answer);
-        return;
-    }
-    if (r->next == SASL_VERIFY) {
-        verify(l, s, to, r);
-    } else if (r->next == SASL_CERTIFICATE) {
-        certified(l, s, to, r);
-    } else if (r->next == SASL_PROVEN) {
-        proven(l, s, to, r);
-    } else if (r->next != SASL_TOKEN) {
-        log_failed(s, r->user, s->claim_why ? s->claim_why : r->why);
+    switch (r->next) {
+    case SASL_TOKEN:
+        if (!token_check(l, s, to, r))
+            return;
+        break;
+    case SASL_CREDENTIALS: break; /* it has become a challenge */
+    case SASL_CHALLENGE: say_challenge(to, r); break;
+    case SASL_VERIFY: verify(l, s, to, r); break;
+    case SASL_CERTIFICATE: certified(l, s, to, r); break;
+    case SASL_PROVEN: proven(l, s, to, r); break;
+    case SASL_REFUSED:
+        if (!s->logged)
+            log_failed(s, r->user, s->claim_why ? s->claim_why : r->why);
         say_no(to);
+        break;
     }
-    sasl_free(&s->sasl);
+    if (r->next != SASL_CHALLENGE)
+        sasl_free(&s->sasl);
 }
 
 static void copy_text(char *to, size_t size, struct span s)

@@ -2,6 +2,7 @@
 #include "authd/oauth.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -29,22 +30,47 @@ int oauth_keys_open(const struct conf *c, int fd, struct token_keys **out, struc
     return *out ? 0 : err_set(err, "oauth: keys: %s", why.text);
 }
 
-int oauth_identify(struct directory *d, const struct conf *c, const struct token_keys *keys, struct span token,
-                   struct span user, struct account *out, const char **why)
+static struct token_rules rules_of(const struct conf *c)
 {
-    const struct token_rules rules = {.issuer = c->oauth.issuer,
-                                      .audience = c->oauth.audience,
-                                      .claim = c->oauth.claim,
-                                      .scope = c->oauth.scope,
-                                      .leeway = c->oauth.leeway / 1000};
-    char address[TOKEN_NAME_MAX + 1];
+    return (struct token_rules){.issuer = c->oauth.issuer,
+                                .audience = c->oauth.audience,
+                                .claim = c->oauth.claim,
+                                .scope = c->oauth.scope,
+                                .leeway = c->oauth.leeway / 1000};
+}
+
+const char *oauth_judge(const struct conf *c, const struct token_keys *keys, struct span token, char *address,
+                        bool *final)
+{
+    const struct token_rules rules = rules_of(c);
+    const char *why = "no keys of an issuer are here";
+    *final = false;
+    if (keys)
+        why = token_judge_ours(token, keys, &rules, clock_wall() / 1000, address, final);
+    *final = *final || !conf_introspects(c) || token.n > TOKEN_MAX;
+    return why;
+}
+
+const char *oauth_told(const struct conf *c, const struct msg_introspected *m, char *address)
+{
+    struct introspection i = {.active = m->active,
+                              .issuer = m->issuer,
+                              .audience = m->audience,
+                              .scope = m->scope,
+                              .early = m->early,
+                              .verified = m->verified,
+                              .expires = (int64_t)MIN_OF(m->expires, (uint64_t)INT64_MAX / 2)};
+    snprintf(i.account, sizeof i.account, "%.*s", SPANV(m->account));
+    snprintf(address, TOKEN_NAME_MAX + 1, "%s", i.account);
+    return introspect_refusal(&i, c->oauth.leeway / 1000, clock_wall() / 1000);
+}
+
+int oauth_account(struct directory *d, const char *address, struct span user, struct account *out, const char **why)
+{
     struct account other;
     struct err err;
-    enum dir_result r = DIR_OK, wanted = DIR_OK;
-    *why = keys ? token_judge(token, keys, &rules, clock_wall() / 1000, address) : "no keys of an issuer are here";
-    if (*why)
-        return 0;
-    r = directory_account_find(d, span_of(address), out, &err);
+    enum dir_result wanted = DIR_OK, r = directory_account_find(d, span_of(address), out, &err);
+    *why = NULL;
     if (r == DIR_OK && user.n)
         wanted = directory_account_find(d, user, &other, &err);
     if (r == DIR_FAILED || wanted == DIR_FAILED) {

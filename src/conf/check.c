@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/url.h"
 #include "conf/priv.h"
 
 /* ---- files ---- */
@@ -159,6 +160,33 @@ static void check_orders(struct conf_parse *p)
                    "scram-sha-1 without scram: who can do better should, add \"scram yes;\"");
 }
 
+/* The secret and the tokens go there: not in the clear, but to this very machine. */
+static void check_introspection(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    unsigned line = conf_line(p, CONF_SECTION_oauth, 0, "introspection");
+    struct url u;
+    if (!*c->oauth.introspection) {
+        if (*c->oauth.introspection_client || *c->oauth.introspection_secret)
+            conf_error(p, conf_line(p, CONF_SECTION_oauth, 0, *c->oauth.introspection_client ? "introspection-client" : "introspection-secret-file"),
+                       "a client of an endpoint that is not named, add \"introspection https://…;\" or take it away");
+        return;
+    }
+    if (!url_parse(span_of(c->oauth.introspection), &u))
+        conf_error(p, line, "introspection: \"%s\" is no address of a service, write one such as https://login.example.org/introspect",
+                   c->oauth.introspection);
+    else if (!u.tls && !u.is_loopback)
+        conf_error(p, line, "introspection without TLS, write https://… (http is for a loopback address only)");
+    if (!*c->oauth.audience && !*c->oauth.scope)
+        conf_error(p, line, "introspection without audience and scope, add one: a token for somebody else is not one for us");
+    if (!*c->oauth.introspection_client != !*c->oauth.introspection_secret)
+        conf_error(p, line, "introspection-client and introspection-secret-file go together, add the other one");
+    check_file(p, conf_line(p, CONF_SECTION_oauth, 0, "introspection-secret-file"), "introspection-secret-file",
+               c->oauth.introspection_secret, true);
+    if (u.tls)
+        check_file(p, conf_line(p, CONF_SECTION_oauth, 0, "introspection-ca"), "introspection-ca", c->oauth.introspection_ca, false);
+}
+
 static void check_oauth(struct conf_parse *p)
 {
     const struct conf *c = p->conf;
@@ -168,6 +196,7 @@ static void check_oauth(struct conf_parse *p)
         conf_error(p, line, "keys without issuer and audience, add both: a token for somebody else is not one for us");
     if (!*c->oauth.claim)
         conf_error(p, conf_line(p, CONF_SECTION_oauth, 0, "claim"), "claim is empty, name one such as email");
+    check_introspection(p);
 }
 
 void conf_check(struct conf_parse *p)

@@ -193,7 +193,7 @@ const char *conf_listen_key(const struct conf *c, const struct conf_listen *l)
 unsigned conf_mechanisms(const struct conf *c)
 {
     return (c->accounts.scram ? SASL_SCRAM : 0u) | (c->accounts.scram_sha_1 ? SASL_SCRAM_1 : 0u) |
-           (*c->oauth.keys ? SASL_OAUTH : 0u);
+           (*c->oauth.keys || conf_introspects(c) ? SASL_OAUTH : 0u);
 }
 
 bool conf_judges(const struct conf *c)
@@ -202,6 +202,11 @@ bool conf_judges(const struct conf *c)
         if (c->listen[i].protocol == CONF_PROTOCOL_SMTP)
             return c->door.helo != CONF_GRADE_OFF || c->door.reverse_dns != CONF_GRADE_OFF;
     return false;
+}
+
+bool conf_introspects(const struct conf *c)
+{
+    return *c->oauth.introspection != 0;
 }
 
 unsigned conf_instances(const struct conf *c, enum role role)

@@ -107,6 +107,8 @@ const char *conf_listen_key(const struct conf *c, const struct conf_listen *l);
 unsigned conf_mechanisms(const struct conf *c);
 /* Whether any check of section door asks DNS. */
 bool conf_judges(const struct conf *c);
+/* Whether tokens are asked about at their issuer. */
+bool conf_introspects(const struct conf *c);
 /* How many processes serve that role. */
 unsigned conf_instances(const struct conf *c, enum role role);
 

@@ -15,7 +15,8 @@
 #define CONF_EVERYBODY FROM_ANY
 #define CONF_FRONTS (FROM(ROLE_MX) | FROM(ROLE_SUBMISSION) | FROM(ROLE_IMAPD) | FROM(ROLE_POP3D))
 
-#define CONF_ASK_DNS (FROM(ROLE_RELAY) | FROM(ROLE_JUDGE))
+#define CONF_ASK_DNS (FROM(ROLE_RELAY) | FROM(ROLE_JUDGE) | FROM(ROLE_TOKEND))
+#define CONF_TOKENS (FROM(ROLE_AUTHD) | FROM(ROLE_TOKEND))
 
 #define CONF_MS INT64_C(1)
 #define CONF_SECOND (1000 * CONF_MS)
@@ -401,18 +402,31 @@
     K(keys, "keys", path, "", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \
       "Public keys of the issuer, PEM: RSA of 2048 bits or more (RS256) and P-256 (ES256). With it OAUTHBEARER (RFC " \
       "7628) and XOAUTH2 are offered over TLS: a JSON Web Token that one of these keys signed logs its account in.") \
-    K(issuer, "issuer", text, "", 0, 0, FROM(ROLE_AUTHD), \
-      "What the claim iss of a token has to be. Must be given with keys.") \
-    K(audience, "audience", text, "", 0, 0, FROM(ROLE_AUTHD), \
+    K(issuer, "issuer", text, "", 0, 0, CONF_TOKENS, \
+      "What the claim iss of a token has to be. Must be given with keys; introspection may leave that claim out.") \
+    K(audience, "audience", text, "", 0, 0, CONF_TOKENS, \
       "What the claim aud of a token has to name. Must be given with keys.") \
-    K(claim, "claim", text, "email", 0, 0, FROM(ROLE_AUTHD), \
+    K(claim, "claim", text, "email", 0, 0, CONF_TOKENS, \
       "The claim that is the account's address. An email whose email_verified is false does not count.") \
-    K(scope, "scope", text, "", 0, 0, FROM(ROLE_AUTHD), \
+    K(scope, "scope", text, "", 0, 0, CONF_TOKENS, \
       "A scope that a token must have.") \
     K(discovery, "discovery", text, "", 0, 0, FROM(ROLE_AUTHD), \
       "The address of the issuer's OpenID configuration, told to clients whose token is refused.") \
-    K(leeway, "leeway", time, "60s", 0, 10 * CONF_MINUTE, FROM(ROLE_AUTHD), \
-      "How far the issuer's clock may differ from ours.")
+    K(leeway, "leeway", time, "60s", 0, 10 * CONF_MINUTE, CONF_TOKENS, \
+      "How far the issuer's clock may differ from ours.") \
+    K(introspection, "introspection", text, "", 0, 0, CONF_FRONTS | CONF_TOKENS, \
+      "The address (https) of the issuer's introspection endpoint (RFC 7662): with it OAUTHBEARER and XOAUTH2 are offered, " \
+      "too, and the endpoint is asked what a token is, unless one of keys signed it. A good answer counts for a minute. " \
+      "While the endpoint does not answer, such logins fail for now. Needs audience or scope. http is for a loopback " \
+      "address only.") \
+    K(introspection_client, "introspection-client", text, "", 0, 0, FROM(ROLE_TOKEND), \
+      "The name of this server as a client of the issuer, for HTTP Basic authentication at that endpoint.") \
+    K(introspection_secret, "introspection-secret-file", secret_file, "", 0, 0, FROM(ROLE_TOKEND), \
+      "A file whose first line is that client's secret.") \
+    K(introspection_ca, "introspection-ca", path, "/etc/ssl/certs/ca-certificates.crt", 0, 0, 0, \
+      "Certificates of the authorities that the endpoint's certificate must come from, PEM.") \
+    K(introspection_timeout, "introspection-timeout", time, "10s", CONF_SECOND, 15 * CONF_SECOND, FROM(ROLE_TOKEND), \
+      "How long the endpoint may take for an answer.")
 
 /* ---- the sections: S(id, "word", ONE or MANY (with a name)) ---- */
 #define CONF_SECTIONS(S) \

@@ -29,7 +29,7 @@
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
-/* A certificate chain (what=0), private key (what=1; keyd alone), relay client trust file (what=2), the authorities of clients,
+/* A certificate chain (what=0), private key (what=1; keyd alone), trust file of the relay as a client or of tokend (what=2), the authorities of clients,
  * for the relay of servers (what=3), or keys of tokens' issuer (what=4), open for reading. Renewed ones come the same way, all of
  * them, and then certs_end. */
 #define F_cert_file(F) F(u16, instance, 0) F(u8, what, 4)
@@ -224,6 +224,14 @@
 #define F_sign_made(F) F(blob, signature, 1024)
 #define F_sign_refused(F) F(text, why, IPC_TEXT_MAX)
 
+/* ---- tokens of others ------------------------------------------------------------------------------------------------------ */
+
+/* authd to tokend: what does the issuer say of that token (RFC 7662)? Answer: introspected. known=0: nobody could say, why (for the log) says
+ * why not. issuer, audience, scope: are what the configuration asks for; account: the claim; expires: seconds since 1970, 0: not said. */
+#define F_introspect(F) F(blob, token, 8192)
+#define F_introspected(F) F(u8, known, 1) F(u8, active, 1) F(u8, issuer, 1) F(u8, audience, 1) F(u8, scope, 1) F(u8, early, 1) F(u8, verified, 1) \
+    F(text, account, 320) F(u64, expires, 0) F(text, why, IPC_TEXT_MAX)
+
 /* ---- operators ----------------------------------------------------------------------------------------------------------- */
 
 /* waypost to a service: the arguments, one each, then the command. */
@@ -318,6 +326,8 @@
     M(sign, FROM_DOOR, NOFD, 10000, CLOSE)                             \
     M(sign_made, FROM(ROLE_KEYD), NOFD, 0, NONE)                       \
     M(sign_refused, FROM(ROLE_KEYD), NOFD, 0, NONE)                    \
+    M(introspect, FROM(ROLE_AUTHD), NOFD, 20000, DEFER)                \
+    M(introspected, FROM(ROLE_TOKEND), NOFD, 0, NONE)                  \
     M(adm_arg, FROM(ROLE_ADMIN), NOFD, 0, NONE)                        \
     M(adm_go, FROM(ROLE_ADMIN), NOFD, 0, NONE)                         \
     M(adm_cell, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)         \

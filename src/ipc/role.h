@@ -15,6 +15,7 @@
     R(MDA, "mda")                \
     R(JUDGE, "policyd-judge")    \
     R(KEYD, "keyd")              \
+    R(TOKEND, "tokend")          \
     R(MX, "smtpd-mx")            \
     R(SUBMISSION, "smtpd-submission") \
     R(LOCAL, "smtpd-local")      \

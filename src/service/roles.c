@@ -20,7 +20,7 @@ static const struct sandbox_role roles[ROLE_COUNT] = {
     ROW(ZYGOTE,     "zygote",   "waypost-zygote",     "waypost-mail", "mail",      01771, true,  FORK,
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR))
     ROW(AUTHD,      "authd",    "waypost-authd",      NULL,           "directory", 0700,  false, FILES,
-        FROM(ROLE_ZYGOTE) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD) | FROM_PORTS | FROM_FRONT)
+        FROM(ROLE_ZYGOTE) | FROM(ROLE_QMGR) | FROM(ROLE_TALLYD) | FROM(ROLE_TOKEND) | FROM_PORTS | FROM_FRONT)
     ROW(TALLYD,     "tallyd",   "waypost-tallyd",     NULL,           "tally",     0700,  false, FILES,
         FROM(ROLE_AUTHD) | FROM_PORTS | FROM_FRONT)
     ROW(QMGR,       "qmgr",     "waypost-qmgr",       NULL,           "queue",     0700,  false, FILES,
@@ -33,6 +33,8 @@ static const struct sandbox_role roles[ROLE_COUNT] = {
         FROM(ROLE_MX))
     ROW(KEYD,       "keyd",     "waypost-keyd",       NULL,           NULL,        0,     false, BASE,
         FROM_DOOR)
+    ROW(TOKEND,     "tokend",   "waypost-token",      NULL,           NULL,        0,     false, DIAL,
+        FROM(ROLE_AUTHD))
     ROW(MX,         "smtpd",    "waypost-mx",         NULL,           NULL,        0,     false, BASE,
         FROM(ROLE_AUTHD) | FROM(ROLE_QMGR) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD))
     ROW(SUBMISSION, "smtpd",    "waypost-submission", NULL,           NULL,        0,     false, BASE,

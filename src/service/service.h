@@ -58,7 +58,7 @@ struct service_listener {
 };
 size_t service_listeners(struct service *s, const struct service_listener **list);
 /* Certificate chain (what=0) or key (what=1; keyd alone) that the listener of that index uses (its own or the tls section's), or
- * with instance 0 the relay's trust file (what=2) or the keys of tokens' issuer (what=4); what=3: authorities of the listener's clients; open for reading at offset 0; -1: none. Stays the service's. */
+ * with instance 0 the trust file of the relay or of tokend (what=2) or the keys of tokens' issuer (what=4); what=3: authorities of the listener's clients; open for reading at offset 0; -1: none. Stays the service's. */
 int service_cert_fd(struct service *s, unsigned instance, unsigned what);
 /* A resource of F_resource; -1: none. */
 int service_resource(struct service *s, unsigned what);

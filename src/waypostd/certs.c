@@ -124,6 +124,8 @@ static void send_set(struct child *c, const struct conf *conf, const struct chai
     }
     if (c->role == ROLE_AUTHD)
         send_file(c, conf->oauth.keys, 0, CERT_TOKENS);
+    if (c->role == ROLE_TOKEND)
+        send_file(c, conf->oauth.introspection_ca, 0, CERT_TRUST);
     if (c->role == ROLE_RELAY) {
         send_file(c, conf->relay.ca_file, 0, CERT_TRUST);
         send_trust(c, conf);
@@ -140,11 +142,11 @@ static struct seen_file look(const char *path)
 }
 
 /* How all the files look now: chain, key and clients' authorities of each listener, the relay's trust files, the keys of
- * tokens' issuer. Returns how many. */
+ * tokens' issuer, the authorities of its endpoint. Returns how many. */
 static size_t look_at_all(const struct conf *conf, struct seen_file **out)
 {
     size_t n = 0;
-    *out = mem_array(conf->listen_count * 3 + 3, sizeof **out);
+    *out = mem_array(conf->listen_count * 3 + 4, sizeof **out);
     for (size_t i = 0; i < conf->listen_count; i++) {
         (*out)[n++] = look(conf_listen_certificate(conf, &conf->listen[i]));
         (*out)[n++] = look(conf_listen_key(conf, &conf->listen[i]));
@@ -153,6 +155,7 @@ static size_t look_at_all(const struct conf *conf, struct seen_file **out)
     (*out)[n++] = look(conf->relay.ca_file);
     (*out)[n++] = look(conf->relay.trust_file);
     (*out)[n++] = look(conf->oauth.keys);
+    (*out)[n++] = look(conf->oauth.introspection_ca);
     return n;
 }
 

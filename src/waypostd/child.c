@@ -76,6 +76,8 @@ static bool is_wanted(const struct conf *conf, enum role role)
         return conf_judges(conf);
     if (role == ROLE_LOCAL)
         return conf->local_submission.enabled;
+    if (role == ROLE_TOKEND)
+        return conf_introspects(conf);
     if (!(CONF_FRONTS & FROM(role)))
         return true;
     for (size_t i = 0; i < conf->listen_count; i++)

@@ -34,7 +34,8 @@ enum { STATUS_GOOD, STATUS_FAILED, STATUS_USAGE };
 /* Fronts and workers first, so that nothing new comes and open mailboxes say goodbye; then the queue, which takes what
  * the fronts were still receiving; then those that all ask. */
 static const uint32_t stop_stages[] = {CONF_FRONTS | FROM(ROLE_LOCAL) | FROM(ROLE_RELAY) | FROM(ROLE_ZYGOTE), FROM(ROLE_QMGR),
-                                       FROM(ROLE_AUTHD) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD)};
+                                       FROM(ROLE_AUTHD) | FROM(ROLE_JUDGE) | FROM(ROLE_TALLYD) | FROM(ROLE_KEYD) |
+                                           FROM(ROLE_TOKEND)};
 
 /* ---- systemd, and whoever started us with -d ---- */
 

@@ -22,8 +22,9 @@ from waypost import message, until
 ROUNDS = int(os.environ.get("WAYPOST_KILL_ROUNDS", "2"))
 MESSAGES = int(os.environ.get("WAYPOST_KILL_MESSAGES", "200"))
 SEED = os.environ.get("WAYPOST_KILL_SEED") or str(random.SystemRandom().getrandbits(32))
-TARGETS = ("smtpd-mx", "authd", "qmgr", "relay", "zygote", "mda", "imapd", "pop3d", "smtpd-submission", "keyd", "waypostd", "all")
+TARGETS = ("smtpd-mx", "authd", "qmgr", "relay", "zygote", "mda", "imapd", "pop3d", "smtpd-submission", "keyd", "tallyd", "policyd-judge", "waypostd", "all")
 SENDERS = 10
+NO_LIMITS = "exempt none; connection-rate 0; message-rate 0; refused-recipients 0; errors 0; failed-logins 0;"  # yet each client is asked about
 
 
 class Load:
@@ -131,7 +132,7 @@ def victims(server, target):
         return [p for p, _ in below]
     if target.startswith("smtpd-"):
         return [p for p, name in below if name == "smtpd" and target.encode() in open("/proc/%d/cmdline" % p, "rb").read().split(b"\0")]
-    return [p for p, name in below if name == target]
+    return [p for p, name in below if name == target.removesuffix("-judge")]
 
 
 def kill(server, target, load):
@@ -160,7 +161,7 @@ def test_nothing_acknowledged_is_lost(instances, target, tmp_path):
     print("WAYPOST_KILL_SEED=%s" % SEED)
     with Sink(wp.fresh_address()) as sink:
         w = instances("a", sections={"queue": "retry-min 1s; retry-max 2s;", "relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port),
-                                     "smtp": "max-transactions 100000; max-errors 1000;"})
+                                     "smtp": "max-transactions 100000; max-errors 1000;", "limits": NO_LIMITS if target in ("tallyd", "policyd-judge") else ""})
         w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
         acked, unsure, under_load, rounds = [], [], 0, 0
         while rounds < ROUNDS or (under_load < ROUNDS and rounds < ROUNDS + 60):  # a load may be over before its kill

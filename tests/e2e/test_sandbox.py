@@ -10,8 +10,8 @@ import waypost as wp
 from waypost import message, until
 
 pytestmark = pytest.mark.skipif(wp.SANITIZED, reason="sandbox tests use the plain build")
-LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "keyd", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
-EMPTY_ROOT = ("relay", "policyd-judge", "keyd", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "keyd", "tokend", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+EMPTY_ROOT = ("relay", "policyd-judge", "keyd", "tokend", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
 CAP_SETGID, CAP_SETUID = 6, 7
 
 
@@ -28,8 +28,9 @@ def services(w):
 
 
 @pytest.fixture
-def running(server):
+def running(instances):
     """(instance, {name: [pid]}) with one account process at work."""
+    server = instances("a", sections={"oauth": "introspection http://127.0.0.1:9/; audience mail;"})
     with server.smtp() as s:
         s.sendmail("c@remote.test", ["bob@example.test"], message("one"))
     c = server.imap("bob@example.test", mailbox="INBOX")

@@ -19,8 +19,8 @@ static void try_address(struct span text)
 
 static void try_sasl(struct span text)
 {
-    static const char *const mechanisms[] = {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1"};
-    for (size_t i = 0; i < 4; i++) {
+    static const char *const mechanisms[] = {"PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1", "EXTERNAL"};
+    for (size_t i = 0; i < COUNT_OF(mechanisms); i++) {
         struct sasl_result r;
         struct sasl *s = sasl_begin(span_of(mechanisms[i]), &text, &r);
         if (r.next == SASL_CREDENTIALS)

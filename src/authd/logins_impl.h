@@ -1,0 +1,61 @@
+/* What the files of logins share: logins.c has the exchange, passwords and SCRAM, logins_token.c the tokens. */
+#ifndef AUTHD_LOGINS_IMPL_H
+#define AUTHD_LOGINS_IMPL_H
+
+#include "auth/backoff.h"
+#include "auth/sasl.h"
+#include "authd/authd.h"
+#include "authd/logins.h"
+#include "base/map.h"
+
+#define FRONTS_MAX 16      /* instances of one role */
+
+struct session {
+    struct front *front;
+    uint64_t id;
+    struct sasl *sasl;       /* while the exchange goes on */
+    struct attempt *attempt; /* while a password is being checked */
+    uint32_t account;        /* proven */
+    uint32_t claimed;        /* SCRAM: whose verifier the proof is checked against; 0: it can't succeed */
+    const char *claim_why;   /* why it can't, for the log */
+    uint8_t protocol, tls;
+    char remote[65], mechanism[33];
+    uint64_t client;   /* client_key() of remote */
+    bool exempt;       /* limits.exempt: failures cost nothing */
+    bool admitted;     /* this exchange has waited, or need not */
+    bool counted;      /* as a failure, with `name`, until it is known */
+    struct buf name;   /* the login name, canonical; while counted */
+    bool logged;       /* its failure, before the client is told */
+    struct held *held; /* while it waits */
+    struct asked *asked; /* while tokend is asked */
+    struct buf certificate, names; /* EXTERNAL, while the exchange goes on: of the client's certificate */
+};
+
+struct front {
+    struct idmap sessions;
+    struct logins *logins;
+};
+
+struct logins {
+    struct authd *authd;
+    struct front fronts[3][FRONTS_MAX]; /* submission, imapd, pop3d */
+    struct backoff *backoff;
+    struct idmap held_each; /* client → how many of its logins wait, as a pointer's value */
+    size_t held_count;
+};
+
+/* ---- answers ---- */
+void say_no(const struct reply_to *to);    /* 535 5.7.8 */
+void say_later(const struct reply_to *to); /* 454 4.7.0 */
+void say_challenge(const struct reply_to *to, const struct sasl_result *r);
+void log_failed(struct session *s, struct span user, const char *why);
+void log_deferred(struct session *s, struct span user, const char *why); /* nobody's fault */
+void log_in(struct session *s, const struct reply_to *to, uint32_t account, const char *login);
+
+/* ---- tokens (logins_token.c) ---- */
+/* *r is of SASL_TOKEN. False: the answer comes later; else the exchange is over unless *r is now a challenge, which has
+ * been sent. */
+bool token_check(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r);
+void token_forget(struct session *s); /* the client has left meanwhile */
+
+#endif
