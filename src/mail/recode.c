@@ -138,6 +138,9 @@ static void plan_leaf(struct recode *r, const struct mime_part *p)
     bool encoded = p->encoding.p && transfer_of(p->encoding) != TRANSFER_NONE;
     bool binary = p->encoding.p && span_ieqs(span_trim(p->encoding), "binary");
     bool unfit = (found & ODD) || (r->seven && (found & EIGHT));
+    bool labelled = r->seven && p->encoding.p && span_ieqs(span_trim(p->encoding), "8bit") && !r->inside_signed;
+    if (!unfit && !binary && labelled)
+        relabel(r, p, "7bit");
     if (!unfit && !binary)
         return;
     if (r->inside_signed)

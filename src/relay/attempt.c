@@ -175,26 +175,33 @@ static uint8_t notify_of(const struct attempt *a, uint8_t notify)
     return (uint8_t)(notify ? notify | SMTP_NOTIFY_DELAY : SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY);
 }
 
-/* RFC3030:3: as it is where that is taken, else in an encoding that fits. kind 0: it fits. */
-static struct outcome fit_binary(struct attempt *a, bool *say_8bit, bool *say_binary)
+static struct outcome too_large(const struct attempt *a, uint64_t size)
 {
-    struct smtp_client *c = session_client(a->session);
+    struct outcome o = {0};
+    uint64_t limit = smtp_client_size_limit(session_client(a->session));
+    if (limit && size > limit) /* RFC1870:6.1 */
+        o = outcome_make(OUTCOME_FAILED, 0, 3, 4, "%s takes messages of %llu bytes at most", a->remote,
+                         (unsigned long long)limit);
+    return o;
+}
+
+/* RFC3030:3, RFC6152:3: in an encoding that the host takes, or not at all. what: it does not take. kind 0: it fits. */
+static struct outcome encode(struct attempt *a, bool seven, const char *what)
+{
     const struct recode_source from = {content_read, &a->content, a->content.size};
     struct outcome o = {0};
     struct err err;
-    recode_free(&a->recode);
-    *say_binary = smtp_client_can(c, SMTP_CAP_BINARYMIME) && smtp_client_can(c, SMTP_CAP_CHUNKING);
-    if (*say_binary)
-        return o;
-    switch (recode_open(&a->recode, &from, !*say_8bit, &err)) {
+    switch (recode_open(&a->recode, &from, seven, &err)) {
     case RECODE_AS_IT_IS:
+        break;
     case RECODE_READY:
+        o = too_large(a, recode_size(a->recode));
         break;
     case RECODE_SIGNED:
-        o = outcome_make(OUTCOME_FAILED, 0, 6, 2, "%s does not take binary content (BINARYMIME), and what is signed must not be changed", a->remote);
+        o = outcome_make(OUTCOME_FAILED, 0, 6, 2, "%s does not take %s, and what is signed must not be changed", a->remote, what);
         break;
     case RECODE_HARD:
-        o = outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s does not take binary content (BINARYMIME), and this can't be encoded for it", a->remote);
+        o = outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s does not take %s, and this can't be encoded for it", a->remote, what);
         break;
     case RECODE_FAILED:
         o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "%s", err.text);
@@ -202,26 +209,32 @@ static struct outcome fit_binary(struct attempt *a, bool *say_8bit, bool *say_bi
     return o;
 }
 
-/* Whether the peer can take it as it is. Not: everybody has failed. */
+/* As it is where that is taken. */
+static struct outcome fit_binary(struct attempt *a, bool say_8bit, bool *say_binary)
+{
+    struct smtp_client *c = session_client(a->session);
+    *say_binary = smtp_client_can(c, SMTP_CAP_BINARYMIME) && smtp_client_can(c, SMTP_CAP_CHUNKING);
+    return *say_binary ? (struct outcome){0} : encode(a, !say_8bit, "binary content (BINARYMIME)");
+}
+
+/* Whether the peer can take it, as it is or encoded anew. Not: everybody has failed. */
 static bool fits(struct attempt *a, bool *say_8bit, bool *say_utf8, bool *say_binary)
 {
     struct smtp_client *c = session_client(a->session);
     struct err err;
-    uint64_t limit = smtp_client_size_limit(c);
     struct outcome o = {0};
     int found = 0;
+    recode_free(&a->recode); /* another host's */
     *say_8bit = a->body_8bit && smtp_client_can(c, SMTP_CAP_8BITMIME);
     *say_utf8 = a->smtputf8 && smtp_client_can(c, SMTP_CAP_SMTPUTF8);
-    if ((o = by_fits(a)).kind)
+    if ((o = by_fits(a)).kind || (o = too_large(a, a->content.size)).kind)
         ;
-    else if (limit && a->content.size > limit) /* RFC1870:6.1 */
-        o = outcome_make(OUTCOME_FAILED, 0, 3, 4, "%s takes messages of %llu bytes at most", a->remote, (unsigned long long)limit);
     else if (a->smtputf8 && !*say_utf8 && (found = content_has_8bit(&a->content, a->header_bytes, a->relay->room, &err)) > 0)
         o = outcome_make(OUTCOME_FAILED, 0, 6, 7, "%s does not take internationalized headers (SMTPUTF8)", a->remote); /* RFC6531:3.5 */
     else if (found == 0 && a->binary)
-        o = fit_binary(a, say_8bit, say_binary);
+        o = fit_binary(a, *say_8bit, say_binary);
     else if (found == 0 && a->body_8bit && !*say_8bit && (found = content_has_8bit(&a->content, UINT64_MAX, a->relay->room, &err)) > 0)
-        o = outcome_make(OUTCOME_FAILED, 0, 6, 3, "%s does not take 8-bit content (8BITMIME)", a->remote); /* RFC6152:3 */
+        o = encode(a, true, "8-bit content (8BITMIME)");
     if (found < 0)
         o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "%s", err.text);
     if (o.kind)

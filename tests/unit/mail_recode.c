@@ -75,6 +75,9 @@ Test(mail_recode, parts_and_messages_inside)
     /* for seven bits: what is 8-bit too, and the labels around it */
     expect(LITERAL("Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: 8bit\r\nMIME-Version: 1.0\r\n\r\n--b\r\n\r\n\xc3\xbc\r\n--b--\r\n"), true, RECODE_READY,
            "Content-Type: multipart/mixed; boundary=b\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: 7bit\r\n\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\nw7w=\r\n\r\n--b--\r\n");
+    /* one that is labelled 8-bit and is not */
+    expect(LITERAL("MIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\n\r\nx\r\n"), true, RECODE_READY, "MIME-Version: 1.0\r\nContent-Transfer-Encoding: 7bit\r\n\r\nx\r\n");
+    expect(LITERAL("MIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\n\r\nx\r\n"), false, RECODE_AS_IT_IS, NULL);
     /* a part without header, one without anything, no closing delimiter */
     expect(LITERAL(TOP "\r\na\rb\r\n--b\r\n--b\r\n\r\nz"), false, RECODE_READY, TOP8 "Content-Transfer-Encoding: base64\r\n\r\nYQ1i\r\n\r\n--b\r\n--b\r\n\r\nz");
 }

@@ -470,10 +470,15 @@ Test(relay, attempt_8bit_size_and_utf8)
 {
     struct letter eight = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .content = "Subject: x\r\n\r\n\xfc\r\n", .body_8bit = true};
     struct letter seven = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .body_8bit = true};
+    struct letter signed_ = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .content = "MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n\xfc\r\n--b\r\n\r\nx\r\n--b--\r\n", .body_8bit = true};
+    struct letter hard = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .content = "Subject: \xc3\xbc\r\n\r\nx\r\n", .body_8bit = true};
     struct letter utf8 = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test"}, .content = "Subject: \xc3\xbc\r\n\r\nx\r\n", .smtputf8 = true};
     struct letter named = {.lease = 1, .domain = "plain.test", .rcpts = {"x@b\xc3\xbc" "cher.test"}, .smtputf8 = true};
     one("8BITMIME offered", &eight, RULES({"MAIL FROM:<from@us.test> BODY=8BITMIME", "250 ok\r\n", 0}, {"MAIL", "555 no\r\n", 0}), "10:2/250/0.0 end ");
-    one("not offered", &eight, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/6.3 end ");
+    one("not offered: encoded", &eight, RULES({"EHLO", "250 x\r\n", 0}, {"MAIL FROM:<from@us.test> BODY", "555 no\r\n", 0}), "10:2/250/0.0 end ");
+    one("not offered, and encoded it is too large", &eight, RULES({"EHLO", "250-x\r\n250 SIZE 40\r\n", 0}), "10:5/0/3.4 end ");
+    one("not offered, signed", &signed_, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/6.2 end ");
+    one("not offered, in the header", &hard, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/6.3 end ");
     one("not offered, not needed", &seven, RULES({"EHLO", "250 x\r\n", 0}, {"MAIL FROM:<from@us.test> BODY", "555 no\r\n", 0}), "10:2/250/0.0 end ");
     one("SMTPUTF8 not offered", &utf8, RULES({"EHLO", "250 x\r\n", 0}), "10:5/0/6.7 end ");
     one("SMTPUTF8 not needed: the domain in A-labels", &named, RULES({"RCPT TO:<x@xn--bcher-kva.test>", "250 ok\r\n", 0}, {"RCPT", "550 5.1.1 no\r\n", 0}), "10:2/250/0.0 end ");
