@@ -11,22 +11,25 @@
 
 /* ---- files ---- */
 
-/* secret: must not be readable by everybody (HAZARDS 32). */
-static void check_file(struct conf_parse *p, unsigned line, const char *key, const char *path, bool secret)
+/* secret: must not be readable by everybody (HAZARDS 32). Whether it can be read. */
+static bool check_file(struct conf_parse *p, unsigned line, const char *key, const char *path, bool secret)
 {
     struct stat st;
     if (!p->files || !*path)
-        return;
+        return false;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st)) {
+    bool good = fd >= 0 && fstat(fd, &st) == 0;
+    if (!good) {
         conf_error(p, line, "%s: %s cannot be read (%s), mend the path or its rights", key, path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
         conf_error(p, line, "%s: %s is not a file, name a file", key, path);
+        good = false;
     } else if (secret && (st.st_mode & S_IROTH)) {
         conf_error(p, line, "%s: %s can be read by everybody, run: chmod o-rwx %s", key, path, path);
     }
     if (fd >= 0)
         close(fd);
+    return good;
 }
 
 static void check_pair(struct conf_parse *p, enum conf_section s, unsigned instance, const char *certificate,
@@ -38,8 +41,12 @@ static void check_pair(struct conf_parse *p, enum conf_section s, unsigned insta
     if (*key && !*certificate)
         conf_error(p, conf_line(p, s, instance, "key"),
                    "a key without \"certificate\", name the file of its certificate chain");
-    check_file(p, conf_line(p, s, instance, "certificate"), "certificate", certificate, false);
-    check_file(p, conf_line(p, s, instance, "key"), "key", key, true);
+    unsigned line = conf_line(p, s, instance, "key");
+    struct err err;
+    bool both = check_file(p, conf_line(p, s, instance, "certificate"), "certificate", certificate, false);
+    both = check_file(p, line, "key", key, true) && both;
+    if (both && p->pair && p->pair(certificate, key, &err))
+        conf_error(p, line, "key: %s with the certificate %s: %s, name a certificate and the key that it was made with", key, certificate, err.text);
 }
 
 /* ---- listeners ---- */

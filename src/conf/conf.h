@@ -128,6 +128,9 @@ void conf_errors_free(struct conf_errors *e);
 struct conf *conf_parse(const char *name, struct span text, uint32_t generation, struct conf_errors *errors);
 /* Reads the file, and judges the files that it names, too: certificates and keys readable, folders there. */
 struct conf *conf_load(const char *name, uint32_t generation, struct conf_errors *errors);
+/* The same, and `pair` judges each certificate file with its key file: -1 and why, when they don't fit or one is bad. */
+typedef int conf_pair_fn(const char *certificate, const char *key, struct err *err);
+struct conf *conf_load_pairs(const char *name, uint32_t generation, struct conf_errors *errors, conf_pair_fn *pair);
 
 /* Calls `say` for each setting that the role is told of, then settings_end. -1: a secret file could not be read. */
 typedef void conf_say_fn(void *ctx, const struct msg *m);

@@ -161,7 +161,7 @@
       "Who may ask by VRFY whether an address exists: nobody (off: 252 for every one), clients that have logged in " \
       "(authenticated), or everybody (on).") \
     K(expn, "expn", asking, "off", 0, 0, FROM_SMTPD | FROM(ROLE_AUTHD), \
-      "Who may ask by EXPN for the members of an alias; off: 502.") \
+      "Who may ask by EXPN for the members of an alias; off: 252 for every name.") \
     K(deliver_by_min, "deliver-by-min", time, "30s", 0, CONF_DAY, FROM_SMTPD, \
       "The least time that a sender may grant a message that is to be returned when it is not delivered by then " \
       "(DELIVERBY, RFC 2852); announced. 0 sets no minimum.") \

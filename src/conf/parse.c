@@ -424,10 +424,10 @@ static int by_name(const void *a, const void *b)
 }
 
 static struct conf *parse(const char *name, struct span text, uint32_t generation, struct conf_errors *errors,
-                          bool files)
+                          bool files, conf_pair_fn *pair)
 {
     struct reader r = {
-        .p = {.file = name, .folder = folder_of(name), .conf = conf_new(generation), .errors = errors, .files = files},
+        .p = {.file = name, .folder = folder_of(name), .conf = conf_new(generation), .errors = errors, .files = files, .pair = pair},
         .rest = text,
         .line = 1};
     size_t before = errors->count;
@@ -451,7 +451,7 @@ static struct conf *parse(const char *name, struct span text, uint32_t generatio
 
 struct conf *conf_parse(const char *name, struct span text, uint32_t generation, struct conf_errors *errors)
 {
-    return parse(name, text, generation, errors, false);
+    return parse(name, text, generation, errors, false, NULL);
 }
 
 static int read_whole(const char *name, struct buf *text, struct err *err)
@@ -477,6 +477,11 @@ static int read_whole(const char *name, struct buf *text, struct err *err)
 
 struct conf *conf_load(const char *name, uint32_t generation, struct conf_errors *errors)
 {
+    return conf_load_pairs(name, generation, errors, NULL);
+}
+
+struct conf *conf_load_pairs(const char *name, uint32_t generation, struct conf_errors *errors, conf_pair_fn *pair)
+{
     struct buf text = {0};
     struct err err;
     struct conf *c = NULL;
@@ -485,7 +490,7 @@ struct conf *conf_load(const char *name, uint32_t generation, struct conf_errors
         buf_printf(&errors->text, "%s:1: the configuration %s, give its path with -c FILE or WAYPOST_CONFIG\n", name,
                    err.text);
     } else {
-        c = parse(name, buf_span(&text), generation, errors, true);
+        c = parse(name, buf_span(&text), generation, errors, true, pair);
     }
     buf_free(&text);
     return c;

@@ -44,6 +44,7 @@ struct conf_parse {
     struct conf_place **places;
     size_t place_count, place_cap;
     bool files; /* look at what the file names, too */
+    conf_pair_fn *pair; /* NULL: nobody judges certificates and keys */
 };
 
 void conf_error(struct conf_parse *p, unsigned line, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -1,5 +1,5 @@
 /* VRFY and EXPN (RFC 5321 §3.5, §4.1.1.6, §4.1.1.7; SMTPUTF8: RFC 6531 §3.7.4.2): here is the syntax, the owner has the
- * answer. Off, VRFY says neither yes nor no and EXPN is not served, so nobody learns who exists (RFC5321:7.3). */
+ * answer. Off, both say neither yes nor no, so nobody learns who exists (RFC5321:7.3). */
 #include "smtp/server_impl.h"
 
 static bool may_ask(const struct smtp_server *s, enum smtp_asking setting)
@@ -83,8 +83,12 @@ void smtp_server_act_expn(struct smtp_server *s, struct span arg)
     struct span who;
     if (arg.n == 0)
         smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
-    else if (take_who(s, arg, &who))
+    else if (!take_who(s, arg, &who))
+        return;
+    else if (smtp_server_serves_expn(s))
         ask(s, who, true);
+    else /* RFC5321:7.3 */
+        smtp_server_say(s, 252, "2.5.0", "Lists are not expanded here; send the message and see");
 }
 
 /* ---- the answer ---- */

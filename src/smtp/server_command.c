@@ -154,14 +154,11 @@ static void act_foreign(struct smtp_server *s, struct span arg UNUSED)
     smtp_server_end(s, 421, "4.7.0", "This is SMTP");
 }
 
-#define MAIL_HELP \
-    "MAIL FROM:<address> [SIZE=octets] [BODY=7BIT|8BITMIME|BINARYMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=xtext] [AUTH=address] " \
-    "[REQUIRETLS] [BY=seconds;R|N[T]] [HOLDFOR=seconds|HOLDUNTIL=time] [MT-PRIORITY=number]"
 #define RCPT_HELP "RCPT TO:<address> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;xtext]"
 
 static const struct command commands[] = {
     {"EHLO", ANY, ARG_MUST, act_ehlo, "EHLO host: begins the session and lists the extensions"},
-    {"MAIL", IN(S_READY), ARG_MUST, smtp_server_act_mail, MAIL_HELP},
+    {"MAIL", IN(S_READY), ARG_MUST, smtp_server_act_mail, "MAIL FROM:<address>"},
     {"RCPT", IN(S_MAIL), ARG_MUST, smtp_server_act_rcpt, RCPT_HELP},
     {"DATA", IN(S_MAIL) | IN(S_CHUNKS), ARG_NONE, smtp_server_act_data,
      "DATA: the message follows, to a line with a dot alone"},
@@ -169,8 +166,8 @@ static const struct command commands[] = {
     {"RSET", ANY, ARG_NONE, act_rset, "RSET: forgets the transaction"},
     {"NOOP", ANY, ARG_MAY, act_noop, "NOOP: does nothing"},
     {"HELO", ANY, ARG_MUST, act_helo, "HELO host: begins the session without extensions"},
-    {"STARTTLS", IN(S_READY), ARG_NONE, smtp_server_act_starttls, "STARTTLS: begins TLS, where EHLO offers it"},
-    {"AUTH", IN(S_READY), ARG_MUST, smtp_server_act_auth, "AUTH mechanism [response]: logs in, where EHLO offers it"},
+    {"STARTTLS", IN(S_READY), ARG_NONE, smtp_server_act_starttls, "STARTTLS: begins TLS"},
+    {"AUTH", IN(S_READY), ARG_MUST, smtp_server_act_auth, "AUTH mechanism [response]: logs in, by a mechanism of those in EHLO"},
     {"VRFY", ANY, ARG_MUST, smtp_server_act_vrfy,
      "VRFY address [SMTPUTF8]: whether it exists; 252 says neither yes nor no"},
     {"HELP", ANY, ARG_MAY, act_help, "HELP [command]: what you read"},
@@ -181,7 +178,7 @@ static const struct command commands[] = {
     {"ETRN", IN(S_HELLO) | IN(S_READY), ARG_MUST, smtp_server_act_etrn,
      "ETRN [@]domain: starts the queue for that domain, for those who may"},
     {"ATRN", IN(S_HELLO) | IN(S_READY), ARG_MAY, smtp_server_act_atrn, "ATRN [domain,...]: sends what waits for these domains over this connection"},
-    {"TURN", IN(S_HELLO) | IN(S_READY), ARG_NONE, smtp_server_act_turn, NULL},
+    {"TURN", IN(S_HELLO) | IN(S_READY), ARG_NONE, smtp_server_act_turn, "TURN: as ATRN, for every domain that the login is entitled to"},
     {"SEND", IN(S_READY), ARG_MUST, smtp_server_act_send, "SEND FROM:<address> ...: as MAIL, to the user's terminal"},
     {"SOML", IN(S_READY), ARG_MUST, smtp_server_act_soml, "SOML FROM:<address> ...: as MAIL, to the terminal or the mailbox"},
     {"SAML", IN(S_READY), ARG_MUST, smtp_server_act_saml, "SAML FROM:<address> ...: as MAIL, to the terminal and the mailbox"},
@@ -198,7 +195,6 @@ static const struct {
     void (*act)(struct smtp_server *s, struct span arg);
     bool (*served)(const struct smtp_server *s);
 } optional[] = {
-    {smtp_server_act_expn, smtp_server_serves_expn},
     {smtp_server_act_etrn, smtp_server_serves_etrn},
     {smtp_server_act_send, smtp_server_serves_send},
     {smtp_server_act_soml, smtp_server_serves_send},
@@ -227,10 +223,21 @@ static bool is_served(const struct smtp_server *s, const struct command *c)
     return true;
 }
 
-/* XCLIENT is refused to others, not unknown: its help is for those who may use it. */
+/* Commands that are refused, not unknown, where they are not offered. */
+static bool is_offered(const struct smtp_server *s, const struct command *c)
+{
+    if (c->act == smtp_server_act_starttls)
+        return s->config->starttls && !s->tls;
+    if (c->act == smtp_server_act_auth)
+        return s->config->submission;
+    if (c->act == smtp_server_act_expn)
+        return smtp_server_serves_expn(s);
+    return c->act != smtp_server_act_xclient || s->trusted;
+}
+
 static bool has_help(const struct smtp_server *s, const struct command *c)
 {
-    return c->help && is_served(s, c) && (c->act != smtp_server_act_xclient || s->trusted);
+    return c->help && is_served(s, c) && is_offered(s, c);
 }
 
 static const struct command *command_find(struct span verb)
@@ -245,20 +252,23 @@ static const struct command *command_find(struct span verb)
 static void act_help(struct smtp_server *s, struct span arg)
 {
     const struct command *c = arg.n ? command_find(arg) : NULL;
+    struct buf all = {0};
     if (arg.n && (!c || !has_help(s, c))) {
         smtp_server_refuse(s, 504, "5.5.4", "There is no help on that");
     } else if (c) {
-        smtp_server_say(s, 214, "2.0.0", c->help);
+        buf_adds(&all, c->help);
+        if (c->act == smtp_server_act_mail)
+            smtp_server_mail_forms(s, &all);
+        smtp_reply_put(&s->out, 214, "2.0.0", buf_span(&all));
     } else {
-        struct buf all = {0};
         for (size_t i = 0; i < COUNT_OF(commands); i++)
             if (has_help(s, &commands[i]))
                 buf_printf(&all, "%s%s", all.n ? " " : "", commands[i].verb);
         smtp_reply_line(&s->out, 214, "2.0.0", true, buf_span(&all));
         smtp_reply_line(&s->out, 214, "2.0.0", false,
                         SPAN("See RFC 5321; questions go to the postmaster of this host"));
-        buf_free(&all);
     }
+    buf_free(&all);
 }
 
 /* RFC5321:4.1.4: the order of commands. */

@@ -101,6 +101,8 @@ void smtp_server_act_xclient(struct smtp_server *s, struct span arg);
 void smtp_server_act_expn(struct smtp_server *s, struct span arg);
 /* server_params.c: what stands behind the address of MAIL. -1: it was refused. */
 int smtp_server_mail_params(struct smtp_server *s, struct span text);
+/* The forms of those that are served now, each behind a blank, for HELP. */
+void smtp_server_mail_forms(const struct smtp_server *s, struct buf *out);
 bool smtp_server_serves_requiretls(const struct smtp_server *s);
 bool smtp_server_serves_hold(const struct smtp_server *s);
 bool smtp_server_serves_priority(const struct smtp_server *s);

@@ -202,22 +202,22 @@ static bool serves_auth(const struct smtp_server *s)
 }
 
 static const struct mail_param {
-    const char *keyword;
+    const char *keyword, *form;
     bool (*served)(const struct smtp_server *s); /* NULL: always */
     int (*take)(struct smtp_server *s, struct span value);
 } mail_params[] = {
-    {"SIZE", NULL, param_size},
-    {"BODY", NULL, param_body},
-    {"AUTH", serves_auth, param_auth},
-    {"RET", NULL, param_ret},
-    {"ENVID", NULL, param_envid},
-    {"SMTPUTF8", NULL, param_smtputf8},
-    {"REQUIRETLS", smtp_server_serves_requiretls, param_requiretls},
-    {"BY", NULL, param_by},
-    {"HOLDFOR", smtp_server_serves_hold, param_hold_for},
-    {"HOLDUNTIL", smtp_server_serves_hold, param_hold_until},
-    {"MT-PRIORITY", smtp_server_serves_priority, param_priority},
-    {"XTOKEN", serves_token, param_token},
+    {"SIZE", "SIZE=octets", NULL, param_size},
+    {"BODY", "BODY=7BIT|8BITMIME|BINARYMIME", NULL, param_body},
+    {"AUTH", "AUTH=address", serves_auth, param_auth},
+    {"RET", "RET=FULL|HDRS", NULL, param_ret},
+    {"ENVID", "ENVID=xtext", NULL, param_envid},
+    {"SMTPUTF8", "SMTPUTF8", NULL, param_smtputf8},
+    {"REQUIRETLS", "REQUIRETLS", smtp_server_serves_requiretls, param_requiretls},
+    {"BY", "BY=seconds;R|N[T]", NULL, param_by},
+    {"HOLDFOR", "HOLDFOR=seconds", smtp_server_serves_hold, param_hold_for},
+    {"HOLDUNTIL", "HOLDUNTIL=time", smtp_server_serves_hold, param_hold_until},
+    {"MT-PRIORITY", "MT-PRIORITY=number", smtp_server_serves_priority, param_priority},
+    {"XTOKEN", "XTOKEN=hex", serves_token, param_token},
 };
 
 /* The index of that parameter, or -1. */
@@ -227,6 +227,13 @@ static int mail_param_find(const struct smtp_server *s, struct span keyword)
         if (span_ieqs(keyword, mail_params[i].keyword))
             return mail_params[i].served && !mail_params[i].served(s) ? -1 : (int)i;
     return -1;
+}
+
+void smtp_server_mail_forms(const struct smtp_server *s, struct buf *out)
+{
+    for (size_t i = 0; i < COUNT_OF(mail_params); i++)
+        if (!mail_params[i].served || mail_params[i].served(s))
+            buf_printf(out, " [%s]", mail_params[i].form);
 }
 
 int smtp_server_mail_params(struct smtp_server *s, struct span text)

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "conf/conf.h"
+#include "keys/keys.h"
+#include "net/pem.h"
 
 const char *instance_config(const char *option)
 {
@@ -103,10 +105,34 @@ static void say_error(struct output *o, struct span line)
     output_row(o, &(struct client_row){&cell, 1});
 }
 
+static int read_pem(const char *path, char **pem, size_t *n, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, "%s", path);
+    int rc = pem_read(fd, pem, n, err);
+    close(fd);
+    return rc;
+}
+
+/* As keyd will judge them. */
+static int judge_pair(const char *certificate, const char *key, struct err *err)
+{
+    char *chain = NULL, *secret = NULL;
+    size_t chain_n = 0, secret_n = 0;
+    struct key_set *set = key_set_new();
+    int rc = read_pem(certificate, &chain, &chain_n, err) || read_pem(key, &secret, &secret_n, err) ||
+             key_set_add(set, span_make(chain, chain_n), span_make(secret, secret_n), ROLE_SUBMISSION, err);
+    pem_free(&chain, chain_n);
+    pem_free(&secret, secret_n);
+    key_set_free(&set);
+    return rc ? -1 : 0;
+}
+
 int instance_check(const char *config, struct output *o)
 {
     struct conf_errors errors = {0};
-    const struct conf *c = conf_load(config, 1, &errors);
+    const struct conf *c = conf_load_pairs(config, 1, &errors, judge_pair);
     struct span text = buf_span(&errors.text);
     bool good = c != NULL;
     while (text.n) {

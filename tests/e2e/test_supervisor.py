@@ -104,6 +104,28 @@ def test_check_names_every_mistake_with_its_line(server, tmp_path):
     assert r.returncode == 0, r.stdout + r.stderr
 
 
+def test_check_compares_each_key_with_its_certificate(server, tmp_path):
+    import subprocess
+    _, other = wp.Authority(tmp_path / "other").issue("x", [server.hostname])
+    empty, word = tmp_path / "empty.pem", tmp_path / "word.pem"
+    for f, text in ((empty, ""), (word, "secret\n")):
+        f.write_text(text)
+        f.chmod(0o600)
+    conf = tmp_path / "pairs.conf"
+    text = open(server.conf).read().replace(server.dir + "/server.key;", other + ";", 1)
+    mine = "certificate %s/server.pem;\n  key %%s;" % server.dir
+    for port, key in enumerate((server.dir + "/server.key", empty, word), 1):
+        text += "listen l%d { port %d; protocol imap;\n  %s }\n" % (port, port, mine % key)
+    conf.write_text(text)
+    r = subprocess.run([wp.PROGRAMS + "/waypost", "-c", str(conf), "check"], text=True, capture_output=True)
+    lines = text.split("\n")
+    at = [1 + next(i for i, l in enumerate(lines) if str(k) in l) for k in (other, empty, word)]
+    found = re.findall(r"pairs\.conf:(\d+): key: (\S+) with the certificate \S+: (.*?), name", r.stdout + r.stderr)
+    assert r.returncode == 1 and found == [
+        (str(at[0]), other, "the private key is not the one of the certificate"), (str(at[1]), str(empty), "empty"),
+        (str(at[2]), str(word), "no private key in it (a PEM file has BEGIN PRIVATE KEY)")], r.stdout + r.stderr
+
+
 def test_a_second_start_on_the_same_state_is_refused(server):
     import subprocess
     r = subprocess.run([wp.PROGRAMS + "/waypost", "-c", server.conf, "start"], text=True, capture_output=True, timeout=wp.PATIENCE)

@@ -37,6 +37,7 @@ static void expect(const struct talk *t)
 
 #define NEITHER "252 2.5.0 Addresses are not verified here; send the message and see\n"
 #define UNSERVED "502 5.5.1 That command is not served here\n"
+#define UNTOLD "252 2.5.0 Lists are not expanded here; send the message and see\n"
 #define NO_NAME "501 5.1.3 That is neither an address nor the name of a user\n"
 
 Test(smtp_ask, every_answer)
@@ -46,11 +47,11 @@ Test(smtp_ask, every_answer)
         {OFF, OFF, false, "VRFY alice\r\nVRFY nobody\r\nVRFY <alice@example.test>\r\n", NEITHER NEITHER NEITHER},
         {OFF, OFF, false, "VRFY a b\r\nVRFY a@\r\nVRFY <a@b\r\nVRFY a@b@c\r\n", NO_NAME NO_NAME NO_NAME NO_NAME},
         {OFF, OFF, false, "VRFY\r\nEXPN list\r\nEXPN\r\n",
-         "501 5.5.4 That command needs an argument\n" UNSERVED UNSERVED},
+         "501 5.5.4 That command needs an argument\n" UNTOLD "501 5.5.4 That command needs an argument\n"},
         {OFF, OFF, false, "VRFY j\xc3\xbcrgen\r\nVRFY j\xc3\xbcrgen SMTPUTF8\r\nVRFY \xff SMTPUTF8\r\n",
          "553 5.6.7 A name outside of ASCII is UTF-8 and needs SMTPUTF8 behind it\n" NEITHER NO_NAME},
         /* authenticated: not on port 25 */
-        {AUTH, AUTH, false, "VRFY alice\r\nEXPN list\r\n", NEITHER UNSERVED},
+        {AUTH, AUTH, false, "VRFY alice\r\nEXPN list\r\n", NEITHER UNTOLD},
         {AUTH, AUTH, true, "VRFY alice\r\nEXPN list\r\n",
          "250 2.1.5 <alice@example.test>\n250-2.1.5 <alice@example.test>\n250 2.1.5 <bob@example.test>\n"},
         /* on (RFC5321:3.5.1) */
@@ -59,7 +60,7 @@ Test(smtp_ask, every_answer)
          "553-5.1.4 <bob@example.test>\n553 5.1.4 <bob@second.test>\n252 2.5.0 That domain is not served here\n"},
         {ON, ON, false, "EXPN alice\r\nEXPN\r\nEXPN a b\r\n",
          "550 5.1.1 No such user here\n501 5.5.4 That command needs an argument\n" NO_NAME},
-        {ON, OFF, false, "EXPN list\r\nHELP EXPN\r\n", UNSERVED "504 5.5.4 There is no help on that\n"},
+        {ON, OFF, false, "EXPN list\r\nEXPN nobody\r\nEXPN a@b@c\r\nHELP EXPN\r\n", UNTOLD UNTOLD NO_NAME "504 5.5.4 There is no help on that\n"},
         {ON, ON, false, "HELP EXPN\r\n", "214 2.0.0 EXPN alias [SMTPUTF8]: its members\n"},
         /* RFC6531:3.7.4.2: UTF-8 leaves for who says it takes it only */
         {ON, ON, false, "VRFY jurgen\r\nVRFY jurgen SMTPUTF8\r\n",
@@ -239,12 +240,13 @@ Test(smtp_ask, turn)
     smtp_owner_feed(&o, SPAN("EHLO c\r\n"));
     buf_clear(&o.sent);
     smtp_owner_feed(&o, SPAN("TURN\r\nHELP TURN\r\n"));
-    smtp_owner_feed(&o, SPAN("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\nTURN\r\nTURN x\r\n"));
+    smtp_owner_feed(&o, SPAN("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\nTURN\r\nTURN x\r\nHELP TURN\r\n"));
     o.entitled = true;
     smtp_owner_feed(&o, SPAN("TURN\r\n"));
     lines_of(&o, &lines);
     cr_assert_str_eq(buf_cstr(&lines), UNSERVED "504 5.5.4 There is no help on that\n235 2.7.0 Welcome\n" UNSERVED
-                                       "501 5.5.4 That command has no argument\n250 2.0.0 OK now reversing the connection\n");
+                                       "501 5.5.4 That command has no argument\n"
+                                       "214 2.0.0 TURN: as ATRN, for every domain that the login is entitled to\n250 2.0.0 OK now reversing the connection\n");
     smtp_owner_close(&o);
     buf_free(&lines);
 }

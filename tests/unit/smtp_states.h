@@ -93,9 +93,9 @@ static const struct row {
     {SPAN("VRFY \xc3\xa4" "\r\n"),                                                 {"88888888888..", "8888", "8888B8888", "---B-"}},
     {SPAN("VRFY a@b@c\r\n"),                                                       {"fffffffffff..", "ffff", "ffffBffff", "---B-"}},
     {SPAN("VRFY\r\n"),                                                             {"aaaaaaaaaaa..", "aaaa", "aaaa3aaaa", "---N-"}},
-    {SPAN("EXPN list\r\n"),                                                        {"-----------..", "rrrr", "----B----", "---B-"}},
-    {SPAN("EXPN nobody\r\n"),                                                      {"-----------..", "uuuu", "----B----", "---B-"}},
-    {SPAN("EXPN\r\n"),                                                             {"-----------..", "aaaa", "----3----", "---N-"}},
+    {SPAN("EXPN list\r\n"),                                                        {"vvvvvvvvvvv..", "rrrr", "vvvvBvvvv", "---B-"}},
+    {SPAN("EXPN nobody\r\n"),                                                      {"vvvvvvvvvvv..", "uuuu", "vvvvBvvvv", "---B-"}},
+    {SPAN("EXPN\r\n"),                                                             {"aaaaaaaaaaa..", "aaaa", "aaaa3aaaa", "---N-"}},
     /* TLS and logins */
     {SPAN("STARTTLS\r\n"),                                                         {"oTToooooooT..", "oToo", "oToo3oooo", "oToNo"}},
     {SPAN("STARTTLS now\r\n"),                                                     {"oaaoaoooooa..", "oaoo", "oaaaBaooo", "oaaBa"}},
