@@ -6,6 +6,7 @@ import time
 import pytest
 
 import waypost as wp
+from dnssigned import start_signed_dns
 from mtasink import Sink
 from test_extensions import ALICE, FAST, PORT, notice, zone  # noqa: F401: zone is a fixture
 from waypost import until
@@ -54,6 +55,36 @@ def test_tls_is_required(instances, zone, tmp_path, what, host, extensions, stat
             assert told["carol@far.test"]["Status"] == status
             w.wait_queue_empty()
             assert not sink.messages()
+
+
+@pytest.mark.parametrize("what,certified,status", [
+    ("signed", "mx.post.test", None),
+    ("the certificate is the domain's, not the host's", "far.test", "5.7.10"),
+    ("no anchor", "mx.post.test", "5.7.30"),
+    ("forged", "mx.post.test", "unanswered"),
+])
+def test_tls_is_required_of_a_mail_host_elsewhere(instances, tmp_path, what, certified, status):
+    """RFC8689:4.2.1: DNSSEC proves which host it is that the certificate has to name."""
+    there, ca = wp.fresh_address(), wp.Authority(tmp_path / "far-ca")
+    cert, key = ca.issue("far", [certified])
+    dns = start_signed_dns(tmp_path / "dns", ["far.test. MX 10 mx.post.test.", "mx.post.test. A " + there], forged=["far.test. MX"] if what == "forged" else [])
+    try:
+        with Sink(there, PORT, cert=cert, key=key, extensions=PLAIN + ("REQUIRETLS",)) as sink:
+            anchor = "" if what == "no anchor" else "trust-anchor %s;" % dns.anchor
+            w = instances("a", relay_port=PORT, dns="127.0.0.1@%d" % dns.port, sections=dict(secured(FAST, ca), dns=anchor))
+            submit(w, "carol@far.test", "REQUIRETLS")
+            if status is None:
+                m = until(sink.messages, lambda: w.logged()[-3000:])[0]
+                assert m.params.split().count("REQUIRETLS") == 1 and m.tls
+                w.wait_queue_empty()
+            elif status == "unanswered":
+                w.wait_log(r" deferred .*DNSSEC")
+            else:
+                told, _, _ = notice(w)
+                assert told["carol@far.test"]["Status"] == status
+            assert bool(sink.messages()) == (status is None)
+    finally:
+        dns.stop()
 
 
 def test_tls_is_not_required(instances, zone):
