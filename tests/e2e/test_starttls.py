@@ -146,12 +146,10 @@ def test_nothing_learned_in_clear_is_known_over_tls(instances):
 
 
 def test_a_handshake_that_fails_leaves_no_session(server):
-    for port, start in (("mx", b"EHLO c\r\nSTARTTLS\r\n"), ("imap", b"a STARTTLS\r\n"), ("pop3", b"STLS\r\n")):
-        s = socket.create_connection((server.address, server.ports[port]), timeout=wp.PATIENCE)
-        s.sendall(start)
-        f = s.makefile("rb", buffering=0)
-        while not re.match(rb"220 2|a OK|\+OK (?!.*ready)", f.readline()):
-            pass
+    for door in DOORS:
+        s, f = connect(server, door)
+        s.sendall(door.start)
+        assert f.readline().startswith(door.ok)
         with pytest.raises((ssl.SSLError, OSError)):
             ssl.create_default_context().wrap_socket(s, server_hostname=server.address)  # knows no such authority
         s.close()
