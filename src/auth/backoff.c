@@ -7,30 +7,37 @@
 #include "base/mem.h"
 
 #define LEAK_MS 60000 /* a failure */
-#define FAILURES_MAX 60
+#define FAILURES_MAX (BACKOFF_FAILED_MS / LEAK_MS)
 
 enum kind { PAIR, CLIENT, ACCOUNT, KINDS };
 
 struct entry {
-    struct link age;
+    struct link age, changed;
     uint64_t key, client; /* client: of a pair or a client */
     int64_t when;         /* the failures as of then */
-    int64_t known;        /* pair: its last success; 0: none */
+    int64_t success;      /* of a known pair: the last one */
     float failures;
+    bool known; /* a pair that succeeded, and is filed so; it may be too long ago */
     enum kind kind;
 };
 
 struct backoff {
     struct idmap entries;
     struct link failing[KINDS], known; /* the one used last at the end */
+    struct link changed;
     size_t counts[KINDS], knowns;
     uint8_t secret[crypto_shorthash_KEYBYTES];
 };
 
-struct backoff *backoff_new(void)
+struct backoff *backoff_new(const uint8_t *secret)
 {
+    static const char what[] = "login back-off";
     struct backoff *b = mem_alloc(sizeof *b);
-    randombytes_buf(b->secret, sizeof b->secret);
+    if (secret)
+        crypto_generichash(b->secret, sizeof b->secret, (const uint8_t *)what, sizeof what, secret, BACKOFF_SECRET);
+    else
+        randombytes_buf(b->secret, sizeof b->secret);
+    list_init(&b->changed);
     for (size_t i = 0; i < KINDS; i++)
         list_init(&b->failing[i]);
     list_init(&b->known);
@@ -74,6 +81,7 @@ static void entry_free(struct backoff *b, struct entry *e)
 {
     *(e->known ? &b->knowns : &b->counts[e->kind]) -= 1;
     list_del(&e->age);
+    list_del(&e->changed);
     idmap_del(&b->entries, e->key);
     mem_free(&e);
 }
@@ -83,8 +91,17 @@ static void leak(struct entry *e, int64_t now)
     double left = (double)e->failures - (double)MAX_OF(now - e->when, (int64_t)0) / LEAK_MS;
     e->failures = left > 0 ? (float)left : 0;
     e->when = now;
-    if (e->known && now - e->known > BACKOFF_KNOWN_MS)
-        e->known = -1; /* still filed under the known ones, until it is filed again */
+}
+
+static bool is_known(const struct entry *e, int64_t now)
+{
+    return e->known && now - e->success <= BACKOFF_KNOWN_MS;
+}
+
+static void mark_changed(struct backoff *b, struct entry *e)
+{
+    list_del(&e->changed);
+    list_add_tail(&b->changed, &e->changed);
 }
 
 static struct entry *find(struct backoff *b, enum kind kind, uint64_t client, struct span name, int64_t now)
@@ -115,10 +132,13 @@ static struct entry *make(struct backoff *b, enum kind kind, uint64_t client, st
         e->client = client;
         e->kind = kind;
         e->when = now;
+        list_init(&e->age);
+        list_init(&e->changed);
         b->counts[kind]++;
         idmap_put(&b->entries, e->key, e);
     }
     file(b, e);
+    mark_changed(b, e);
     return e;
 }
 
@@ -134,8 +154,10 @@ static void count(struct backoff *b, enum kind kind, uint64_t client, struct spa
 static void take_back(struct backoff *b, enum kind kind, uint64_t client, struct span name, int64_t now)
 {
     struct entry *e = find(b, kind, client, name, now);
-    if (e)
-        e->failures = e->failures > 1 ? e->failures - 1 : 0;
+    if (!e)
+        return;
+    e->failures = e->failures > 1 ? e->failures - 1 : 0;
+    mark_changed(b, e);
 }
 
 /* ---- waiting ---- */
@@ -154,7 +176,7 @@ static int64_t wait_of(const struct entry *e, unsigned free)
 bool backoff_knows(struct backoff *b, uint64_t client, struct span name, int64_t now)
 {
     struct entry *pair = find(b, PAIR, client, name, now);
-    return pair && pair->known > 0;
+    return pair && is_known(pair, now);
 }
 
 int64_t backoff_begin(struct backoff *b, uint64_t client, struct span name, int64_t now)
@@ -189,23 +211,31 @@ void backoff_succeeded(struct backoff *b, uint64_t client, struct span name, int
         if (++b->knowns > BACKOFF_MAX)
             entry_free(b, container_of(b->known.next, struct entry, age));
     }
-    pair->known = MAX_OF(now, (int64_t)1);
+    pair->known = true;
+    pair->success = now;
     pair->failures = 0;
     file(b, pair);
+}
+
+static void clear(struct backoff *b, struct entry *e)
+{
+    if (e->failures > 0)
+        mark_changed(b, e);
+    e->failures = 0;
 }
 
 void backoff_forget(struct backoff *b, uint64_t client, int64_t now)
 {
     struct entry *e = find(b, CLIENT, client, SPAN(""), now);
     if (e)
-        e->failures = 0;
+        clear(b, e);
     for (unsigned i = 0; i < 2; i++) {
         struct link *list = i ? &b->known : &b->failing[PAIR];
         LIST_EACH(list, l)
         {
             struct entry *pair = container_of(l, struct entry, age);
             if (pair->client == client)
-                pair->failures = 0;
+                clear(b, pair);
         }
     }
 }
@@ -213,4 +243,50 @@ void backoff_forget(struct backoff *b, uint64_t client, int64_t now)
 size_t backoff_count(const struct backoff *b)
 {
     return b->entries.count;
+}
+
+/* ---- rows ---- */
+
+bool backoff_changed(const struct backoff *b)
+{
+    return !list_empty(&b->changed);
+}
+
+size_t backoff_take_changed(struct backoff *b, struct backoff_row *rows, size_t max, int64_t now, int64_t wall)
+{
+    size_t n = 0;
+    while (n < max && !list_empty(&b->changed)) {
+        struct entry *e = container_of(b->changed.next, struct entry, changed);
+        list_del(&e->changed);
+        leak(e, now);
+        rows[n++] = (struct backoff_row){.key = e->key,
+                                         .client = e->client,
+                                         .kind = (uint8_t)e->kind,
+                                         .failures = (double)e->failures,
+                                         .when = wall,
+                                         .known = is_known(e, now) ? wall - (now - e->success) : 0,
+                                         .gone = e->failures <= 0 && !is_known(e, now)};
+    }
+    return n;
+}
+
+void backoff_restore(struct backoff *b, const struct backoff_row *row, int64_t now, int64_t wall)
+{
+    bool known = row->kind == PAIR && row->known > 0;
+    if (row->kind >= KINDS || idmap_get(&b->entries, row->key) ||
+        (known ? b->knowns : b->counts[row->kind]) >= BACKOFF_MAX)
+        return;
+    struct entry *e = mem_alloc(sizeof *e);
+    *e = (struct entry){.key = row->key,
+                        .client = row->client,
+                        .kind = (enum kind)row->kind,
+                        .when = now - MAX_OF(wall - row->when, (int64_t)0),
+                        .success = known ? now - MAX_OF(wall - row->known, (int64_t)0) : 0,
+                        .failures = (float)(row->failures > 0 ? MIN_OF(row->failures, (double)FAILURES_MAX) : 0),
+                        .known = known};
+    list_init(&e->age);
+    list_init(&e->changed);
+    *(known ? &b->knowns : &b->counts[e->kind]) += 1;
+    idmap_put(&b->entries, e->key, e);
+    file(b, e);
 }

@@ -19,6 +19,8 @@
 #include "base/span.h"
 
 #define BACKOFF_KNOWN_MS (INT64_C(30) * 24 * 3600 * 1000)
+#define BACKOFF_FAILED_MS (INT64_C(3600) * 1000) /* failures older than that count nothing, however many there were */
+#define BACKOFF_SECRET 32                        /* bytes */
 #define BACKOFF_FREE_PAIR 2    /* failures that cost nothing yet; each further one doubles the wait */
 #define BACKOFF_FREE_CLIENT 10
 #define BACKOFF_FREE_ACCOUNT 10
@@ -27,7 +29,8 @@
 #define BACKOFF_MAX 50000
 
 struct backoff;
-struct backoff *backoff_new(void);
+/* secret (BACKOFF_SECRET bytes): what is kept of one is of use for another with the same secret only. NULL: a random one. */
+struct backoff *backoff_new(const uint8_t *secret);
 void backoff_free(struct backoff **b);
 
 /* A login begins: how many ms it waits before its password is looked at. It is a failure unless one of the following
@@ -41,5 +44,20 @@ bool backoff_knows(struct backoff *b, uint64_t client, struct span name, int64_t
 /* What is held against that client is lifted; where it has logged in stays known. */
 void backoff_forget(struct backoff *b, uint64_t client, int64_t now);
 size_t backoff_count(const struct backoff *b);
+
+/* ---- what is worth keeping over a restart. wall: ms since 1970 ---- */
+struct backoff_row {
+    uint64_t key, client;
+    int64_t when, known; /* wall; known: its last success, 0: none */
+    double failures;
+    uint8_t kind;
+    bool gone; /* no longer worth it: delete what was kept */
+};
+/* Changed since they were taken last, at most `max`; 0: none. */
+size_t backoff_take_changed(struct backoff *b, struct backoff_row *rows, size_t max, int64_t now, int64_t wall);
+bool backoff_changed(const struct backoff *b);
+/* Of rows of one kind the older ones first. A clock that was set back makes nothing younger than now; what is there
+ * already stays. */
+void backoff_restore(struct backoff *b, const struct backoff_row *row, int64_t now, int64_t wall);
 
 #endif

@@ -72,6 +72,7 @@ static void count_end(struct session *s, backoff_end_fn *fn)
     struct logins *l = s->front->logins;
     if (s->counted && fn)
         fn(l->backoff, s->client, buf_span(&s->name), loop_now(service_loop(l->authd->service)));
+    kept_changed(l);
     s->counted = false;
     buf_free(&s->name);
 }
@@ -136,7 +137,7 @@ struct logins *logins_new(struct authd *a)
 {
     struct logins *l = mem_alloc(sizeof(*l));
     l->authd = a;
-    l->backoff = backoff_new();
+    l->backoff = backoff_new(NULL);
     for (size_t i = 0; i < COUNT_OF(l->fronts); i++)
         for (size_t j = 0; j < FRONTS_MAX; j++)
             l->fronts[i][j].logins = l;
@@ -149,10 +150,21 @@ void logins_free(struct logins **l)
         for (size_t j = 0; j < FRONTS_MAX; j++)
             front_clear(&(*l)->fronts[i][j]);
     if (*l) {
+        kept_close(*l);
         backoff_free(&(*l)->backoff);
         idmap_free(&(*l)->held_each);
     }
     mem_free(l);
+}
+
+void logins_remember(struct logins *l, const char *dir)
+{
+    kept_open(l, dir);
+}
+
+bool logins_are_saved(struct logins *l)
+{
+    return !kept_is_saving(l);
 }
 
 void logins_forget(struct logins *l, struct chan *from, uint64_t id)
@@ -516,6 +528,7 @@ static bool must_wait(struct logins *l, struct session *s, const struct reply_to
 void logins_client_forget(struct logins *l, uint64_t client)
 {
     backoff_forget(l->backoff, client, loop_now(service_loop(l->authd->service)));
+    kept_changed(l);
 }
 
 /* ---- the exchange ---- */

@@ -7,6 +7,10 @@
 
 struct logins *logins_new(struct authd *a);
 void logins_free(struct logins **l);
+/* What failed and who is known where, from the last run and for the next: in that folder. Before the first login. */
+void logins_remember(struct logins *l, const char *dir);
+/* False: it is being written, and service_done() is called when that is over. */
+bool logins_are_saved(struct logins *l);
 
 void logins_begin(struct logins *l, struct chan *from, const struct msg *m);
 void logins_step(struct logins *l, struct chan *from, const struct msg *m);

@@ -1,4 +1,5 @@
-/* What the files of logins share: logins.c has the exchange, passwords and SCRAM, logins_token.c the tokens. */
+/* What the files of logins share: logins.c has the exchange, passwords and SCRAM, logins_token.c the tokens,
+ * logins_kept.c what is remembered over a restart. */
 #ifndef AUTHD_LOGINS_IMPL_H
 #define AUTHD_LOGINS_IMPL_H
 
@@ -40,6 +41,7 @@ struct logins {
     struct authd *authd;
     struct front fronts[3][FRONTS_MAX]; /* submission, imapd, pop3d */
     struct backoff *backoff;
+    struct kept *kept;      /* NULL: nothing is */
     struct idmap held_each; /* client → how many of its logins wait, as a pointer's value */
     size_t held_count;
 };
@@ -57,5 +59,11 @@ void log_in(struct session *s, const struct reply_to *to, uint32_t account, cons
  * been sent. */
 bool token_check(struct logins *l, struct session *s, const struct reply_to *to, struct sasl_result *r);
 void token_forget(struct session *s); /* the client has left meanwhile */
+
+/* ---- over a restart (logins_kept.c) ---- */
+void kept_open(struct logins *l, const char *dir); /* before the first login */
+void kept_changed(struct logins *l);               /* the back-off has */
+bool kept_is_saving(struct logins *l);             /* true: service_done() is called when it is over */
+void kept_close(struct logins *l);                 /* saves the rest */
 
 #endif

@@ -52,6 +52,7 @@ static int start(struct service *s, struct err *err)
         return -1;
     a->hasher = hasher_new(service_loop(s));
     a->logins = logins_new(a);
+    logins_remember(a->logins, dir);
     a->workers = workers_new(a);
     a->admin = commands_new(a);
     return 0;
@@ -106,6 +107,13 @@ static void reloaded(struct service *s)
         LOGE("directory", KVT("why", err.text));
 }
 
+static void drain(struct service *s)
+{
+    struct authd *a = service_state(s);
+    if (logins_are_saved(a->logins))
+        service_done(s);
+}
+
 static void stop(struct service *s)
 {
     struct authd *a = service_state(s);
@@ -132,6 +140,7 @@ int main(int argc, char **argv)
                                            .can_reload = can_reload,
                                            .reloaded = reloaded,
                                            .on_certs = take_keys,
+                                           .drain = drain,
                                            .stop = stop,
                                            .state = &authd};
     return service_main(&def, argc, argv);

@@ -13,8 +13,12 @@ ALICE, BOB = "alice@example.test", "bob@example.test"
 
 @pytest.fixture
 def server(instances):
+    return serve(instances)
+
+
+def serve(instances, **kw):
     """Every listener with TLS asks for certificates of the clients' authority."""
-    w = instances("a", start=False)
+    w = instances("a", start=False, **kw)
     w.clients = Authority(w.dir + "/clients")
     w.write_conf()
     edit(w, "tls starttls;", "tls starttls; client-ca %s;" % w.clients.cert)
@@ -157,3 +161,14 @@ def test_configurations_that_make_no_sense(server):
     edit(w, "protocol smtp; tls starttls;", "protocol smtp; tls starttls; client-ca %s;" % w.clients.cert)
     r = w.waypost("check", check=False)
     assert r.returncode and "client-ca where nobody logs in" in r.stdout + r.stderr
+
+
+def test_certificates_of_nobody_wait_for_those_before_them(instances):
+    w = serve(instances, sections={"limits": "exempt none; connection-rate 0; message-rate 0; refused-recipients 0; errors 0; failed-logins 0;"})
+    stranger = w.clients.client("stranger")
+    for authzid in ("", BOB):
+        for _ in range(2):
+            assert submission(w, stranger, authzid) == (True, 535)
+        before = w.logged().count(" login-slowed ")
+        assert submission(w, stranger, authzid) == (True, 535)
+        assert w.logged().count(" login-slowed ") == before + 1

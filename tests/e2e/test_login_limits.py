@@ -5,6 +5,7 @@ import concurrent.futures
 import imaplib
 import os
 import re
+import signal
 import socket
 import ssl
 
@@ -152,3 +153,45 @@ def test_many_failed_logins_close_the_door_but_not_to_who_belongs_there(instance
     assert shown(w, good)["last-login"] and not shown(w, bad)["last-login"]
     w.waypost("client", "forget", bad)
     assert login(w, bad, b"alice@example.test", "wonder-1") is True
+
+
+def restarted(w, how, noise):
+    if how == "whole":
+        w.stop()
+        w.start()
+        return
+    # a crash takes away what was not yet written; rows are in the log of the database when that grows
+    wal = w.dir + "/state/directory/logins.db-wal"
+    size = os.path.getsize(wal) if os.path.exists(wal) else 0
+    until(lambda: login(w, *next(noise), "guess", "submissions") is False and os.path.getsize(wal) > size, "rows", pause=0.1)
+
+    def pid():
+        return next(r["pid"] for r in w.rows("status") if r["service"] == "authd")
+    old = pid()
+    os.kill(old, signal.SIGKILL)
+    until(lambda: pid() not in (0, None, old), "another authd")
+
+
+def test_what_is_held_and_who_is_known_survive_restarts_and_crashes(instances):
+    w = limited(instances, "failed-logins 0;")
+    alice, owner, bad = b"alice@example.test", "192.0.2.1", "203.0.113.1"
+    assert login(w, owner, alice, "wonder-1") is True
+    for i in range(3):
+        assert login(w, bad, alice, "guess", "submissions") is False
+    for i in range(9):
+        login(w, "198.51.100.%d" % (i + 1), alice, "guess", "submissions")
+    noise = (("192.0.%d.%d" % (i // 200 + 100, i % 200), b"user%d@example.test" % i) for i in range(1, 20000))
+    for how in ("crash", "whole"):
+        restarted(w, how, noise)
+        before = len(waits(w, bad))
+        until(lambda: login(w, bad, alice, "guess", "submissions") is False, "an answer")
+        assert len(waits(w, bad)) == before + 1 and waits(w, bad)[-1] >= 500
+        assert login(w, owner, alice, "wonder-1", "submissions") is True and waits(w, owner) == []
+    # a file that can't be read is set aside; logins go on
+    w.stop()
+    path = w.dir + "/state/directory/logins.db"
+    with open(path, "r+b") as f:
+        f.write(b"\0" * 4096)
+    w.start()
+    assert os.path.exists(path + ".broken") and "logins-file" in w.logged()
+    assert login(w, bad, alice, "wonder-1", "submissions") is True and len(waits(w, bad)) == before + 1

@@ -128,3 +128,17 @@ def test_new_keys_and_none(server):
         s.ehlo()
         assert set(s.esmtp_features["auth"].split()) == {"PLAIN", "LOGIN"}
         assert s.docmd("AUTH", "OAUTHBEARER")[0] == 504
+
+
+def test_bad_tokens_wait_for_those_before_them(instances):
+    w = instances("a", start=False, sections={"limits": "exempt none; connection-rate 0; message-rate 0; refused-recipients 0; errors 0; failed-logins 0;"})
+    w.issuer = Issuer(w.dir)
+    w.sections["oauth"] = w.issuer.section()
+    w.start()
+    for user in ("", BOB):
+        for _ in range(2):
+            assert submission(w, "OAUTHBEARER", bearer("x", user))[0] == 535
+        before = w.logged().count(" login-slowed ")
+        assert submission(w, "OAUTHBEARER", bearer("x", user))[0] == 535
+        assert w.logged().count(" login-slowed ") == before + 1
+    assert submission(w, "OAUTHBEARER", bearer(token(w)))[0] == 235

@@ -13,7 +13,7 @@ static struct backoff *fresh(void)
 {
     struct err err;
     cr_assert_eq(password_init(&err), 0);
-    return backoff_new();
+    return backoff_new(NULL);
 }
 
 static void owner_logs_in(struct backoff *b, uint64_t client, int64_t now)
@@ -114,5 +114,101 @@ Test(backoff, an_operator_lifts_what_is_held_against_an_address)
     backoff_forget(b, BAD, 0);
     cr_expect_eq(backoff_begin(b, BAD, SPAN("third@example.test"), 0), 0);
     cr_expect_gt(backoff_begin(b, ELSEWHERE, SPAN("bob@example.test"), 0), 0, "others are not concerned");
+    backoff_free(&b);
+}
+
+/* ---- over a restart ---- */
+
+static const uint8_t secret[BACKOFF_SECRET] = "what the directory keeps";
+#define ROWS 100
+
+static size_t taken(struct backoff *b, struct backoff_row *rows, int64_t now, int64_t wall)
+{
+    size_t n = backoff_take_changed(b, rows, ROWS, now, wall);
+    cr_assert_lt(n, (size_t)ROWS);
+    cr_assert_not(backoff_changed(b));
+    return n;
+}
+
+static struct backoff *again(const uint8_t *with, const struct backoff_row *rows, size_t n, int64_t now, int64_t wall)
+{
+    struct backoff *b = backoff_new(with);
+    for (size_t i = 0; i < n; i++)
+        backoff_restore(b, &rows[i], now, wall);
+    cr_assert_not(backoff_changed(b), "what was read need not be written");
+    return b;
+}
+
+/* Another clock of the process, which may begin anew with the machine; the wall's goes on. */
+Test(backoff, what_is_held_and_who_is_known_survives_a_restart)
+{
+    struct backoff_row rows[ROWS];
+    fresh();
+    struct backoff *b = backoff_new(secret);
+    owner_logs_in(b, HOME, 70 * MINUTE);
+    for (int i = 0; i < 5; i++)
+        backoff_begin(b, BAD, ALICE, 71 * MINUTE);
+    strangers_fail(b, 6, 71 * MINUTE);
+    size_t n = taken(b, rows, 72 * MINUTE, 1000 * MINUTE);
+    for (size_t i = 0; i < n; i++)
+        cr_expect_not(rows[i].gone && rows[i].known);
+    backoff_free(&b);
+
+    b = again(secret, rows, n, 0, 1000 * MINUTE);
+    cr_expect_eq(backoff_begin(b, BAD, ALICE, 0), 2000, "five, less the one that leaked");
+    cr_expect_gt(backoff_begin(b, ELSEWHERE, ALICE, 0), 0, "eleven strangers");
+    cr_expect(backoff_knows(b, HOME, ALICE, 0));
+    cr_expect_eq(backoff_begin(b, HOME, ALICE, 0), 0);
+    cr_expect_not(backoff_knows(b, HOME, ALICE, BACKOFF_KNOWN_MS), "for a month from that login on");
+    backoff_free(&b);
+
+    b = again(secret, rows, n, 0, 1000 * MINUTE + BACKOFF_FAILED_MS);
+    cr_expect_eq(backoff_begin(b, BAD, ALICE, 0), 0, "an hour later");
+    backoff_free(&b);
+    b = again(secret, rows, n, 0, 10 * MINUTE);
+    cr_expect_eq(backoff_begin(b, BAD, ALICE, 0), 2000, "the clock was set back");
+    cr_expect_not(backoff_knows(b, HOME, ALICE, BACKOFF_KNOWN_MS + MINUTE));
+    backoff_free(&b);
+    b = again(NULL, rows, n, 0, 1000 * MINUTE);
+    cr_expect_eq(backoff_begin(b, BAD, ALICE, 0), 0, "another secret: they mean nobody");
+    cr_expect_not(backoff_knows(b, HOME, ALICE, 0));
+    backoff_free(&b);
+}
+
+Test(backoff, what_is_over_is_deleted)
+{
+    struct backoff_row rows[ROWS];
+    fresh();
+    struct backoff *b = backoff_new(secret);
+    owner_logs_in(b, HOME, 0);
+    size_t n = taken(b, rows, 0, MINUTE), gone = 0;
+    for (size_t i = 0; i < n; i++)
+        gone += rows[i].gone;
+    cr_expect_eq(n, (size_t)3);
+    cr_expect_eq(gone, (size_t)2, "the pair stays");
+    for (int i = 0; i < 4; i++)
+        backoff_begin(b, BAD, SPAN("bob@example.test"), 0);
+    taken(b, rows, 0, MINUTE);
+    backoff_forget(b, BAD, 0);
+    cr_assert(backoff_changed(b));
+    n = taken(b, rows, 0, MINUTE);
+    cr_expect_eq(n, (size_t)2);
+    cr_expect(rows[0].gone && rows[1].gone);
+    backoff_free(&b);
+}
+
+Test(backoff, rows_that_make_no_sense_do_no_harm)
+{
+    static const struct backoff_row rows[] = {
+        {.key = 1, .kind = 3, .failures = 5, .when = 1},
+        {.key = 2, .kind = 255, .failures = 5, .when = 1},
+        {.key = 3, .kind = 0, .failures = 1e300, .when = INT64_MAX, .known = INT64_MAX},
+        {.key = 4, .kind = 1, .failures = -5, .when = 1, .known = 5},
+        {.key = 5, .kind = 2, .failures = 0.0 / 0.0, .when = 0, .known = -7},
+        {.key = 5, .kind = 2, .failures = 9, .when = 0},
+    };
+    fresh();
+    struct backoff *b = again(secret, rows, sizeof rows / sizeof *rows, 1000, 1000);
+    cr_expect_eq(backoff_count(b), (size_t)3);
     backoff_free(&b);
 }
