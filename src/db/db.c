@@ -20,6 +20,7 @@
 #define PAGE_SIZE_DEFAULT 4096
 #define WAL_LIMIT (4 << 20)
 #define AUTO_CHECKPOINT_PAGES 1000
+#define PROGRESS_STEPS 2000
 #define SMALL_SLOT 128
 #define SMALL_SLOTS 64
 
@@ -37,6 +38,8 @@ struct db {
     char trouble[200]; /* of the statement that could not be prepared */
     void (*on_wal)(void *ctx, int64_t pages);
     void *on_wal_ctx;
+    bool (*over)(void *ctx);
+    void *over_ctx;
 };
 
 /* ---- failures ---- */
@@ -521,6 +524,19 @@ void db_on_wal(struct db *db, void (*fn)(void *ctx, int64_t pages), void *ctx)
         sqlite3_wal_hook(db->h, wal_committed, db);
     else
         sqlite3_wal_autocheckpoint(db->h, 0);
+}
+
+static int is_over(void *ctx)
+{
+    struct db *db = ctx;
+    return db->over(db->over_ctx);
+}
+
+void db_on_progress(struct db *db, bool (*over)(void *ctx), void *ctx)
+{
+    db->over = over;
+    db->over_ctx = ctx;
+    sqlite3_progress_handler(db->h, PROGRESS_STEPS, over ? is_over : NULL, db);
 }
 
 void db_interrupt(struct db *db)

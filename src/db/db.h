@@ -122,6 +122,8 @@ int db_checkpoint(struct db *db, bool truncate, int64_t *left, struct err *err);
 /* Called after each commit with the log's length in pages; replaces automatic checkpoints. */
 void db_on_wal(struct db *db, void (*fn)(void *ctx, int64_t pages), void *ctx);
 
+/* Asks now and then, while a statement runs; true ends it with DB_INTERRUPTED. NULL: no more. */
+void db_on_progress(struct db *db, bool (*over)(void *ctx), void *ctx);
 /* Any thread: the statement running now ends with DB_INTERRUPTED. */
 void db_interrupt(struct db *db);
 

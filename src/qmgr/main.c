@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "db/db.h"
 #include "qmgr/dests.h"
+#include "qmgr/question.h"
 
 #define LOCAL_WINDOW_FIRST 64
 #define LOCAL_WINDOW_MAX 256
@@ -65,6 +66,7 @@ static int open_queue(struct qmgr *q, struct err *err)
     if ((size_t)snprintf(dir, sizeof dir, "%s/queue", c->state) >= sizeof dir)
         return err_set(err, "state: the path is too long");
     struct queue_options o = {.dir = dir, .commit_wait_ms = c->queue.commit_wait, .now_ms = qmgr_wall(q)};
+    q->dir = mem_strdup(dir);
     if (queue_open(&q->queue, q->loop, &o, err))
         return -1;
     return queue_reader_open(&q->refill_reader, dir, err) || queue_reader_open(&q->content_reader, dir, err) ||
@@ -82,6 +84,7 @@ static void close_queue(struct qmgr *q)
     queue_reader_close(&q->content_reader);
     queue_reader_close(&q->operator_reader);
     history_close(&q->history);
+    mem_free(&q->dir);
 }
 
 static void init_state(struct qmgr *q)
@@ -219,6 +222,7 @@ static void stop(struct service *s)
     q->stopping = true;
     pulls_free(q);
     operator_free(q);
+    questions_free(q);
     accept_free(q);
     close_queue(q); /* calls everybody who waits for it */
     local_free(q);

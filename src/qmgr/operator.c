@@ -8,6 +8,7 @@
 #include "qmgr/dests.h"
 #include "qmgr/limits.h"
 #include "qmgr/operator.h"
+#include "qmgr/trace.h"
 
 #define PAGE 100
 #define LOOK_MAX 5000 /* rows looked at for one page */
@@ -352,6 +353,7 @@ static const struct admin_command commands[] = {
     {"queue hold", WHICH, 1, ADMIN_ARGS_MAX, on_hold},
     {"queue release", WHICH, 1, ADMIN_ARGS_MAX, on_release},
     {"queue remove", WHICH, 1, ADMIN_ARGS_MAX, on_remove},
+    {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", 1, 7, trace_command},
 };
 
 bool operator_running(const struct qmgr *q)

@@ -128,6 +128,7 @@ struct account_worker;
 struct senders;
 struct refill;
 struct unsettled;
+struct questions;
 
 struct qmgr {
     struct service *service;
@@ -194,6 +195,8 @@ struct qmgr {
 
     /* operator.c */
     struct operator_jobs *operators;
+    struct questions *questions; /* question.c; NULL: none yet */
+    char *dir;                   /* the queue's folder */
 };
 
 static inline struct qid_text msg_qid(const struct message *m)

@@ -95,6 +95,14 @@ static int ask(struct cli *cli, const struct command *c)
 
 /* ---- commands with something of their own ---- */
 
+/* People read what happened in words, programs each fact by its name. */
+static int run_trace(struct cli *cli, const struct command *c)
+{
+    if (cli->json && cli->nargs < ARGS_MAX)
+        cli->args[cli->nargs++] = SPAN("--fields");
+    return ask(cli, c);
+}
+
 static int usage_of(const struct command *c)
 {
     fprintf(stderr, "usage: waypost %s%s%s\n", c->name, *c->args ? " " : "", c->args);
@@ -302,6 +310,7 @@ static const struct command commands[] = {
     {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
     {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},
     {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},
+    {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", "what happened to that mail, the newest first", run_trace, "qmgr", NULL, 0},
     {"dest list", "[--state STATE]", "destinations in use, or that failed: their windows and states", ask, "qmgr", NULL, 0},
     {"dest show", "DEST", "one of them: a domain, or account:ID", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"dest suspend", "DEST [REASON...]", "attempt nothing there until it is resumed", ask, "qmgr", NULL, 0},

@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "db/db.h"
 #include "queue/history.h"
+#include "queue/history_read.h"
 
 #define DAY HISTORY_DAY_MS
 #define NOON (INT64_C(20000) * DAY + DAY / 2) /* 2024-10-04 */
@@ -196,4 +197,82 @@ Test(history, names_are_days)
                                   "history-2024-10-04", "history-2024-10-04.dbx", ""};
     for (size_t i = 0; i < COUNT_OF(others); i++)
         cr_assert_not(history_day_of(others[i], &day), "%s", others[i]);
+}
+
+/* ---- reading ---- */
+
+struct seen {
+    uint64_t messages[64];
+    enum history_kind kinds[64];
+    size_t n, stop_at;
+    bool over;
+};
+
+static bool see(void *ctx, const struct history_event *e)
+{
+    struct seen *s = ctx;
+    s->messages[s->n] = e->message;
+    s->kinds[s->n++] = e->kind;
+    return s->n != s->stop_at;
+}
+
+static bool see_over(void *ctx)
+{
+    return ((struct seen *)ctx)->over;
+}
+
+static int read_into(struct seen *s, struct history_filter f)
+{
+    s->n = 0;
+    return history_read(dir, &f, see, see_over, s, &err);
+}
+
+Test(history, it_is_read_by_message_address_and_message_id_the_newest_first)
+{
+    struct history *h = open_at(7 * DAY, NOON, 0);
+    struct seen s = {0};
+    struct history_event e = {.message = 5, .time = NOON, .kind = HISTORY_ACCEPTED, .sender = SPAN("Ann@x.test"), .message_id = SPAN("<m@x>")};
+    history_add(h, &e);
+    add(h, 5, NOON + 1, HISTORY_DEFERRED, SPAN("Bob@example.test"));
+    add(h, 5, NOON + DAY, HISTORY_DELIVERED, SPAN("Bob@example.test"));
+    add(h, 6, NOON + 2, HISTORY_FAILED, SPAN("eve@example.test"));
+    history_flush(h, PATIENCE_MS);
+    cr_assert_eq(read_into(&s, (struct history_filter){.message = 5}), 0);
+    cr_assert(s.n == 3 && s.kinds[0] == HISTORY_DELIVERED && s.kinds[1] == HISTORY_DEFERRED && s.kinds[2] == HISTORY_ACCEPTED);
+    cr_assert_eq(read_into(&s, (struct history_filter){.message = 5, .oldest_first = true}), 0);
+    cr_assert(s.n == 3 && s.kinds[0] == HISTORY_ACCEPTED && s.kinds[2] == HISTORY_DELIVERED);
+    cr_assert_eq(read_into(&s, (struct history_filter){.address = SPAN("bob@EXAMPLE.test")}), 0);
+    cr_assert_eq(s.n, 2);
+    cr_assert_eq(read_into(&s, (struct history_filter){.address = SPAN("ann@x.test")}), 0);
+    cr_assert(s.n == 1 && s.messages[0] == 5);
+    cr_assert_eq(read_into(&s, (struct history_filter){.message_id = SPAN("<m@x>")}), 0);
+    cr_assert(s.n == 1 && s.messages[0] == 5);
+    cr_assert_eq(read_into(&s, (struct history_filter){.message_id = SPAN("<M@x>")}), 0);
+    cr_assert_eq(s.n, 0, "a Message-ID has its case");
+    cr_assert_eq(read_into(&s, (struct history_filter){.since = NOON + DAY}), 0);
+    cr_assert(s.n == 1 && s.kinds[0] == HISTORY_DELIVERED);
+    s.stop_at = 2;
+    cr_assert_eq(read_into(&s, (struct history_filter){0}), 1, "stopped");
+    cr_assert_eq(s.n, 2);
+    s = (struct seen){.over = true};
+    cr_assert_eq(read_into(&s, (struct history_filter){0}), 1);
+    cr_assert_eq(s.n, 0);
+    history_close(&h);
+}
+
+Test(history, a_day_that_cannot_be_read_hides_no_other)
+{
+    char path[160];
+    struct seen s = {0};
+    struct history *h = open_at(7 * DAY, NOON, 0);
+    add(h, 5, NOON, HISTORY_HELD, SPAN("x"));
+    add(h, 6, NOON + DAY, HISTORY_HELD, SPAN("x"));
+    history_close(&h);
+    snprintf(path, sizeof path, "%s/history-2024-10-05.db", dir);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 5000; i++)
+        fputs("no database ", f);
+    fclose(f);
+    cr_assert_eq(read_into(&s, (struct history_filter){0}), 0);
+    cr_assert(s.n == 1 && s.messages[0] == 5);
 }

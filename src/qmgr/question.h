@@ -1,0 +1,35 @@
+/* Long questions of operators: each has a thread of its own, which reads with connections of its own and streams its
+ * rows through a bounded buffer to the loop, which gives them to the operator as fast as he reads. What takes longer
+ * than its time, or is not wanted any more, is told to stop. */
+#ifndef QMGR_QUESTION_H
+#define QMGR_QUESTION_H
+
+#include "qmgr/qmgr.h"
+
+#define QUESTIONS_MAX 4 /* at a time */
+
+struct question;
+struct question_work {
+    void (*run)(struct question *k, void *ctx); /* on its thread; the last thing it does is question_end() */
+    void (*free)(void *ctx);                    /* on the loop, at the end */
+    void *ctx;                                  /* no state of the loop in it */
+    int64_t time;                               /* ms that it may take */
+};
+/* Answers the call; the work is freed in any case. */
+void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w);
+void questions_free(struct qmgr *q); /* after the operators' connections are closed */
+
+/* ---- on its thread ---- */
+const char *question_dir(const struct question *k); /* the queue's */
+struct history *question_history(const struct question *k);
+enum question_cell { CELL_TEXT, CELL_NUMBER, CELL_FLAG, CELL_TIME, CELL_BYTES };
+void question_text(struct question *k, const char *name, struct span value);
+void question_number(struct question *k, enum question_cell kind, const char *name, int64_t value);
+/* False: stop. Waits while the operator reads slowly. */
+bool question_row(struct question *k);
+bool question_over(void *question); /* its time has passed, or nobody wants it any more */
+bool question_late(const struct question *k); /* its time has passed */
+uint64_t question_rows(const struct question *k);
+void question_end(struct question *k, enum admin_status status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+#endif
