@@ -139,6 +139,10 @@
     K(max_connections_per_client, "max-connections-per-client", number, "250", 1, 50000, FROM_SMTPD | FROM(ROLE_TALLYD), \
       "Sessions that one client (an IPv4 address or an IPv6 /64) may have at a time, over all processes; those of " \
       "limits.exempt are counted by each process for itself.") \
+    K(max_memory, "max-memory", size, "256M", CONF_MIB, 1024 * CONF_GIB, FROM_SMTPD, \
+      "How much memory the sessions of each process may hold for what clients have sent: senders, recipients, content that is " \
+      "not yet on disk. Beyond it further messages and recipients are refused for now (452 4.3.1), until there is room; " \
+      "what was accepted so far goes on.") \
     K(command_timeout, "command-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \
       "How long a client may be silent between commands (RFC 5321 section 4.5.3.2.7).") \
     K(data_timeout, "data-timeout", time, "5m", CONF_SECOND, CONF_HOUR, FROM_SMTPD, \

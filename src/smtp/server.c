@@ -117,7 +117,7 @@ void smtp_server_forget(struct smtp_server *s)
     s->txn.terminal = SMTP_MAIL;
     s->txn.deliver_by = s->txn.hold_until = 0;
     s->txn.hold = SPAN_NONE;
-    s->txn.has_token = false;
+    s->txn.has_token = s->txn.excess = false;
     s->txn.rcpt_count = s->txn.welcome = s->waiting = s->next_reply = 0;
 }
 
@@ -235,7 +235,7 @@ static void handle_line(struct smtp_server *s, struct span line)
 /* While recipients are being asked about only further ones are looked at, so that replies keep their order. */
 static bool must_wait(const struct smtp_server *s, struct span in)
 {
-    return s->waiting && (s->waiting >= IN_FLIGHT_MAX || !span_istarts(in, SPAN("RCPT ")));
+    return s->waiting && (s->waiting >= IN_FLIGHT_MAX || smtp_server_is_full(s) || !span_istarts(in, SPAN("RCPT ")));
 }
 
 /* The rest of a line that was too long. */
@@ -362,6 +362,11 @@ const struct smtp_transaction *smtp_server_transaction(const struct smtp_server 
     static const unsigned within =
         1u << S_MAIL | 1u << S_SENDER | 1u << S_DATA | 1u << S_CHUNK | 1u << S_CHUNKS | 1u << S_ROOM | 1u << S_COMMIT;
     return within & 1u << (s->state == S_ASK ? s->ask_back : s->state) ? &s->txn : NULL;
+}
+
+size_t smtp_server_held(const struct smtp_server *s)
+{
+    return s->arena.total + s->rcpt_cap * sizeof *s->txn.rcpts + s->content.cap + s->out.cap;
 }
 
 const struct buf *smtp_server_content(const struct smtp_server *s)

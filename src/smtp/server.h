@@ -54,6 +54,7 @@ struct smtp_server_config {
 /* What the program knows right now, read by every session. */
 struct smtp_server_door {
     bool queue_closed; /* MAIL is answered 452 */
+    bool crowded;      /* the sessions hold as much memory as they may: MAIL and RCPT are answered 452 */
     bool draining;     /* a session ends after its transaction */
     int64_t wall;      /* ms since 1970 */
 };
@@ -122,6 +123,7 @@ struct smtp_transaction {
     uint64_t declared;
     struct smtp_rcpt *rcpts;
     unsigned rcpt_count, welcome;
+    bool excess; /* a recipient was put off for want of room */
     struct smtp_data data;
 };
 
@@ -168,6 +170,8 @@ void smtp_server_shut(struct smtp_server *s, const char *status, const char *tex
 void smtp_server_drain(struct smtp_server *s);
 
 /* What is under way; NULL outside of a transaction. */
+/* Bytes that the session holds for its client, beside what every session has. */
+size_t smtp_server_held(const struct smtp_server *s);
 const struct smtp_transaction *smtp_server_transaction(const struct smtp_server *s);
 const struct buf *smtp_server_content(const struct smtp_server *s);
 struct span smtp_server_helo(const struct smtp_server *s);

@@ -81,6 +81,8 @@ void smtp_server_forget_login(struct smtp_server *s);
 
 /* server_command.c: one line without its CRLF, checked for octets that no command has. */
 void smtp_server_command(struct smtp_server *s, struct span line);
+/* server_mail.c: no further recipient is taken now. */
+bool smtp_server_is_full(const struct smtp_server *s);
 /* server_auth.c */
 unsigned smtp_server_mechanisms(const struct smtp_server *s); /* enum sasl_can bits: what AUTH announces and accepts now */
 void smtp_server_act_starttls(struct smtp_server *s, struct span arg);

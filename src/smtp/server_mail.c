@@ -34,6 +34,8 @@ static bool mail_welcome(struct smtp_server *s)
                            tls_first ? "Start TLS first" : "Log in first"); /* RFC6409:4.3, RFC3207:4 */
     } else if (s->config->max_transactions && s->transactions >= s->config->max_transactions) {
         smtp_server_end(s, 421, "4.7.0", "Enough messages for one connection, make a new one");
+    } else if (s->door->crowded) {
+        smtp_server_refuse(s, 452, "4.3.1", "Too much mail is under way just now, try again later");
     } else if (s->door->queue_closed) {
         smtp_server_refuse(s, 452, "4.3.1", "The queue takes no mail just now, try again later");
     } else {
@@ -227,6 +229,25 @@ static int take_rcpt_params(struct smtp_server *s, struct span text, struct rcpt
     return r;
 }
 
+bool smtp_server_is_full(const struct smtp_server *s)
+{
+    return s->door->crowded || s->txn.welcome + s->waiting >= s->config->max_recipients;
+}
+
+/* RFC5321:4.5.3.1.10: the client sends the message to those it has, and again for the others. Not an error of its own: it must
+ * get to its DATA, however many more it names; the log has one of them. Nothing is being asked about now: must_wait(). */
+static void put_off(struct smtp_server *s)
+{
+    size_t start = s->out.n;
+    if (s->txn.welcome >= s->config->max_recipients)
+        smtp_server_say(s, 452, "4.5.3", "Too many recipients, send the message again for the others");
+    else
+        smtp_server_say(s, 452, "4.3.1", "Too much mail is under way just now, try again later");
+    if (!s->txn.excess)
+        smtp_server_note(s, span_from(buf_span(&s->out), start));
+    s->txn.excess = true;
+}
+
 void smtp_server_act_rcpt(struct smtp_server *s, struct span arg)
 {
     struct smtp_path path;
@@ -244,9 +265,8 @@ void smtp_server_act_rcpt(struct smtp_server *s, struct span arg)
     struct rcpt_params params = {0};
     if (take_rcpt_params(s, arg, &params))
         return;
-    if (s->txn.welcome + s->waiting >= s->config->max_recipients) {
-        refuse_rcpt(s, 452, "4.5.3",
-                    "Too many recipients, send the message again for the others"); /* RFC5321:4.5.3.1.10 */
+    if (smtp_server_is_full(s)) {
+        put_off(s);
         return;
     }
     unsigned i = new_slot(s, whole_address(s, &path));

@@ -44,10 +44,24 @@ static void session_delete(struct session *s)
     mem_free(&s);
 }
 
+/* Near the limit the door stays closed for a while, so that it does not flap with every message. */
+static void count_memory(struct session *s, size_t now)
+{
+    struct smtpd *d = s->d;
+    uint64_t max = service_conf(d->service)->smtp.max_memory;
+    d->held = d->held - s->memory + now;
+    s->memory = now;
+    bool crowded = d->held >= (d->door.crowded ? max - max / 8 : max);
+    if (crowded != d->door.crowded)
+        LOGW(crowded ? "memory-short" : "memory-again", KVU("held", d->held), KVU("max-memory", max), KVU("sessions", d->session_count));
+    d->door.crowded = crowded;
+}
+
 /* The last of it: nobody waits for anything any more. */
 static void session_release(struct session *s)
 {
     struct smtpd *d = s->d;
+    count_memory(s, 0);
     list_del(&s->link);
     house_unref(&s->house);
     d->session_count--;
@@ -382,6 +396,7 @@ static void send_replies(struct session *s)
 static void after_turn(struct session *s)
 {
     const struct conf *c = s->house->conf;
+    count_memory(s, smtp_server_held(s->smtp));
     send_replies(s);
     if (s->closing) {
         set_timeout(s, CLOSE_MS);

@@ -49,6 +49,7 @@ struct smtpd {
     struct gate gate;
     struct guests guests;
     unsigned slowed; /* sessions whose replies are being delayed */
+    size_t held;     /* bytes that the sessions hold for their clients */
     struct link sessions;
     size_t session_count;
     struct link spare; /* sessions to use again */
@@ -97,6 +98,7 @@ struct session {
     struct sockaddr_storage front; /* who is connected: another than the peer behind XCLIENT */
     uint64_t id; /* names the login session and the transaction to authd and qmgr */
     int64_t timeout;
+    size_t memory; /* of smtpd's `held` */
     unsigned door; /* the step that it is at (door.c); 0: inside */
     struct guest guest;
     uint32_t slow;      /* ms that each reply waits, as tallyd said */

@@ -123,6 +123,36 @@ def test_out_of_descriptors_and_back(instances):
     old.quit()
 
 
+def test_out_of_memory_for_more_and_back(instances):
+    """RFC3463:3.4: what sessions hold is bounded for all of them together; who is inside gets through, and all is well again by itself."""
+    w = instances("a", sections={"smtp": "max-memory 1M; max-recipients 1000; command-timeout 10m;"})
+    long = "rfc822;" + "x" * 480
+    greedy = [w.smtp() for _ in range(4)]
+    taken = []
+    for s in greedy:
+        s.ehlo()
+        codes = [s.mail("c@remote.test")]
+        if codes[0][0] == 250:
+            s.send("".join("RCPT TO:<bob@example.test> ORCPT=%s\r\n" % long for _ in range(1000)))
+            codes += [s.getreply() for _ in range(1000)]
+            taken.append(s)
+        refused = [c for c in codes if c[0] != 250]
+        assert all(c[0] == 452 and c[1].startswith(b"4.3.1 ") for c in refused)
+    assert refused, "the last one is too many"
+    w.wait_log("memory-short ")
+    with w.smtp() as s:
+        s.ehlo()
+        assert s.mail("c@remote.test")[0] == 452
+    assert taken[0].data(message("while there is none"))[0] == 250, "who has begun goes on"
+    w.wait_inbox("bob@example.test", 1)
+    for s in greedy:
+        s.close()
+    w.wait_log("memory-again ")
+    with w.smtp() as s:
+        s.sendmail("c@remote.test", ["bob@example.test"], message("room again"))
+    assert not re.search("service-died", w.logged())
+
+
 def test_a_reload_keeps_sessions_and_changes_new_ones(server):
     old = server.smtp()
     old.ehlo()

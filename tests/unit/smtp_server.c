@@ -860,6 +860,43 @@ Test(smtp, large_chunks)
     smtp_owner_close(&o);
 }
 
+/* RFC5321:4.5.3.1.10: however many too many there are, the message goes to those that were taken; pipelined or not. */
+Test(smtp, too_many_recipients_are_put_off)
+{
+    for (unsigned piped = 0; piped < 2; piped++) {
+        struct smtp_owner o;
+        struct buf all = {0};
+        unsigned taken = 0, later = 0;
+        smtp_owner_open(&o, false);
+        smtp_owner_feed(&o, SPAN(EHLO MAIL));
+        buf_clear(&o.sent);
+        for (unsigned i = 0; i < 300; i++) {
+            buf_add(&all, SPAN(RCPT));
+            if (!piped) {
+                smtp_owner_feed(&o, buf_span(&all));
+                buf_clear(&all);
+            }
+        }
+        smtp_owner_feed(&o, buf_span(&all));
+        struct span sent = buf_span(&o.sent);
+        while (sent.n) {
+            struct span line = span_cut(&sent, '\n');
+            cr_expect(later ? span_starts(line, SPAN("452 4.5.3 ")) : span_starts(line, SPAN("250 2.1.5 ")) || span_starts(line, SPAN("452 4.5.3 ")));
+            taken += span_starts(line, SPAN("250 "));
+            later += span_starts(line, SPAN("452 "));
+        }
+        cr_expect_eq(taken, o.config.max_recipients);
+        cr_expect_eq(later, 300 - o.config.max_recipients);
+        buf_clear(&o.sent);
+        smtp_owner_feed(&o, SPAN("DATA\r\n"));
+        smtp_owner_feed(&o, SPAN("x\r\n.\r\n"));
+        expect_sent(&o, "354|250 2.0.0");
+        cr_expect_eq(o.commits, 1u);
+        buf_free(&all);
+        smtp_owner_close(&o);
+    }
+}
+
 Test(smtp, the_door)
 {
     struct smtp_owner o;
@@ -868,8 +905,16 @@ Test(smtp, the_door)
     smtp_owner_feed(&o, SPAN(EHLO MAIL));
     expect_sent(&o, "220|250|452 4.3.1");
     o.door.queue_closed = false;
+    o.door.crowded = true;
+    smtp_owner_feed(&o, SPAN(MAIL));
+    expect_sent(&o, "452 4.3.1");
+    o.door.crowded = false;
     smtp_owner_feed(&o, SPAN(MAIL RCPT));
     expect_sent(&o, "250 2.1.0|250 2.1.5");
+    o.door.crowded = true; /* those that are in go on */
+    smtp_owner_feed(&o, SPAN(RCPT RCPT));
+    expect_sent(&o, "452 4.3.1|452 4.3.1");
+    o.door.crowded = false;
     /* draining: the transaction is finished, then it is over */
     o.door.draining = true;
     smtp_server_drain(o.s);
