@@ -401,7 +401,7 @@ void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verd
 void operator_pull(struct qmgr *q, const struct pull_query *w)
 {
     struct query *u = query_new(q, NULL);
-    u->filter.domain = arena_dup(&u->arena, w->domain);
+    u->filter.waits = arena_dup(&u->arena, w->domain);
     u->filter.state = w->state;
     u->limit = w->limit;
     u->show = w->show;

@@ -1,6 +1,6 @@
 /* Mail that its destination asks for: ETRN makes what waits for a domain due now; ATRN sends what waits for its customer
  * over the customer's own connection, whose far end relay gets. Who may is authd's word (the session as the front named
- * it); what is found is looked for page by page like every question of operators (operator.c).
+ * it); what waits for a domain is found by its index, page by page like every question of operators (operator.c).
  *
  * A reversed connection has rounds: recipients that wait are made due, find their way by expand.c to relay with the
  * number of the connection, and when all of a round have left memory the next one looks for more. */

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "mail/address.h"
 #include "qmgr/dests.h"
 
 #define PATIENCE_LAZY_MS \
@@ -408,6 +409,16 @@ static bool not_yet(struct message *m, const struct rcpt *r, const struct rcpt *
     return first && !span_eq(rcpt_sender(first), rcpt_sender(r));
 }
 
+/* ETRN and ATRN find by it what waits. What has its turn at once never gets there. */
+static void note_domain(struct queue_recipient *r, struct arena *a)
+{
+    char name[ADDRESS_DOMAIN_MAX + 1];
+    size_t n;
+    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
+    bool waits = r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
+    r->domain = waits && domain_canonical(domain, name, &n) ? arena_dup(a, span_make(name, n)) : SPAN_NONE;
+}
+
 static struct settling *gather(struct message *m, const struct rcpt **told, size_t *told_count)
 {
     struct settling *s = mem_alloc(sizeof *s);
@@ -427,6 +438,8 @@ static struct settling *gather(struct message *m, const struct rcpt **told, size
             told[(*told_count)++] = r;
         list_del(l);
         s->rcpts[n] = r;
+        if (!row_goes(r->verdict))
+            note_domain(&r->r, &m->arena);
         s->changes[n++] = (struct queue_change){row_goes(r->verdict) ? QUEUE_GONE : QUEUE_UPDATE, r->r};
         s->patience = MIN_OF(s->patience, patience_of(r->verdict));
         children += r->verdict == VERDICT_EXPANDED ? r->child_count : 0;
@@ -534,6 +547,7 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     set_row(r, v, now);
     if (row->state == QUEUE_LIMITED && v == VERDICT_RELEASED) /* RFC4865:4.2: what its sender asked for still holds */
         r->next = MAX_OF(now, msg->hold_until);
+    note_domain(r, &s->arena);
     log_row(msg, r, v, events[v], msg->sender, SPAN_NONE);
     s->s.message = msg->id;
     s->s.spooled = msg->spooled;

@@ -87,6 +87,7 @@ struct queue_recipient {
     uint16_t code, subject, detail;
     struct span why, host;
     struct span destination; /* it waits for that one to be ready (queue_release); p NULL: only for `next` */
+    struct span domain;      /* of the address, canonical, once it waits: what `waits` of a filter looks for. Not read back */
 };
 
 /* ---- the queue ---- */
@@ -274,6 +275,7 @@ struct queue_filter {
     uint64_t message;
     struct span sender, recipient, domain; /* without case */
     struct span either;                    /* sender or recipient */
+    struct span waits;                     /* canonical domain: what has waited for it, found without looking at others */
     uint8_t state;
     uint32_t account;
 };

@@ -59,8 +59,10 @@ static const char *const migrations[] = {
     "  passed INTEGER NOT NULL,\n"
     "  destination TEXT,\n"
     "  told INTEGER NOT NULL,\n"
+    "  domain TEXT,\n"
     "  PRIMARY KEY (message, id)\n"
     ") STRICT, WITHOUT ROWID;\n"
+    "CREATE INDEX recipient_domain ON recipient (domain) WHERE domain IS NOT NULL;\n"
     "CREATE INDEX recipient_due ON recipient (next) WHERE next IS NOT NULL;\n"
     "CREATE INDEX recipient_destination ON recipient (destination) WHERE destination IS NOT NULL;\n"
     "CREATE INDEX recipient_limited ON recipient (message) WHERE state = 6;\n"
@@ -186,7 +188,7 @@ static void bind_next(struct db_stmt *s, int index, int64_t next)
 static int insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)message);
     db_bind_i64(s, 2, (int64_t)r->id);
     db_bind_i64(s, 3, (int64_t)r->parent);
@@ -209,6 +211,7 @@ static int insert_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_i64(s, 20, r->passed);
     db_bind_text(s, 21, r->destination);
     db_bind_i64(s, 22, r->told);
+    db_bind_text(s, 23, r->domain);
     return db_run(s, err);
 }
 
@@ -217,7 +220,7 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     struct db_stmt *s = db_stmt(
         q->db, "UPDATE recipient SET state = ?, attempts = ?, next = ?, last = ?, kind = ?, code = ?, subject = ?, "
                "detail = ?, "
-               "why = ?, host = ?, passed = ?, destination = ?, told = ? WHERE message = ? AND id = ?");
+               "why = ?, host = ?, passed = ?, destination = ?, told = ?, domain = ? WHERE message = ? AND id = ?");
     db_bind_i64(s, 1, r->state);
     db_bind_i64(s, 2, r->attempts);
     bind_next(s, 3, r->next);
@@ -231,8 +234,9 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_i64(s, 11, r->passed);
     db_bind_text(s, 12, r->destination);
     db_bind_i64(s, 13, r->told);
-    db_bind_i64(s, 14, (int64_t)message);
-    db_bind_i64(s, 15, (int64_t)r->id);
+    db_bind_text(s, 14, r->domain);
+    db_bind_i64(s, 15, (int64_t)message);
+    db_bind_i64(s, 16, (int64_t)r->id);
     return db_run(s, err);
 }
 
@@ -566,14 +570,24 @@ static bool matches(const struct queue_filter *f, struct db_stmt *s)
            (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state) && (!f->account || db_i64(s, 2) == f->account);
 }
 
+#define ITEMS "SELECT " MESSAGE_COLUMNS ", " RECIPIENT_COLUMNS " FROM recipient r JOIN message m ON m.id = r.message "
+
+static struct db_stmt *page_stmt(struct queue_reader *r, const struct queue_filter *f)
+{
+    if (!f->waits.n)
+        return db_stmt(r->db, ITEMS "WHERE (r.message, r.id) > (?1, ?2) AND r.message >= ?1 AND r.message <= ?3 "
+                                    "ORDER BY r.message, r.id LIMIT ?4");
+    struct db_stmt *s = db_stmt(r->db, ITEMS "WHERE r.domain = ?5 AND (r.message, r.id) > (?1, ?2) AND r.message >= ?1 "
+                                             "AND r.message <= ?3 ORDER BY r.message, r.id LIMIT ?4");
+    db_bind_text(s, 5, f->waits);
+    return s;
+}
+
 int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64_t *message, uint64_t *recipient,
                     size_t look, struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a,
                     struct err *err)
 {
-    struct db_stmt *s = db_stmt(
-        r->db,
-        "SELECT " MESSAGE_COLUMNS ", " RECIPIENT_COLUMNS " FROM recipient r JOIN message m ON m.id = r.message "
-        "WHERE (r.message, r.id) > (?1, ?2) AND r.message >= ?1 AND r.message <= ?3 ORDER BY r.message, r.id LIMIT ?4");
+    struct db_stmt *s = page_stmt(r, f);
     size_t looked = 0;
     int got = 0;
     *count = 0;

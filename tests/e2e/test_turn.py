@@ -1,4 +1,7 @@
 """Mail that its domain asks for: ETRN, ATRN over the customer's own connection, TURN."""
+import os
+import select
+import signal
 import smtplib
 import socket
 import threading
@@ -265,3 +268,45 @@ def test_a_restart_keeps_what_waits(provider):
     c.serve()
     assert len(c.messages) == 1 and len(c.messages[0][1]) > 100000
     w.wait_queue_empty()
+
+
+def test_a_domain_is_the_same_in_both_spellings(instances):
+    address = wp.fresh_address()
+    port = wp.free_port(address)
+    w = instances("a", address=address, ports={"odmr": port}, accounts=ACCOUNTS,
+                  sections={"listen odmr": "protocol odmr; address %s; port %d;" % (address, port), "domain xn--bcher-kva.test": "on-demand yes; pull-by relay@example.test;"})
+    with w.smtp() as s:
+        s.ehlo()
+        for n, domain in enumerate(("b\u00fccher.test", "B\u00dcCHER.test", "xn--bcher-kva.test")):
+            assert s.mail("c@remote.test", ["SMTPUTF8"])[0] == 250
+            s.send(("RCPT TO:<r%d@%s>\r\n" % (n, domain)).encode())
+            assert s.getreply()[0] == 250
+            assert s.data(wp.message("m%d" % n, to="r@x.test"))[0] == 250
+    wait_states(w, "pickup", "pickup", "pickup")
+    c = Customer(w)
+    assert c.ask()[0] == 250
+    c.serve()
+    assert sorted(r for rs, _ in c.messages for r in rs) == ["r%d@xn--bcher-kva.test" % n for n in range(3)]
+    w.wait_queue_empty()
+
+
+def test_too_many_ask_at_once(provider):
+    """While nobody says who may: the 65th is asked to come again, and the others get their answers after all."""
+    w = provider
+    authd = next(r["pid"] for r in w.rows("status") if r["service"] == "authd")
+    customer, others = Customer(w), [w.smtp() for _ in range(65)]
+    for s in others:
+        assert s.ehlo()[0] == 250
+    os.kill(authd, signal.SIGSTOP)
+    try:
+        for s in others:
+            s.send(b"ETRN customer.test\r\n")
+        ready, _, _ = select.select([s.sock for s in others], [], [], wp.PATIENCE)
+        (refused,) = [s for s in others if s.sock in ready]
+        assert refused.getreply() == (458, b"4.3.2 Too many ask at once, try again later")
+        assert customer.ask() == (450, "4.3.2 Too many ask at once, try again later")
+    finally:
+        os.kill(authd, signal.SIGCONT)
+    assert {s.getreply()[0] for s in others if s is not refused} == {459}
+    for s in others:
+        s.close()

@@ -492,6 +492,46 @@ Test(queue, the_log_stays_bounded_under_constant_writing)
     close_queue(&w);
 }
 
+/* Among many others, looking at no more rows than it has; those that left, or wait no longer, are not there. */
+Test(queue, what_waits_for_a_domain_is_found_by_it)
+{
+    struct world w;
+    struct queue_reader *r;
+    struct queue_item items[10];
+    struct arena a = {0};
+    size_t n;
+    bool end;
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 200, 2);
+    for (unsigned i = 0; i < 200; i += 10) {
+        struct queue_change c = {QUEUE_UPDATE, all[i].r[1]};
+        c.row.state = QUEUE_PICKUP;
+        c.row.next = 5000000;
+        c.row.domain = i % 40 == 0 ? SPAN("xn--bcher-kva.test") : SPAN("other.test");
+        settle(&w, &(struct queue_settle){.message = all[i].m.id, .changes = &c, .count = 1});
+    }
+    struct queue_change held = {QUEUE_UPDATE, all[40].r[1]}, gone = {QUEUE_GONE, all[80].r[1]};
+    held.row.state = QUEUE_HELD;
+    held.row.next = 0;
+    settle(&w, &(struct queue_settle){.message = all[40].m.id, .changes = &held, .count = 1});
+    settle(&w, &(struct queue_settle){.message = all[80].m.id, .changes = &gone, .count = 1});
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
+    struct queue_filter f = {.waits = SPAN("xn--bcher-kva.test"), .state = QUEUE_PICKUP};
+    uint64_t m = 0, rc = 0;
+    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 4, items, 2, &n, &end, &a, &err), 0, "%s", err.text);
+    cr_assert(n == 2 && !end && items[0].message.id == all[0].m.id && items[1].message.id == all[120].m.id);
+    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 2, items, 10, &n, &end, &a, &err), 0);
+    cr_assert(n == 1 && end && items[0].recipient.id == all[160].r[1].id);
+    f.waits = SPAN("nobody.test");
+    m = rc = 0;
+    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 1, items, 10, &n, &end, &a, &err), 0);
+    cr_assert(n == 0 && end);
+    queue_reader_close(&r);
+    arena_free(&a);
+    mem_free(&all);
+    close_queue(&w);
+}
+
 Test(queue, pages_show_what_matches)
 {
     struct world w;
