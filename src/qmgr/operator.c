@@ -131,7 +131,9 @@ static void query_end(struct query *u)
 {
     if (u->on_end)
         u->on_end(u->q, buf_span(&u->on_end_name), u->seen > 0);
-    if (u->call && u->error)
+    if (u->call && !u->error && u->show == operator_show_why && u->filter.message)
+        trace_why(u->q, u->call, u->filter.message, u->seen > 0);
+    else if (u->call && u->error)
         admin_end(u->call, ADMIN_FAILED, "the queue can't be read: %s", u->err.text);
     else if (u->call && u->failed)
         admin_end(u->call, ADMIN_FAILED, "%u of %u changes could not be recorded", u->failed, u->changed);

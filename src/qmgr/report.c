@@ -110,6 +110,8 @@ void operator_show_why(struct query *u, const struct queue_item *i)
     const struct queue_recipient *r = &i->recipient;
     struct buf text = {0}, response = {0};
     struct qid_text qid = qid_text(i->message.id);
+    if (u->shown_message != i->message.id)
+        show_message(u, &i->message);
     explain_schedule(u->q, &i->message, r, &text);
     if (r->why.n)
         put_response(&response, r);

@@ -26,7 +26,7 @@ static const char *const origins[] = {[QUEUE_FROM_OUTSIDE] = "outside",
                                       [QUEUE_FROM_LOCAL] = "local",
                                       [QUEUE_NOTIFICATION] = "notification"};
 
-const char *origin_name(int64_t origin)
+static const char *origin_name(int64_t origin)
 {
     return origin > 0 && origin < (int64_t)COUNT_OF(origins) ? origins[origin] : "unknown";
 }
@@ -113,7 +113,8 @@ static void cell_text(struct question *k, const char *name, struct span s)
     question_text(k, name, s.p ? s : SPAN(""));
 }
 
-bool trace_put_event(struct question *k, const struct history_event *e, bool with_id)
+/* A row: when, what, whose; false: stop. */
+static bool put_event(struct question *k, const struct history_event *e, bool with_id)
 {
     struct qid_text qid = qid_text(e->message);
     struct buf words = {0};
@@ -186,7 +187,7 @@ static bool on_event(void *ctx, const struct history_event *e)
 {
     struct trace *t = ctx;
     t->full = question_rows(t->k) >= t->limit;
-    return !t->full && (t->fields ? put_fields(t->k, e) : trace_put_event(t->k, e, true));
+    return !t->full && (t->fields ? put_fields(t->k, e) : put_event(t->k, e, true));
 }
 
 static bool on_id(void *ctx, const struct history_event *e)
@@ -392,4 +393,57 @@ void trace_command(void *ctx, struct admin_call *c, const struct span *args, siz
         return;
     }
     question_ask(q, c, &(struct question_work){run, trace_free, t, TRACE_TIME_MS});
+}
+
+/* ---- waypost queue why ---- */
+
+struct why {
+    uint64_t message;
+    bool queued, full;
+    struct question *k;
+};
+
+static bool why_over(void *ctx)
+{
+    return question_over(((struct why *)ctx)->k);
+}
+
+static bool why_event(void *ctx, const struct history_event *e)
+{
+    struct why *w = ctx;
+    w->full = question_rows(w->k) >= ROWS_DEFAULT;
+    return !w->full && put_event(w->k, e, false);
+}
+
+static void why_run(struct question *k, void *ctx)
+{
+    struct why *w = ctx;
+    struct err err = {""};
+    struct qid_text qid = qid_text(w->message);
+    struct history_filter f = {.message = w->message, .oldest_first = true};
+    w->k = k;
+    history_flush(question_history(k), FLUSH_MS);
+    if (history_read(question_dir(k), &f, why_event, why_over, w, &err) < 0)
+        question_end(k, ADMIN_FAILED, "%s", err.text);
+    else if (w->full)
+        question_end(k, ADMIN_DONE, "History has more: `waypost trace %s` shows the newest, and with --limit N all of it", qid.text);
+    else if (question_late(k))
+        question_end(k, ADMIN_FAILED, "history was not read to its end in %d s", TRACE_TIME_MS / 1000);
+    else if (!w->queued && question_rows(k) == 0)
+        question_end(k, ADMIN_NO_SUCH, "no such message in the queue, nor in the days that history has");
+    else
+        question_end(k, ADMIN_DONE, "%s", w->queued ? "" : "It is not in the queue any more.");
+}
+
+static void why_free(void *ctx)
+{
+    struct why *w = ctx;
+    mem_free(&w);
+}
+
+void trace_why(struct qmgr *q, struct admin_call *call, uint64_t message, bool queued)
+{
+    struct why *w = mem_alloc(sizeof *w);
+    *w = (struct why){.message = message, .queued = queued};
+    question_ask(q, call, &(struct question_work){why_run, why_free, w, TRACE_TIME_MS});
 }

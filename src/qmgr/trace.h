@@ -2,14 +2,10 @@
 #ifndef QMGR_TRACE_H
 #define QMGR_TRACE_H
 
-#include "admin/admin.h"
-#include "queue/history.h"
+#include "qmgr/qmgr.h"
 
-struct question;
-
-const char *origin_name(int64_t origin);
-/* A row: when, what, whose; false: stop. */
-bool trace_put_event(struct question *k, const struct history_event *e, bool with_id);
 admin_fn trace_command;
+/* Answers the call with what history has of that message, the oldest first. queued: rows about it are written already. */
+void trace_why(struct qmgr *q, struct admin_call *call, uint64_t message, bool queued);
 
 #endif

@@ -303,7 +303,7 @@ static const struct command commands[] = {
     {"client forget", "ADDRESS", "lift what is held against it, its failed logins too", ask, "tallyd", NULL, 0},
     {"queue list", "[WHICH...] [--limit N]", "the recipients whose mail waits", ask, "qmgr", NULL, 0},
     {"queue show", "ID", "one message and its recipients", ask, "qmgr", NULL, OUTPUT_RECORDS},
-    {"queue why", "ID", "why it waits, in words", ask, "qmgr", NULL, OUTPUT_RECORDS},
+    {"queue why", "ID", "its whole life on one page: who sent it, why it waits, each attempt", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"queue retry", "WHICH...", "try it now", ask, "qmgr", NULL, 0},
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},

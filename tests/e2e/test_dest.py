@@ -38,7 +38,7 @@ def test_a_suspended_destination_gets_nothing_until_it_is_resumed(relaying):
         row = state(w, "far.test")
         assert row["state"] == "suspended" and row["reason"] == "suspended by an operator: they move" and row["on-disk"] == 1
         assert [r["destination"] for r in w.rows("dest", "list", "--state", "suspended")] == ["far.test"]
-        why = w.rows("queue", "why", w.queue()[0]["id"])[0]["why"]
+        why = w.rows("queue", "why", w.queue()[0]["id"])[1]["why"]
         assert "far.test is suspended" in why and "waypost dest resume far.test" in why, why
         submit(w, "z@far.test")
         until(lambda: state(w, "far.test")["on-disk"] == 2, "both wait")

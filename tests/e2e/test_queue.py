@@ -39,8 +39,9 @@ def test_list_show_and_why(deferring):
     assert w.rows("queue", "list", "--sender", "nobody@example.test") == []
     shown = w.rows("queue", "show", qid)
     assert shown[0]["origin"] == "submission" and shown[0]["account"] > 0 and len(shown) == 3
-    why = w.rows("queue", "why", qid)
-    assert len(why) == 2 and "Next attempt in" in why[0]["why"] and "refused" in why[0]["last-response"].lower()
+    facts, *why = w.rows("queue", "why", qid)
+    assert facts["login"] == "alice@example.test" and facts["tls"].startswith("TLSv1.3") and facts["expires"]
+    assert [r["event"] for r in why[2:]] == ["accepted", "deferred", "deferred"] and "Next attempt in" in why[0]["why"] and "refused" in why[0]["last-response"].lower()
     assert w.waypost("queue", "show", "1K000000000", check=False).returncode == 3
     assert w.waypost("queue", "remove", check=False).returncode == 2
 

@@ -43,6 +43,9 @@ def test_trace_of_what_was_delivered_relayed_and_refused(instances):
     assert w.rows("trace", told["id"].lower()) == rows and w.rows("trace", mid.strip("<>")) == rows
     mine = w.rows("trace", "NO@far.test")
     assert {r["recipient"] for r in mine} == {"no@far.test"} and {r["event"] for r in mine} == {"failed", "told"}
+    why = w.rows("queue", "why", told["id"])
+    assert [r["event"] for r in why] == [r["event"] for r in reversed(rows)], "gone from the queue, known to history"
+    assert "no such user" in w.waypost("queue", "why", told["id"]).stdout
     words = w.waypost("trace", told["id"]).stdout
     assert "no such user" in words and "logged in as alice@example.test" in words and "notification " + told["related"] in words
     assert len(w.rows("trace", "alice@example.test", "--limit", "2")) == 2
@@ -75,6 +78,9 @@ def test_without_history_only_the_queue_is_known(instances):
     submit(w, "x@far.test")
     until(lambda: [r for r in w.queue() if r["attempts"] and not r["activity"]], "deferred")
     assert len(w.rows("trace", "x@far.test")) == 1
+    qid = w.queue()[0]["id"]
+    assert len(w.rows("queue", "why", qid)) == 2
     w.waypost("queue", "remove", "--all")
     w.wait_queue_empty()
     assert w.waypost("trace", "x@far.test", check=False).returncode == 3
+    assert w.waypost("queue", "why", qid, check=False).returncode == 3
