@@ -1,10 +1,14 @@
 """The operators' command: domains, accounts, aliases; exit codes; --json."""
 import imaplib
+import os
 import poplib
+import re
 import smtplib
+import subprocess
 
 import pytest
 
+import waypost as wp
 from waypost import message, until
 
 
@@ -42,7 +46,6 @@ def test_a_removed_account_keeps_its_mail_until_purged(server):
     with w.smtp() as s:
         s.sendmail("c@remote.test", ["bob@example.test"], message("keep me"))
     w.wait_inbox("bob@example.test", 1)
-    import os
     before = set(os.listdir(w.dir + "/state/mail"))
     w.waypost("account", "remove", "bob@example.test")
     assert set(os.listdir(w.dir + "/state/mail")) == before
@@ -130,6 +133,17 @@ def test_mistakes_have_exit_codes_and_one_clear_line(server, args):
     r = server.waypost(*args, check=False, input="password-1\n")
     assert r.returncode in (1, 2, 3), r
     assert 0 < len((r.stderr or r.stdout).strip().splitlines()) <= 25
+
+
+def test_the_manual_has_every_command_and_no_other():
+    """What `waypost help` lists stands in waypost.8 as the head of an entry, and the other way round."""
+    text = subprocess.run([wp.PROGRAMS + "/waypost", "help"], text=True, capture_output=True).stdout
+    helped = {re.match(r"  waypost ([a-z][a-z0-9 -]*[a-z0-9])", l)[1] for l in text.splitlines() if re.match(r"  waypost [a-z]", l)}
+    manual = open(os.path.join(os.path.dirname(__file__), "../../doc/waypost.8")).read().split(".SH COMMANDS")[1].split(".SH EXIT STATUS")[0]
+    heads = re.findall(r'^\.TP\n\.[BIR]+ (?:"([a-z].*?)"|([a-z][a-z ]*[a-z]))', manual, re.M)
+    listed = {(quoted or bare).replace("\\", "") for quoted, bare in heads}
+    listed |= set(re.findall(r'^\.B "(.*)"\nis the same\.', manual, re.M))
+    assert helped - {"help"} == listed
 
 
 def test_json_and_help(server):
