@@ -219,7 +219,6 @@ static void look(struct pull *p)
 static void on_may(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
 {
     struct pull *p = ctx;
-    const struct msg_pull_may *w = &m->pull_may;
     (void)c;
     p->ask = 0;
     if (fd >= 0)
@@ -228,6 +227,7 @@ static void on_may(void *ctx, struct chan *c, enum chan_why why, const struct ms
         end(p, OUTCOME_RETRY, p->turn ? 451 : 458, 3, 0, "The directory does not answer just now, try again later");
         return;
     }
+    const struct msg_pull_may *w = &m->pull_may;
     if (w->kind != OUTCOME_DONE || w->names.n == 0) {
         struct outcome o = outcome_make(w->kind == OUTCOME_FAILED ? OUTCOME_FAILED : OUTCOME_RETRY, w->code, w->subject,
                                         w->detail, "%.*s", SPANV(w->why));
