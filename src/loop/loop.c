@@ -1,5 +1,5 @@
 /* The event loop over libuv. One `live` count covers every handle, so that loop_free() proves that nothing leaked.
- * A virtual loop has no uv_loop_t at all: its timers wait in a list ordered by time. */
+ * A virtual loop's timers wait in a list ordered by time; it has no uv_loop_t at all, unless it is a stepped one. */
 #include "loop/loop.h"
 
 #include <stdlib.h>
@@ -15,7 +15,8 @@ struct loop {
     struct defer *deferred, **deferred_end;
     struct timer *firing; /* whose fn runs */
     size_t live; /* handles that were made and not yet freed by their owner */
-    bool is_virtual;
+    bool is_virtual, has_uv;
+    size_t works, events; /* stepped: on pool threads; descriptors, wake-ups and results handled so far */
     int64_t now, wall;  /* virtual only */
     struct link timers; /* virtual: running ones by time, those of the same time as they were started */
 };
@@ -79,15 +80,28 @@ static struct loop *loop_make(void)
     return l;
 }
 
-struct loop *loop_new(void)
+static void begin_uv(struct loop *l)
 {
-    struct loop *l = loop_make();
+    l->has_uv = true;
     must(uv_loop_init(&l->uv));
     l->uv.data = l;
     must(uv_prepare_init(&l->uv, &l->prepare));
     l->prepare.data = l;
     must(uv_prepare_start(&l->prepare, on_prepare));
     uv_unref((uv_handle_t *)&l->prepare);
+}
+
+struct loop *loop_new(void)
+{
+    struct loop *l = loop_make();
+    begin_uv(l);
+    return l;
+}
+
+struct loop *loop_new_stepped(int64_t wall_ms)
+{
+    struct loop *l = loop_new_virtual(wall_ms);
+    begin_uv(l);
     return l;
 }
 
@@ -108,9 +122,39 @@ void loop_run(struct loop *l)
     run_deferred(l);
 }
 
+static void on_turn_over(uv_timer_t *t)
+{
+    (void)t;
+}
+
+bool loop_turn(struct loop *l, unsigned real_ms)
+{
+    size_t before = l->events;
+    uv_timer_t limit;
+    if (!l->has_uv || !l->is_virtual)
+        abort();
+    run_deferred(l);
+    if (real_ms) {
+        must(uv_timer_init(&l->uv, &limit));
+        must(uv_timer_start(&limit, on_turn_over, real_ms, 0));
+    }
+    uv_run(&l->uv, real_ms ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    if (real_ms) {
+        uv_close((uv_handle_t *)&limit, NULL);
+        uv_run(&l->uv, UV_RUN_NOWAIT);
+    }
+    run_deferred(l);
+    return l->events != before;
+}
+
+size_t loop_works(const struct loop *l)
+{
+    return l->works;
+}
+
 void loop_stop(struct loop *l)
 {
-    if (!l->is_virtual)
+    if (l->has_uv)
         uv_stop(&l->uv);
 }
 
@@ -122,7 +166,7 @@ void loop_free(struct loop **lp)
     run_deferred(l);
     if (l->live)
         abort();
-    if (!l->is_virtual) {
+    if (l->has_uv) {
         uv_close((uv_handle_t *)&l->prepare, NULL);
         while (uv_loop_alive(&l->uv)) /* the last close callbacks; a loop_stop() since the last turn would end the first run at once */
             uv_run(&l->uv, UV_RUN_DEFAULT);
@@ -245,25 +289,37 @@ static void virtual_fire(struct timer *t)
         mem_free(&t);
 }
 
-void loop_advance(struct loop *l, int64_t ms)
+static void move_clock(struct loop *l, int64_t to)
+{
+    if (to <= l->now)
+        return;
+    l->wall += to - l->now;
+    l->now = to;
+}
+
+bool loop_advance_step(struct loop *l, int64_t *ms)
 {
     if (!l->is_virtual)
         abort();
-    int64_t end = l->now + ms;
+    int64_t end = l->now + *ms;
     run_deferred(l);
-    while (!list_empty(&l->timers)) {
-        struct timer *t = container_of(l->timers.next, struct timer, in_timers);
-        if (t->due > end)
-            break;
-        if (t->due > l->now) {
-            l->wall += t->due - l->now;
-            l->now = t->due;
-        }
-        virtual_fire(t);
-        run_deferred(l);
+    struct timer *t = list_empty(&l->timers) ? NULL : container_of(l->timers.next, struct timer, in_timers);
+    if (!t || t->due > end) {
+        move_clock(l, end);
+        *ms = 0;
+        return false;
     }
-    l->wall += end - l->now;
-    l->now = end;
+    move_clock(l, t->due);
+    *ms = end - l->now;
+    virtual_fire(t);
+    run_deferred(l);
+    return true;
+}
+
+void loop_advance(struct loop *l, int64_t ms)
+{
+    while (loop_advance_step(l, &ms)) {
+    }
 }
 
 /* ---- descriptors ---- */
@@ -279,7 +335,7 @@ struct io {
 struct io *io_new(struct loop *l, int fd, io_fn *fn, void *ctx)
 {
     struct io *io = mem_alloc(sizeof *io);
-    if (l->is_virtual)
+    if (!l->has_uv)
         abort();
     if (uv_poll_init(&l->uv, &io->uv, fd) < 0) {
         mem_free(&io);
@@ -301,6 +357,7 @@ static void on_io(uv_poll_t *uv, int status, int events)
         ready |= IO_READ;
     if (events & UV_WRITABLE)
         ready |= IO_WRITE;
+    io->loop->events++;
     io->fn(io->ctx, ready);
 }
 
@@ -347,13 +404,15 @@ static void work_done(uv_work_t *uv, int status)
     struct work *w = uv->data;
     (void)status; /* nothing cancels work here */
     w->loop->live--;
+    w->loop->works--;
+    w->loop->events++;
     w->done(w->ctx);
     mem_free(&w);
 }
 
 void loop_work(struct loop *l, work_fn *run, work_fn *done, void *ctx)
 {
-    if (l->is_virtual) {
+    if (!l->has_uv) {
         run(ctx);
         done(ctx);
         return;
@@ -365,6 +424,7 @@ void loop_work(struct loop *l, work_fn *run, work_fn *done, void *ctx)
     w->ctx = ctx;
     w->loop = l;
     l->live++;
+    l->works++;
     must(uv_queue_work(&l->uv, &w->uv, work_run, work_done));
 }
 
@@ -380,13 +440,14 @@ struct wake {
 static void on_wake(uv_async_t *uv)
 {
     struct wake *w = uv->data;
+    w->loop->events++;
     w->fn(w->ctx);
 }
 
 struct wake *wake_new(struct loop *l, void (*fn)(void *ctx), void *ctx)
 {
     struct wake *w = mem_alloc(sizeof *w);
-    if (l->is_virtual)
+    if (!l->has_uv)
         abort();
     must(uv_async_init(&l->uv, &w->uv, on_wake));
     w->uv.data = w;
@@ -428,7 +489,7 @@ static void on_signal(uv_signal_t *uv, int signo)
 struct signal_watch *signal_watch_new(struct loop *l, int signo, void (*fn)(void *ctx, int signo), void *ctx)
 {
     struct signal_watch *s = mem_alloc(sizeof *s);
-    if (l->is_virtual)
+    if (!l->has_uv)
         abort();
     must(uv_signal_init(&l->uv, &s->uv));
     must(uv_signal_start(&s->uv, on_signal, signo));

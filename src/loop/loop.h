@@ -5,12 +5,15 @@
 #define LOOP_LOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct loop;
 
 struct loop *loop_new(void);
 struct loop *loop_new_virtual(int64_t wall_ms);
+/* A virtual loop that has descriptors, pool threads and wake-ups, too: a whole program runs in it while a test moves its clock. */
+struct loop *loop_new_stepped(int64_t wall_ms);
 void loop_run(struct loop *l);  /* until loop_stop(), or nothing is left to wait for */
 void loop_stop(struct loop *l); /* loop_run() returns after this turn */
 /* Frees it. Every timer, io and the like must have been freed before: aborts otherwise, as that is a leak. */
@@ -20,6 +23,11 @@ int64_t loop_now(struct loop *l);  /* monotonic ms, as of this turn */
 int64_t loop_wall(struct loop *l); /* ms since 1970 */
 /* Virtual loops only: moves the clock, running timers in their order at their time. Runs deferred calls first, and between them. */
 void loop_advance(struct loop *l, int64_t ms);
+/* The same as far as the next timer, which is run; *ms becomes what is left. False: none was due, the clock has arrived. */
+bool loop_advance_step(struct loop *l, int64_t *ms);
+/* Stepped loops only: handles what descriptors, threads and wake-ups have brought, waiting for that at most real_ms. False: nothing came. */
+bool loop_turn(struct loop *l, unsigned real_ms);
+size_t loop_works(const struct loop *l); /* of loop_work(), under way */
 
 /* ---- timers ---- */
 struct timer;

@@ -209,7 +209,8 @@ static inline struct span rcpt_sender(const struct rcpt *r)
     return r->r.sender.p ? r->r.sender : r->msg->m.sender;
 }
 
-/* ---- main.c ---- */
+/* ---- program.c ---- */
+extern const struct service_def qmgr_program; /* without its state, a struct qmgr */
 int64_t qmgr_wall(const struct qmgr *q);
 uint64_t qmgr_random(struct qmgr *q);
 void qmgr_configure(struct qmgr *q); /* from service_conf() */

@@ -149,3 +149,61 @@ Test(loop, a_timer_that_starts_itself_at_once_lets_others_go_first)
     close(fds[1]);
     loop_free(&e.loop);
 }
+
+/* ---- a stepped loop ---- */
+
+struct stepped {
+    struct wake *wake;
+    unsigned fired, woken, worked;
+};
+
+static void stepped_fired(void *ctx)
+{
+    ((struct stepped *)ctx)->fired++;
+}
+
+static void stepped_woken(void *ctx)
+{
+    ((struct stepped *)ctx)->woken++;
+}
+
+static void stepped_run(void *ctx)
+{
+    wake_up(((struct stepped *)ctx)->wake);
+}
+
+static void stepped_done(void *ctx)
+{
+    ((struct stepped *)ctx)->worked++;
+}
+
+/* Threads work and wake it while its clock stands; only the test moves that. */
+Test(loop, stepped)
+{
+    struct loop *l = loop_new_stepped(1000);
+    struct stepped s = {0};
+    struct timer *soon = timer_new(l, stepped_fired, &s), *late = timer_new(l, stepped_fired, &s);
+    int64_t ms = 100;
+    s.wake = wake_new(l, stepped_woken, &s);
+    timer_start(soon, 10);
+    timer_start(late, 1000);
+    cr_assert_not(loop_turn(l, 0), "nothing has come");
+    loop_work(l, stepped_run, stepped_done, &s);
+    cr_assert_eq(loop_works(l), 1u);
+    while (!s.worked || !s.woken)
+        loop_turn(l, 10);
+    cr_assert_eq(loop_works(l), 0u);
+    cr_assert_eq(s.fired, 0u);
+    cr_assert_eq(loop_wall(l), 1000);
+    cr_assert(loop_advance_step(l, &ms));
+    cr_assert_eq(s.fired, 1u);
+    cr_assert_eq(ms, 90);
+    cr_assert_eq(loop_wall(l), 1010);
+    cr_assert_not(loop_advance_step(l, &ms), "the other one is not due");
+    cr_assert_eq(loop_wall(l), 1100);
+    cr_assert_eq(s.fired, 1u);
+    timer_free(&soon);
+    timer_free(&late);
+    wake_free(&s.wake);
+    loop_free(&l);
+}

@@ -1,0 +1,794 @@
+/* Scenarios of tests/data/scenarios (its README has the language): the whole queue manager on a real queue, with threads and channels,
+ * while the script moves its clock. The service's skeleton and all peers are played here. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "db/db.h"
+#include "qmgr/operator.h"
+
+#define NAMES_MAX 200
+#define WORDS_MAX 40
+#define RCPTS_MAX 8
+#define BEGIN_MS INT64_C(1700000000000)
+#define SPIN_MAX 20000 /* of up to 1 ms: a thread that never answers */
+
+struct service {
+    int none;
+};
+
+struct attempt {
+    struct link link;
+    uint64_t lease;
+    bool whole;
+    char qid[64], domain[256], sender[256];
+    struct {
+        uint64_t id;
+        char address[256];
+        bool answered;
+    } rcpts[RCPTS_MAX];
+    unsigned count;
+    struct buf content;
+};
+
+struct named {
+    char name[32], qid[64];
+};
+
+struct world {
+    struct loop *loop;
+    struct qmgr q;
+    struct service service;
+    const struct conf *conf;
+    struct chan *near[ROLE_COUNT], *far[ROLE_COUNT]; /* qmgr's ends; the peers' */
+    struct link attempts;                            /* that have come, the oldest first */
+    struct link open;                                /* expected, and under way */
+    struct attempt *current;                         /* expected last; NULL: it is answered */
+    struct named names[NAMES_MAX];
+    unsigned name_count;
+    unsigned asked, answered;
+    bool drained;
+    int64_t mark; /* when the last step was */
+    struct buf said; /* by the last operator's command */
+    char dir[64];
+    const char *file; /* the script */
+    unsigned line;
+};
+
+static struct world *w;
+
+static void fail(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static void fail(const char *fmt, ...)
+{
+    char text[4000];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    cr_assert_fail("%s:%u: %s", w->file, w->line, text);
+}
+
+/* ---- the skeleton ---- */
+
+struct loop *service_loop(struct service *s UNUSED)
+{
+    return w->loop;
+}
+
+const struct conf *service_conf(struct service *s UNUSED)
+{
+    return w->conf;
+}
+
+void *service_state(struct service *s UNUSED)
+{
+    return &w->q;
+}
+
+struct chan *service_chan(struct service *s UNUSED, enum role peer, uint32_t instance UNUSED)
+{
+    return w->near[peer];
+}
+
+int service_resource(struct service *s UNUSED, unsigned what UNUSED)
+{
+    return -1;
+}
+
+void service_done(struct service *s UNUSED)
+{
+    w->drained = true;
+}
+
+static void near_msg(void *ctx UNUSED, struct chan *c, const struct msg *m, int fd)
+{
+    qmgr_program.on_msg(&w->service, c, m, fd);
+}
+
+static void near_room(void *ctx UNUSED, struct chan *c)
+{
+    qmgr_program.on_room(&w->service, c);
+}
+
+/* ---- the peers ---- */
+
+static void directory(struct chan *c, const struct msg *m)
+{
+    struct msg o = {.type = MSG_verdict, .verdict = {.kind = OUTCOME_DONE, .account = 1, .login = SPAN("a@x.test")}};
+    if (m->type == MSG_sender_check) {
+        o.verdict.login = m->sender_check.sender;
+        chan_answer(c, chan_epoch(c), m->id, &o, -1);
+        return;
+    }
+    if (m->type != MSG_expand)
+        fail("asked of the directory: %u", (unsigned)m->type);
+    o = (struct msg){.type = MSG_expand_item, .expand_item = {.kind = 3, .address = m->expand.address}};
+    chan_answer(c, chan_epoch(c), m->id, &o, -1);
+    o = (struct msg){.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1}};
+    chan_answer(c, chan_epoch(c), m->id, &o, -1);
+}
+
+static struct attempt *attempt_of(uint64_t lease)
+{
+    LIST_EACH(&w->attempts, l)
+    if (container_of(l, struct attempt, link)->lease == lease)
+        return container_of(l, struct attempt, link);
+    fail("nothing is known of that lease");
+    return NULL;
+}
+
+static void put_text(char *to, size_t size, struct span s)
+{
+    snprintf(to, size, "%.*s", SPANV(s));
+}
+
+static void relay(const struct msg *m)
+{
+    struct attempt *a;
+    switch (m->type) {
+    case MSG_attempt:
+        a = mem_alloc(sizeof *a);
+        a->lease = m->attempt.lease;
+        put_text(a->qid, sizeof a->qid, m->attempt.qid);
+        put_text(a->domain, sizeof a->domain, m->attempt.domain);
+        put_text(a->sender, sizeof a->sender, m->attempt.sender);
+        list_add_tail(&w->attempts, &a->link);
+        break;
+    case MSG_attempt_rcpt:
+        a = attempt_of(m->attempt_rcpt.lease);
+        if (a->count == RCPTS_MAX)
+            fail("more recipients than expected of one attempt");
+        a->rcpts[a->count].id = m->attempt_rcpt.rcpt;
+        put_text(a->rcpts[a->count].address, sizeof a->rcpts[0].address, m->attempt_rcpt.address);
+        a->count++;
+        break;
+    case MSG_attempt_go:
+        a = attempt_of(m->attempt_go.lease);
+        buf_add(&a->content, m->attempt_go.prefix);
+        buf_add(&a->content, m->attempt_go.body);
+        a->whole = true;
+        break;
+    default:
+        fail("asked of relay: %u", (unsigned)m->type);
+    }
+}
+
+static void far_msg(void *ctx, struct chan *c, const struct msg *m, int fd)
+{
+    enum role me = *(enum role *)ctx;
+    if (fd >= 0)
+        close(fd);
+    if (me == ROLE_AUTHD)
+        directory(c, m);
+    else if (me == ROLE_RELAY)
+        relay(m);
+}
+
+static void attempt_free(struct attempt *a)
+{
+    list_del(&a->link);
+    buf_free(&a->content);
+    mem_free(&a);
+}
+
+/* ---- time ---- */
+
+static void on_kicked(void *ctx UNUSED, struct chan *c UNUSED, enum chan_why why UNUSED, const struct msg *m UNUSED, int fd UNUSED)
+{
+    w->answered++;
+}
+
+/* What nobody waits for is written with the next request that somebody waits for. */
+static void kick(void)
+{
+    struct msg m = {.type = MSG_token_ask, .token_ask = {.token = SPAN("0123456789abcdef")}};
+    w->asked++;
+    chan_ask(w->far[ROLE_MX], &m, -1, on_kicked, NULL);
+}
+
+static bool busy(void)
+{
+    const struct qmgr *q = &w->q;
+    return q->accepting || q->settles || !list_empty(&q->settling) || !list_empty(&q->picked) || q->sync_running || q->load_running ||
+           refill_running(q) || operator_running(q) || loop_works(w->loop) || w->asked != w->answered;
+}
+
+/* Everything that goes on without the clock has ended. */
+static void settle(void)
+{
+    unsigned quiet = 0, spins = 0;
+    while (quiet < 3) {
+        if (loop_turn(w->loop, 0)) {
+            quiet = 0;
+        } else if (busy()) {
+            quiet = 0;
+            if (w->q.settles && w->asked == w->answered)
+                kick();
+            loop_turn(w->loop, 1);
+            if (++spins > SPIN_MAX)
+                fail("never quiet: accepting %u, settles %u, works %zu", w->q.accepting, w->q.settles, loop_works(w->loop));
+        } else {
+            quiet++;
+        }
+    }
+}
+
+/* Until an attempt has come, or ms have passed. */
+static bool advance(int64_t ms, bool to_attempt)
+{
+    settle();
+    while (!(to_attempt && !list_empty(&w->attempts))) {
+        if (!loop_advance_step(w->loop, &ms))
+            break;
+        settle();
+    }
+    settle();
+    return !list_empty(&w->attempts);
+}
+
+/* ---- start and end ---- */
+
+static void program_start(void)
+{
+    static const struct chan_ops near = {.on_msg = near_msg, .on_room = near_room}, far = {.on_msg = far_msg};
+    static enum role roles[ROLE_COUNT];
+    struct err err;
+    int fds[2];
+    for (enum role r = 0; r < ROLE_COUNT; r++) {
+        roles[r] = r;
+        fds[0] = -1;
+        if (r == ROLE_MX || r == ROLE_SUBMISSION || r == ROLE_AUTHD || r == ROLE_RELAY)
+            cr_assert_eq(chan_pair(fds, &err), 0, "%s", err.text);
+        w->near[r] = chan_new(w->loop, fds[0], r, 0, &near, NULL);
+        w->far[r] = fds[0] >= 0 ? chan_new(w->loop, fds[1], ROLE_QMGR, 0, &far, &roles[r]) : NULL;
+    }
+    memset(&w->q, 0, sizeof w->q);
+    if (qmgr_program.warm(&w->service, &err) || qmgr_program.start(&w->service, &err))
+        fail("no start: %s", err.text);
+    w->q.random = 4711; /* the same jitter each time */
+    settle();
+}
+
+static void program_end(void)
+{
+    LIST_EACH(&w->attempts, l)
+    attempt_free(container_of(l, struct attempt, link));
+    LIST_EACH(&w->open, l)
+    attempt_free(container_of(l, struct attempt, link));
+    w->current = NULL;
+    qmgr_program.stop(&w->service);
+    for (enum role r = 0; r < ROLE_COUNT; r++) {
+        chan_free(&w->near[r]);
+        if (w->far[r])
+            chan_free(&w->far[r]);
+    }
+    w->asked = w->answered = 0;
+}
+
+static void configure(struct span text)
+{
+    struct conf_errors errors = {0};
+    struct buf all = {0};
+    const struct conf *before = w->conf;
+    buf_printf(&all, "hostname mx.x.test; state %s;\n", w->dir);
+    buf_add(&all, text);
+    w->conf = conf_parse(w->file, buf_span(&all), before ? before->generation + 1 : 1, &errors);
+    if (!w->conf)
+        fail("%s", buf_cstr(&errors.text));
+    conf_errors_free(&errors);
+    buf_free(&all);
+    if (!before) {
+        program_start();
+        return;
+    }
+    qmgr_program.reloaded(&w->service);
+    settle();
+    conf_unref(&before);
+}
+
+/* ---- steps ---- */
+
+struct words {
+    char at[WORDS_MAX][256];
+    unsigned n;
+};
+
+static int64_t time_of(const char *text)
+{
+    int64_t ms = 0;
+    if (!conf_time_of(span_of(text), &ms))
+        fail("no time: %s", text);
+    return ms;
+}
+
+static void range_of(const char *text, int64_t *least, int64_t *most, int64_t (*of)(const char *))
+{
+    struct span rest = span_of(text), first;
+    char a[64], b[64];
+    const char *dots = strstr(text, "..");
+    if (!dots)
+        fail("no range: %s", text);
+    first = span_make(text, (size_t)(dots - text));
+    put_text(a, sizeof a, first);
+    put_text(b, sizeof b, span_from(rest, first.n + 2));
+    *least = of(a);
+    *most = of(b);
+}
+
+static int64_t number_of(const char *text)
+{
+    return strtoll(text, NULL, 10);
+}
+
+static const char *value_of(const struct words *v, const char *key)
+{
+    size_t n = strlen(key);
+    for (unsigned i = 0; i < v->n; i++)
+        if (strncmp(v->at[i], key, n) == 0 && v->at[i][n] == '=')
+            return v->at[i] + n + 1;
+    return NULL;
+}
+
+static const char *qid_of(const char *name)
+{
+    for (unsigned i = 0; i < w->name_count; i++)
+        if (strcmp(w->names[i].name, name) == 0)
+            return w->names[i].qid;
+    return name;
+}
+
+static void on_queued(void *ctx, struct chan *c UNUSED, enum chan_why why, const struct msg *m, int fd UNUSED)
+{
+    struct named *n = ctx;
+    w->answered++;
+    if (why != CHAN_ANSWERED || m->type != MSG_queued)
+        fail("%s was not queued", n->name);
+    put_text(n->qid, sizeof n->qid, m->queued.qid);
+}
+
+static uint8_t notify_of(const char *text)
+{
+    uint8_t bits = 0;
+    if (!text)
+        return 0;
+    bits |= strstr(text, "success") ? QUEUE_NOTIFY_SUCCESS : 0;
+    bits |= strstr(text, "failure") ? QUEUE_NOTIFY_FAILURE : 0;
+    bits |= strstr(text, "delay") ? QUEUE_NOTIFY_DELAY : 0;
+    bits |= strstr(text, "never") ? QUEUE_NOTIFY_NEVER : 0;
+    return bits;
+}
+
+static void take_by(struct msg_msg_begin *b, const char *text)
+{
+    char time[64];
+    put_text(time, sizeof time, span_make(text, strcspn(text, ";")));
+    b->deliver_by = (uint64_t)(loop_wall(w->loop) + time_of(time));
+    b->by_mode = strstr(text, ";R") ? QUEUE_BY_RETURN : QUEUE_BY_NOTIFY;
+}
+
+static void submit(const struct words *v)
+{
+    static uint64_t txn;
+    struct span content = SPAN("Subject: x\r\nMessage-ID: <1@x.test>\r\n\r\nhello\r\n");
+    const char *hold = value_of(v, "hold"), *by = value_of(v, "by"), *priority = value_of(v, "priority");
+    struct chan *c = w->far[value_of(v, "outside") ? ROLE_MX : ROLE_SUBMISSION];
+    char token[17];
+    if (v->n < 6 || strcmp(v->at[2], "from") || strcmp(v->at[4], "to") || w->name_count == NAMES_MAX)
+        fail("submit NAME from SENDER to RECIPIENT...");
+    struct named *n = &w->names[w->name_count++];
+    put_text(n->name, sizeof n->name, span_of(v->at[1]));
+    struct msg m = {.type = MSG_msg_begin};
+    m.msg_begin = (struct msg_msg_begin){.txn = ++txn, .session = 1, .sender = strcmp(v->at[3], "<>") ? span_of(v->at[3]) : SPAN(""),
+                                         .helo = SPAN("me"), .remote = SPAN("192.0.2.1")};
+    if (hold) {
+        m.msg_begin.hold_until = (uint64_t)(loop_wall(w->loop) + time_of(hold));
+        m.msg_begin.hold = SPAN("until later");
+    }
+    if (by)
+        take_by(&m.msg_begin, by);
+    if (priority)
+        m.msg_begin.priority = msg_priority_put((int)number_of(priority));
+    chan_say(c, &m, -1);
+    for (unsigned i = 5; i < v->n && !strchr(v->at[i], '='); i++) {
+        m = (struct msg){.type = MSG_msg_rcpt};
+        m.msg_rcpt = (struct msg_msg_rcpt){.txn = txn, .address = span_of(v->at[i]), .notify = notify_of(value_of(v, "notify"))};
+        chan_say(c, &m, -1);
+    }
+    snprintf(token, sizeof token, "token%011llu", (unsigned long long)txn);
+    m = (struct msg){.type = MSG_msg_commit};
+    m.msg_commit = (struct msg_msg_commit){.txn = txn, .token = span_of(token), .size = content.n, .header_bytes = (uint32_t)content.n - 9,
+                                           .message_id = SPAN("<1@x.test>"), .body = content};
+    w->asked++;
+    cr_assert(chan_ask(c, &m, -1, on_queued, n));
+    settle();
+}
+
+/* What has come, for a failure's text. */
+static const char *have(void)
+{
+    static struct buf text;
+    buf_clear(&text);
+    LIST_EACH(&w->attempts, l)
+    {
+        const struct attempt *a = container_of(l, struct attempt, link);
+        buf_printf(&text, "; %s %s from <%s>", a->domain, a->qid, a->sender);
+        for (unsigned i = 0; i < a->count; i++)
+            buf_printf(&text, " %s", a->rcpts[i].address);
+    }
+    return text.n ? buf_cstr(&text) + 2 : "none";
+}
+
+static struct attempt *next_attempt(void)
+{
+    if (list_empty(&w->attempts))
+        fail("no attempt has come");
+    struct attempt *a = container_of(w->attempts.next, struct attempt, link);
+    if (!a->whole)
+        fail("an attempt without its end");
+    return a;
+}
+
+/* It is under way; the clock's mark is set. */
+static void take(struct attempt *a)
+{
+    list_del(&a->link);
+    list_add_tail(&w->open, &a->link);
+    w->current = a;
+    w->mark = loop_wall(w->loop);
+}
+
+static bool has_rcpt(const struct attempt *a, const char *address)
+{
+    for (unsigned i = 0; i < a->count; i++)
+        if (strcmp(a->rcpts[i].address, address) == 0)
+            return true;
+    return false;
+}
+
+/* v from `at` on: DOMAIN NAME RECIPIENT... */
+static void want_attempt(const struct words *v, unsigned at)
+{
+    struct attempt *a = next_attempt();
+    if (v->n == at + 2 && strcmp(v->at[at + 1], "*") == 0 && strcmp(a->domain, v->at[at]) == 0) {
+        take(a);
+        return;
+    }
+    if (v->n < at + 3)
+        fail("attempt DOMAIN NAME RECIPIENT...");
+    if (strcmp(a->domain, v->at[at]) || strcmp(a->qid, qid_of(v->at[at + 1])) || a->count != v->n - at - 2)
+        fail("other attempts: %s (%s is %s)", have(), v->at[at + 1], qid_of(v->at[at + 1]));
+    for (unsigned i = at + 2; i < v->n; i++)
+        if (!has_rcpt(a, v->at[i]))
+            fail("other attempts: %s", have());
+    take(a);
+}
+
+/* ACTION TO ABOUT: RFC3464:2.3.3, a null reverse-path (RFC5321:4.5.5) */
+static void want_dsn(const struct words *v, unsigned at)
+{
+    struct attempt *a = next_attempt();
+    char action[80], about[300];
+    if (v->n != at + 3)
+        fail("dsn ACTION TO ABOUT");
+    snprintf(action, sizeof action, "\nAction: %s\r\n", v->at[at]);
+    snprintf(about, sizeof about, "\nFinal-Recipient: rfc822;%s\r\n", v->at[at + 2]);
+    if (*a->sender || a->count != 1 || !has_rcpt(a, v->at[at + 1]))
+        fail("no notification, but %s", have());
+    if (!strstr(buf_cstr(&a->content), action) || !strstr(buf_cstr(&a->content), about))
+        fail("another notification: %s", buf_cstr(&a->content));
+    take(a);
+}
+
+static void want(const struct words *v, unsigned at)
+{
+    settle();
+    if (at < v->n && strcmp(v->at[at], "nothing") == 0) {
+        if (!list_empty(&w->attempts))
+            fail("there are attempts: %s", have());
+    } else if (at < v->n && strcmp(v->at[at], "attempt") == 0) {
+        want_attempt(v, at + 1);
+    } else if (at < v->n && strcmp(v->at[at], "dsn") == 0) {
+        want_dsn(v, at + 1);
+    } else {
+        fail("nothing, attempt or dsn");
+    }
+}
+
+static void after(const struct words *v)
+{
+    int64_t least, most, from = w->mark, took;
+    if (strstr(v->at[1], "..")) {
+        range_of(v->at[1], &least, &most, time_of);
+    } else { /* with the jitter of queue/retry.h */
+        least = time_of(v->at[1]) * 7 / 8;
+        most = time_of(v->at[1]) * 9 / 8;
+    }
+    if (!advance(most - (loop_wall(w->loop) - from), true))
+        fail("no attempt until then");
+    took = loop_wall(w->loop) - from;
+    if (took < least || took > most)
+        fail("after %lld s: %s", (long long)took / 1000, have());
+    want(v, 2);
+}
+
+static void report(struct attempt *a, unsigned i, const struct msg_rcpt_report *like)
+{
+    struct msg m = {.type = MSG_rcpt_report, .rcpt_report = *like};
+    m.rcpt_report.lease = a->lease;
+    m.rcpt_report.rcpt = a->rcpts[i].id;
+    a->rcpts[i].answered = true;
+    chan_say(w->far[ROLE_RELAY], &m, -1);
+}
+
+/* To one of its recipients, or (NULL) to all that are open; with the last one the attempt ends. */
+static void answer(struct attempt *a, const char *only, const struct msg_rcpt_report *like, bool unreached)
+{
+    struct msg m = {.type = MSG_attempt_report,
+                    .attempt_report = {.lease = a->lease, .unreached = unreached, .remote = like->remote, .took = 10}};
+    unsigned open = 0, given = 0;
+    for (unsigned i = 0; i < a->count; i++) {
+        if (!a->rcpts[i].answered && (!only || strcmp(only, a->rcpts[i].address) == 0)) {
+            report(a, i, like);
+            given++;
+        }
+        open += !a->rcpts[i].answered;
+    }
+    if (!given)
+        fail("no such recipient is open");
+    if (open == 0) {
+        chan_say(w->far[ROLE_RELAY], &m, -1);
+        w->current = NULL;
+        attempt_free(a);
+    }
+    settle();
+}
+
+static void reply(const struct words *v)
+{
+    struct msg_rcpt_report r = {.kind = OUTCOME_RETRY, .subject = 4, .detail = 1, .why = SPAN("no answer")};
+    char text[1000] = "";
+    unsigned at = 1, kind;
+    const char *only = v->n > 1 && strchr(v->at[1], '@') ? v->at[at++] : NULL;
+    if (!w->current)
+        fail("no attempt was expected");
+    if (v->n == 2 && strcmp(v->at[1], "unreached") == 0) {
+        answer(w->current, NULL, &r, true);
+        return;
+    }
+    unsigned subject, detail;
+    if (v->n < at + 2 || sscanf(v->at[at + 1], "%u.%u.%u", &kind, &subject, &detail) != 3)
+        fail("reply [RECIPIENT] CODE STATUS [TEXT]");
+    for (unsigned i = at + 2; i < v->n; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i > at + 2 ? " " : "", v->at[i]);
+    r = (struct msg_rcpt_report){.kind = (uint8_t)kind, .code = (uint16_t)number_of(v->at[at]), .subject = (uint16_t)subject,
+                                 .detail = (uint16_t)detail, .why = span_of(text), .remote = SPAN("mx.y.test[192.0.2.9]")};
+    answer(w->current, only, &r, false);
+}
+
+static void count(const struct words *v)
+{
+    static const struct msg_rcpt_report taken = {.kind = OUTCOME_DONE, .code = 250, .why = {"ok", 2}};
+    int64_t least, most, end = loop_wall(w->loop) + time_of(v->at[2]), n = 0;
+    range_of(v->at[1], &least, &most, number_of);
+    while (advance(end - loop_wall(w->loop), true)) {
+        struct attempt *a = next_attempt();
+        take(a);
+        answer(a, NULL, &taken, false);
+        n++;
+    }
+    if (n < least || n > most)
+        fail("%lld attempts", (long long)n);
+}
+
+/* ---- operators ---- */
+
+static void hear(int fd)
+{
+    struct buf in = {0};
+    struct msg m;
+    struct err err;
+    char peek;
+    int got;
+    while (recv(fd, &peek, 1, MSG_PEEK | MSG_DONTWAIT) > 0 && chan_recv_now(fd, ROLE_QMGR, &in, &m, &got, &err) == 1) {
+        if (m.type == MSG_adm_cell)
+            buf_printf(&w->said, "%.*s=%.*s", SPANV(m.adm_cell.name), SPANV(m.adm_cell.value));
+        if (m.type == MSG_adm_cell && m.adm_cell.kind != 0)
+            buf_printf(&w->said, "%llu", (unsigned long long)m.adm_cell.number);
+        if (m.type == MSG_adm_cell || m.type == MSG_adm_row)
+            buf_addc(&w->said, m.type == MSG_adm_row ? '\n' : ' ');
+        if (m.type == MSG_adm_end)
+            buf_printf(&w->said, "end=%u %.*s\n", m.adm_end.status, SPANV(m.adm_end.message));
+    }
+    buf_free(&in);
+}
+
+static void operator_says(const struct words *v)
+{
+    char command[600];
+    struct err err;
+    int fds[2];
+    if (v->n < 3)
+        fail("operator COMMAND ARGUMENT...");
+    snprintf(command, sizeof command, "%s %s", v->at[1], v->at[2]);
+    cr_assert_eq(chan_pair(fds, &err), 0);
+    admin_accept(w->q.admin, fds[0], 0);
+    for (unsigned i = 3; i < v->n; i++) {
+        const char *arg = strchr(v->at[i], '@') ? v->at[i] : qid_of(v->at[i]);
+        cr_assert_eq(chan_send_now(fds[1], &(struct msg){.type = MSG_adm_arg, .adm_arg = {.value = span_of(arg)}}, -1, &err), 0);
+    }
+    cr_assert_eq(chan_send_now(fds[1], &(struct msg){.type = MSG_adm_go, .adm_go = {.command = span_of(command)}}, -1, &err), 0);
+    settle();
+    buf_clear(&w->said);
+    hear(fds[1]);
+    close(fds[1]);
+    settle();
+    w->mark = loop_wall(w->loop);
+}
+
+static void look(const char *text, bool there)
+{
+    if ((strstr(buf_cstr(&w->said), text) != NULL) != there)
+        fail("the operator's answer %s: %s", there ? "lacks that" : "has that", buf_cstr(&w->said));
+}
+
+/* ---- the script ---- */
+
+static void split(char *line, struct words *v)
+{
+    char *save = NULL;
+    v->n = 0;
+    for (char *t = strtok_r(line, " \t", &save); t; t = strtok_r(NULL, " \t", &save)) {
+        if (v->n == WORDS_MAX)
+            fail("too many words");
+        put_text(v->at[v->n++], sizeof v->at[0], span_of(t));
+    }
+}
+
+static void step(char *line)
+{
+    static struct words v;
+    char whole[2000], *rest;
+    put_text(whole, sizeof whole, span_of(line));
+    rest = whole + strcspn(whole, " ");
+    rest += *rest == ' ';
+    split(line, &v);
+    const char *verb = v.at[0];
+    if (strcmp(verb, "submit") == 0) {
+        submit(&v);
+    } else if (strcmp(verb, "expect") == 0) {
+        want(&v, 1);
+    } else if (strcmp(verb, "after") == 0 && v.n > 2) {
+        after(&v);
+    } else if (strcmp(verb, "reply") == 0) {
+        reply(&v);
+    } else if (strcmp(verb, "pass") == 0 && v.n == 2) {
+        advance(time_of(v.at[1]), false);
+        w->mark = loop_wall(w->loop);
+    } else if (strcmp(verb, "count") == 0 && v.n == 3) {
+        count(&v);
+    } else if (strcmp(verb, "operator") == 0) {
+        operator_says(&v);
+    } else if (strcmp(verb, "shows") == 0) {
+        look(rest, true);
+    } else if (strcmp(verb, "hides") == 0) {
+        look(rest, false);
+    } else if (strcmp(verb, "restart") == 0) {
+        program_end();
+        program_start();
+    } else {
+        fail("no such step: %s", whole);
+    }
+}
+
+static void play(FILE *f)
+{
+    char line[2000];
+    struct buf conf = {0};
+    bool in_conf = false;
+    while (fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = '\0';
+        if (in_conf && line[0] != ' ') {
+            configure(buf_span(&conf));
+            buf_clear(&conf);
+            in_conf = false;
+        }
+        w->line++;
+        if (in_conf)
+            buf_printf(&conf, "%s\n", line);
+        else if (strncmp(line, "conf", 4) == 0)
+            in_conf = true;
+        else if (line[0] && line[0] != '#')
+            step(line);
+    }
+    buf_free(&conf);
+    if (in_conf || !w->conf)
+        fail("ends in conf, or has none");
+    settle();
+    if (!list_empty(&w->attempts) || !list_empty(&w->open))
+        fail("attempts at the end: %s; under way: %d", have(), !list_empty(&w->open));
+}
+
+static void scenario(const char *name)
+{
+    static struct world world;
+    char path[500], command[100];
+    w = &world;
+    memset(w, 0, sizeof *w);
+    list_init(&w->attempts);
+    list_init(&w->open);
+    log_set_level(LOG_LEVEL_ERROR);
+    snprintf(w->dir, sizeof w->dir, "/tmp/waypost-scenario-XXXXXX");
+    cr_assert(mkdtemp(w->dir));
+    snprintf(path, sizeof path, "%s/queue", w->dir);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    w->loop = loop_new_stepped(BEGIN_MS);
+    w->mark = BEGIN_MS;
+    w->file = name;
+    snprintf(path, sizeof path, "%s/scenarios/%s", TEST_DATA, name);
+    FILE *f = fopen(path, "r");
+    cr_assert(f, "%s", path);
+    play(f);
+    fclose(f);
+    program_end();
+    conf_unref(&w->conf);
+    buf_free(&w->said);
+    loop_free(&w->loop);
+    snprintf(command, sizeof command, "rm -rf %s", w->dir);
+    cr_assert_eq(system(command), 0);
+}
+
+#define SCENARIO(name) Test(scenario, name) { scenario(#name); }
+
+SCENARIO(retries)
+SCENARIO(expiry)
+SCENARIO(delay)
+SCENARIO(greylisting)
+SCENARIO(suspension)
+SCENARIO(rate)
+SCENARIO(down)
+SCENARIO(restart)
+SCENARIO(hold_until)
+SCENARIO(deliver_by)
+SCENARIO(priority)
+SCENARIO(recipients)
+SCENARIO(notifications)
+
+/* A script that nothing plays would say nothing. */
+Test(scenario, every_script_is_played)
+{
+    struct dirent *e;
+    unsigned n = 0;
+    DIR *d = opendir(TEST_DATA "/scenarios");
+    cr_assert(d);
+    while ((e = readdir(d)) != NULL)
+        n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
+    closedir(d);
+    cr_assert_eq(n, 13u);
+}
