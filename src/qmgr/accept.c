@@ -11,6 +11,7 @@
 
 #define TXNS_MAX 20000 /* open on one channel */
 #define TXN_RCPTS_MAX 100000
+#define RCPT_ADDRESS_MAX 1024 /* octets, as in the message's list */
 #define SESSIONS_FRESH_MS 1000 /* how long a sender's count of sessions is believed */
 #define ROOM_LOOK_MS 250
 #define ROOM_AGAIN_MS 1000
@@ -36,6 +37,7 @@ struct txn {
     uint64_t ask;
     struct outcome refusal;
     uint32_t most[SENDING_LIMITS]; /* that its account may send */
+    struct map named; /* addresses, from the second one on */
     bool too_many;
     bool spooled;       /* its file was opened */
     uint64_t commit_id; /* the request that waits for authd */
@@ -210,6 +212,7 @@ static void txn_free(struct txn *t)
         queue_spool_remove(t->q->queue, t->msg->m.id);
     if (t->msg)
         message_unref(t->msg);
+    map_free(&t->named);
     mem_free(&t);
 }
 
@@ -363,10 +366,37 @@ static void on_begin(struct qmgr *q, struct senders *from, const struct msg_msg_
     check_sender(t, b);
 }
 
+/* The address with its domain in small letters, in `room`. */
+static struct span small_domain(struct span address, char *room)
+{
+    ptrdiff_t at = span_rfind(address, '@');
+    for (size_t i = 0; i < address.n; i++)
+        room[i] = at >= 0 && i > (size_t)at ? ascii_lower(address.p[i]) : address.p[i];
+    return span_make(room, address.n);
+}
+
+static bool name(struct txn *t, struct span address)
+{
+    char room[RCPT_ADDRESS_MAX];
+    return address.n <= sizeof room && map_put(&t->named, small_domain(address, room), t);
+}
+
+/* Nobody gets a message twice because a client names him twice; what the first naming asked for holds. Only the domain is
+ * without case for everybody (RFC5321:2.4). */
+static bool is_repeated(struct txn *t, struct span address)
+{
+    if (!t->named.count)
+        LIST_EACH(&t->rcpts, l)
+            name(t, container_of(l, struct rcpt, link)->r.address);
+    return name(t, address);
+}
+
 static void on_rcpt(struct senders *from, const struct msg_msg_rcpt *m)
 {
     struct txn *t = idmap_get(&from->txns, m->txn);
     if (!t)
+        return;
+    if (t->count && is_repeated(t, m->address))
         return;
     if (t->count >= TXN_RCPTS_MAX) {
         t->too_many = true;

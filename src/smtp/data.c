@@ -130,10 +130,38 @@ static void header_out(struct smtp_data *d, struct span s, struct buf *out)
         give(d, s, out);
 }
 
+/* Whether the front of a line may be that of a field (RFC5322:2.2), or of the line that mailbox files begin a message with, which some
+ * senders leave in place. */
+static bool may_be_field(struct span front, size_t most)
+{
+    size_t n = 0;
+    front = span_sub(front, 0, MIN_OF(front.n, most));
+    while (n < front.n && front.p[n] > ' ' && front.p[n] < 127 && front.p[n] != ':')
+        n++;
+    size_t name = n;
+    while (n < front.n && (front.p[n] == ' ' || front.p[n] == '\t'))
+        n++;
+    return (name && (n == front.n || front.p[n] == ':')) || span_starts(front, SPAN("From "));
+}
+
+/* Content without a header section: its first line would become part of the fields that are put before it. */
+static void body_begins(struct smtp_data *d, struct buf *out)
+{
+    d->in_header = false;
+    d->header_bytes = 0;
+    give(d, SPAN("\r\n"), out);
+}
+
 /* The front of a line, enough to decide. */
 static void header_front(struct smtp_data *d, struct span front, struct buf *out)
 {
-    bool folded = front.p[0] == ' ' || front.p[0] == '\t';
+    bool folded = front.p[0] == ' ' || front.p[0] == '\t', first = d->size == d->line;
+    if (first && !may_be_field(front, sizeof d->head)) {
+        body_begins(d, out);
+        d->decided = true;
+        give(d, front, out);
+        return;
+    }
     decide(d, front, out);
     if ((d->take_id || d->take_tls) && !folded) {
         keep_value(d, span_from(front, (size_t)span_find(front, ':') + 1));

@@ -605,6 +605,14 @@ Test(qmgr, what_is_refused_for_now_comes_back)
     nothing_more();
 }
 
+/* Also where a third and fourth come behind; the domain has no case, the local part may have (RFC5321:2.4). */
+Test(qmgr, who_is_named_twice_gets_one_copy)
+{
+    accept_one(TOKEN(a), "c@there.test", TO("x@far.test", "x@FAR.test", "y@far.test", "X@far.test", "y@far.test"));
+    struct attempt a = take_attempt();
+    cr_assert_eq(a.n, 3);
+}
+
 /* RFC5321:6.1, HAZARDS 16, 17 */
 Test(qmgr, one_bounce_for_all_that_failed_and_none_for_the_bounce)
 {

@@ -44,6 +44,21 @@ static unsigned reference_flaws(struct span s, bool normalise)
     return flaws;
 }
 
+/* Content that begins with no field is all body: an empty line goes before it. */
+static void reference_parted(struct buf *out)
+{
+    ptrdiff_t colon = span_find(buf_span(out), ':');
+    struct span name = span_sub(buf_span(out), 0, colon < 0 ? 0 : (size_t)colon);
+    bool field = name.n > 0;
+    for (size_t i = 0; i < name.n; i++)
+        field = field && name.p[i] > ' ';
+    if (out->n == 0 || field || span_starts(buf_span(out), SPAN("\r\n")))
+        return;
+    buf_adds(out, "\r\n");
+    memmove(out->p + 2, out->p, out->n - 2);
+    memcpy(out->p, "\r\n", 2);
+}
+
 /* Content without flaws: dots that begin a line go, unless chunked; CR and LF alone become CRLF; the last line ends. */
 static void reference_content(struct span s, bool dots, struct buf *out)
 {
@@ -63,6 +78,7 @@ static void reference_content(struct span s, bool dots, struct buf *out)
     }
     if (out->n && !span_ends(buf_span(out), SPAN("\r\n")))
         buf_adds(out, "\r\n");
+    reference_parted(out);
 }
 
 /* ---- what others may take for an end ---- */
