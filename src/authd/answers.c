@@ -161,7 +161,7 @@ static void target_item(void *ctx, struct span target)
 /* 1: held; 2: a customer's, whose mail waits until it is asked for. */
 static unsigned is_held(struct authd *a, const struct resolution *r)
 {
-    const struct conf_domain *d = conf_domain_find(service_conf(a->service), address_key_domain(&r->key));
+    const struct conf_domain *d = conf_domain_for(service_conf(a->service), address_key_domain(&r->key));
     return !d ? 0 : d->hold ? 1 : d->on_demand && r->kind == RESOLVE_ELSEWHERE ? 2 : 0;
 }
 

@@ -206,6 +206,18 @@ static void check_oauth(struct conf_parse *p)
     check_introspection(p);
 }
 
+/* What a customer's host asks for is asked for by name. */
+static void check_patterns(struct conf_parse *p)
+{
+    for (size_t i = 0; i < p->conf->domain_count; i++) {
+        const struct conf_domain *d = &p->conf->domain[i];
+        const char *key = d->on_demand ? "on-demand" : d->pull_by[0] ? "pull-by" : d->pull_from.n ? "pull-from" : NULL;
+        if (key && conf_domain_is_pattern(d))
+            conf_error(p, conf_line(p, CONF_SECTION_domain, d->index, key),
+                       "%s is for one domain, not for all of \"%s\": write a section for it", key, d->name);
+    }
+}
+
 void conf_check(struct conf_parse *p)
 {
     struct conf *c = p->conf;
@@ -218,5 +230,6 @@ void conf_check(struct conf_parse *p)
     check_relay(p);
     check_file(p, conf_line(p, CONF_SECTION_dns, 0, "trust-anchor"), "trust-anchor", c->dns.trust_anchor, false);
     check_orders(p);
+    check_patterns(p);
     check_oauth(p);
 }

@@ -164,6 +164,29 @@ const struct conf_domain *conf_domain_find(const struct conf *c, struct span nam
     return NULL;
 }
 
+const struct conf_domain *conf_domain_for(const struct conf *c, struct span name)
+{
+    char pattern[256] = "*";
+    const struct conf_domain *d = conf_domain_find(c, name);
+    if (d || c->domain_count == 0 || name.n >= sizeof pattern - 1)
+        return d;
+    for (size_t at = 0; at < name.n; at++) {
+        size_t left = name.n - at;
+        if (name.p[at] != '.')
+            continue;
+        memcpy(pattern + 1, name.p + at, left);
+        d = conf_domain_find(c, span_make(pattern, left + 1));
+        if (d)
+            return d;
+    }
+    return conf_domain_find(c, SPAN("*"));
+}
+
+bool conf_domain_is_pattern(const struct conf_domain *d)
+{
+    return d->name[0] == '*';
+}
+
 enum role conf_listen_role(const struct conf_listen *l)
 {
     static const enum role roles[] = {

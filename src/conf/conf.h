@@ -93,6 +93,9 @@ struct conf *conf_new(uint32_t generation);
 const struct conf_listen *conf_listen_at(const struct conf *c,
                                          unsigned index); /* NULL when there is none with that index */
 const struct conf_domain *conf_domain_find(const struct conf *c, struct span name); /* without case; NULL */
+/* The section that holds for a domain: its own, else that of the longest pattern *.NAME that it is below, else *; NULL. */
+const struct conf_domain *conf_domain_for(const struct conf *c, struct span name);
+bool conf_domain_is_pattern(const struct conf_domain *d);
 /* Whether one of the networks holds that address. */
 bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_storage *a);
 /* Items of lists: a time in ms; how many in how many ms. False: it is none. */

@@ -314,7 +314,9 @@
       "why`: who sent it, each attempt, what became of it; no content. One file for each day in the queue's folder, deleted " \
       "this time and expire after its day. With no, nothing is kept.") \
     K(min_free, "min-free", size, "64M", 0, 1024 * CONF_GIB, FROM(ROLE_QMGR), \
-      "Mail is refused for now when the queue's disk has less room than this.")
+      "Mail is refused for now when the queue's disk has less room than this.") \
+    K(min_free_files, "min-free-files", number, "64", 0, 1000000000, FROM(ROLE_QMGR), \
+      "The same for the files (inodes) that can still be made there, where its file system has a limit of them.")
 
 #define CONF_KEYS_relay(K) \
     K(port, "port", number, "25", 1, 65535, FROM(ROLE_RELAY), \
@@ -364,7 +366,9 @@
 
 #define CONF_KEYS_domain(K) \
     K(hold, "hold", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
-      "Keep mail to recipients of this domain in the queue until hold is taken away.") \
+      "Keep mail to recipients of this domain in the queue until hold is taken away. NAME, for this and the keys below, is a " \
+      "domain, or *.example.org for all below example.org, or * for all. One section holds for a domain: its own, else that of " \
+      "the longest pattern, else *.") \
     K(concurrency, "concurrency", number, "0", 0, 1000, FROM(ROLE_QMGR), \
       "Attempts under way to this domain, at most, when it is elsewhere. 0: destination-concurrency of the section queue.") \
     K(rate, "rate", rate, "", 0, 1, FROM(ROLE_QMGR), \

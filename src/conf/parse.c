@@ -297,6 +297,12 @@ static struct conf_place *same_name(struct reader *r, enum conf_section s, struc
     return NULL;
 }
 
+/* *.NAME is all below NAME, * is all. */
+static bool is_domain_or_pattern(struct span name)
+{
+    return span_eqs(name, "*") || conf_is_host(span_starts(name, SPAN("*.")) ? span_from(name, 2) : name);
+}
+
 static struct conf_place *open_many(struct reader *r, enum conf_section s, struct span name, unsigned line)
 {
     struct conf_place *other = same_name(r, s, name);
@@ -305,8 +311,8 @@ static struct conf_place *open_many(struct reader *r, enum conf_section s, struc
                    SPANV(name), other->line);
         return NULL;
     }
-    if (s == CONF_SECTION_domain && !conf_is_host(name)) {
-        conf_error(&r->p, line, "\"%.*s\" is not a domain name, write one such as example.org", SPANV(name));
+    if (s == CONF_SECTION_domain && !is_domain_or_pattern(name)) {
+        conf_error(&r->p, line, "\"%.*s\" is not a domain name, write one such as example.org, *.example.org or *", SPANV(name));
         return NULL;
     }
     if (r->p.place_count >= CONF_SECTIONS_MAX) {

@@ -137,14 +137,13 @@ void accept_close(struct qmgr *q, const char *why)
 
 static void look_for_room(struct qmgr *q)
 {
-    uint64_t bytes;
-    bool files;
+    uint64_t bytes, files;
     q->room_looked = loop_now(q->loop);
     if (queue_room(q->queue, &bytes, &files))
         return;
     if (bytes < q->conf->queue.min_free)
         set_door(q, false, "Insufficient system storage, try again later");
-    else if (!files)
+    else if (files < q->conf->queue.min_free_files)
         set_door(q, false, "No more files can be made here, try again later");
     else
         set_door(q, true, "");

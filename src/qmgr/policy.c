@@ -5,7 +5,7 @@
 struct sched_rule policy_rule(void *ctx, enum sched_class class, struct span name)
 {
     const struct qmgr *q = ctx;
-    const struct conf_domain *d = class == SCHED_REMOTE ? conf_domain_find(q->conf, name) : NULL;
+    const struct conf_domain *d = class == SCHED_REMOTE ? conf_domain_for(q->conf, name) : NULL;
     struct sched_rule rule = {0};
     if (!d)
         return rule;
@@ -36,6 +36,11 @@ static bool comes_back_soon(const struct qmgr *q, const struct queue_recipient *
     return false;
 }
 
+bool policy_is_soon(const struct qmgr *q, const struct queue_recipient *r)
+{
+    return r->attempts <= q->conf->queue.retry_soon.n && comes_back_soon(q, r);
+}
+
 static void use(struct retry_times *t, const struct conf_list *steps)
 {
     t->step_count = 0;
@@ -48,9 +53,9 @@ int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r)
 {
     const struct conf_list *soon = &q->conf->queue.retry_soon;
     struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
-    const struct conf_domain *d = conf_domain_find(q->conf, domain);
+    const struct conf_domain *d = conf_domain_for(q->conf, domain);
     struct retry_times t = {.first = q->times.first, .longest = q->times.longest};
-    if (r->attempts <= soon->n && comes_back_soon(q, r))
+    if (policy_is_soon(q, r))
         use(&t, soon);
     else
         use(&t, d && d->retry.n ? &d->retry : &q->conf->queue.retry);

@@ -220,6 +220,7 @@ void qmgr_quiet(struct qmgr *q);     /* something ended: a drain may be over */
 struct sched_rule policy_rule(void *qmgr, enum sched_class class, struct span name);
 /* The wait after an attempt that failed for now, by its response and the count of attempts (as in the row). */
 int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r);
+bool policy_is_soon(const struct qmgr *q, const struct queue_recipient *r); /* that wait is one of retry-soon */
 
 /* ---- accept.c ---- */
 void accept_init(struct qmgr *q);

@@ -77,7 +77,7 @@ static void explain_next(struct qmgr *q, const struct queue_message *m, const st
                          struct buf *out)
 {
     struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
-    const struct conf_domain *d = conf_domain_find(q->conf, domain);
+    const struct conf_domain *d = conf_domain_for(q->conf, domain);
     const char *doing = rcpt_activity(q, r);
     if (*doing) {
         buf_printf(out, "In delivery: %s.", doing);
@@ -89,7 +89,8 @@ static void explain_next(struct qmgr *q, const struct queue_message *m, const st
     } else {
         if (r->attempts)
             buf_printf(out, "Attempt %u failed for now%s. Next attempt in ", r->attempts,
-                       q->conf->queue.retry.n || (d && d->retry.n) ? "; the wait after it is the configured one"
+                       policy_is_soon(q, r) ? "; a reply like that is over soon, and the wait is the one of retry-soon"
+                       : q->conf->queue.retry.n || (d && d->retry.n) ? "; the wait after it is the configured one"
                                                                    : ". The wait doubles after each attempt, up to a limit");
         else if (m->hold_until > now)
             buf_adds(out, "Held for its sender, who asked for a later release (FUTURERELEASE). `waypost queue release` "

@@ -226,8 +226,8 @@ struct queue_stats queue_stats(struct queue *q);
 int queue_spool_create(struct queue *q, uint64_t id, struct err *err); /* a descriptor open for writing, or -1 */
 int queue_spool_open(struct queue *q, uint64_t id);                    /* for reading; -1 with errno */
 void queue_spool_remove(struct queue *q, uint64_t id);                 /* a transaction that did not commit */
-/* Room on the queue's disk: bytes, and whether files can be made. -1: it can't be told. */
-int queue_room(struct queue *q, uint64_t *bytes, bool *files);
+/* Room on the queue's disk: bytes, and how many files can be made. -1: it can't be told. */
+int queue_room(struct queue *q, uint64_t *bytes, uint64_t *files);
 
 /* ---- reading ---- */
 

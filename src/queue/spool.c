@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "queue/impl.h"
 
-#define SPOOL_FILES_LEFT 64 /* with fewer the door closes */
 
 int queue_spool_init(struct queue *q, struct err *err)
 {
@@ -87,12 +86,12 @@ void queue_spool_remove(struct queue *q, uint64_t id)
         LOGW("spool-file-stays", KVT("qid", qid_text(id).text), KVT("why", strerror(errno)));
 }
 
-int queue_room(struct queue *q, uint64_t *bytes, bool *files)
+int queue_room(struct queue *q, uint64_t *bytes, uint64_t *files)
 {
     struct statvfs v;
     if (fstatvfs(q->dir_fd, &v))
         return -1;
     *bytes = (uint64_t)v.f_bavail * v.f_frsize;
-    *files = v.f_files == 0 || v.f_favail > SPOOL_FILES_LEFT; /* some file systems count no files */
+    *files = v.f_files == 0 ? UINT64_MAX : v.f_favail; /* some file systems count no files */
     return 0;
 }

@@ -2,6 +2,7 @@
 before its DATA, what is queued stays readable and whole, and with the room the door opens again by itself. RFC5321:4.2.3, RFC3463:3.4"""
 import os
 import re
+import shutil
 import smtplib
 
 import pytest
@@ -11,7 +12,7 @@ from waypost import message, until
 
 pytestmark = pytest.mark.skipif(not wp.AS_ROOT, reason="run as a user; the run as root has it (a small file system needs a mount namespace)")
 
-SMALL = 'mkdir -p "$1" && mount -t tmpfs -o size=24m,mode=755 tmpfs "$1" && shift && exec "$@"'
+SMALL = 'mkdir -p "$1" && mount -t tmpfs -o size=24m,nr_inodes=2000,mode=755 tmpfs "$1" && shift && exec "$@"'
 
 
 @pytest.fixture
@@ -85,6 +86,28 @@ def test_low_on_space_the_door_closes_and_opens_by_itself(small):
     until(lambda: refused_at_mail(w, acked), "452 at MAIL")
     check_all_there(w, acked)
     os.unlink(filler)
+    until(lambda: send(w, "after")[1] == 250, "open again")
+    check_all_there(w, acked + ["after"])
+
+
+def use_files(w, leave):
+    """Makes files until so few more can be made."""
+    path = state_of(w) + "/files"
+    os.mkdir(path)
+    for i in range(os.statvfs(path).f_favail - leave):
+        open("%s/%d" % (path, i), "x").close()
+    return path
+
+
+def test_low_on_files_the_door_closes_and_opens_by_itself(small):
+    w = small("1M; min-free-files 900")
+    w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
+    assert send(w, "before")[1] == 250
+    path = use_files(w, 850)
+    acked = ["before"]
+    until(lambda: refused_at_mail(w, acked), "452 at MAIL")
+    check_all_there(w, acked)
+    shutil.rmtree(path)
     until(lambda: send(w, "after")[1] == 250, "open again")
     check_all_there(w, acked + ["after"])
 

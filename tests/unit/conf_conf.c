@@ -48,6 +48,21 @@ Test(conf, an_empty_file_is_all_defaults)
     free_conf(c);
 }
 
+Test(conf, the_most_specific_section_of_a_domain)
+{
+    static const char *const cases[][2] = {{"a.test", "a.test"},        {"x.a.test", "*.a.test"},     {"X.Y.A.test", "*.a.test"},
+                                           {"b.a.test", "b.a.test"},    {"c.b.a.test", "*.b.a.test"}, {"xa.test", "*"},
+                                           {"test", "*"},               {"", "*"},                    {"[192.0.2.1]", "*"}};
+    struct conf *c = good("domain a.test { }\ndomain * { }\ndomain *.a.TEST { }\ndomain b.a.test { }\ndomain *.b.a.test { }\n"), *none = good("domain *.x.test { }\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cr_expect_str_eq(conf_domain_for(c, span_of(cases[i][0]))->name, cases[i][1], "%s", cases[i][0]);
+    cr_expect_null(conf_domain_for(none, SPAN("x.test")), "not below itself");
+    cr_expect_not_null(conf_domain_for(none, SPAN("y.x.test")));
+    cr_expect_null(conf_domain_for(none, SPAN("test")));
+    free_conf(c);
+    free_conf(none);
+}
+
 Test(conf, every_form_of_value)
 {
     struct conf *c =
@@ -119,7 +134,9 @@ static const struct {
     {"smtp x { }\n", "F:1: a section smtp takes no name, write \"smtp {\"\n"},
     {"domain { }\n", "F:1: a section domain needs one name, write \"domain NAME {\"\n"},
     {"domain a.test { }\ndomain A.test { }\n", "F:2: domain \"A.test\" stands twice, put all into the one of line 1\n"},
-    {"domain a_b..c { }\n", "F:1: \"a_b..c\" is not a domain name, write one such as example.org\n"},
+    {"domain *a.test { }\n", "F:1: \"*a.test\" is not a domain name, write one such as example.org, *.example.org or *\n"},
+    {"domain *.a.test { \nrate 1/s; pull-by a@b.test; }\n", "F:2: pull-by is for one domain, not for all of \"*.a.test\": write a section for it\n"},
+    {"domain a_b..c { }\n", "F:1: \"a_b..c\" is not a domain name, write one such as example.org, *.example.org or *\n"},
     {"smtp {\n", "F:1: the section is not closed, add a '}' at its end\n"},
     {"}\n", "F:1: a '}' that nothing precedes, take it away\n"},
     {"state \"/a;\n",

@@ -779,6 +779,7 @@ SCENARIO(deliver_by)
 SCENARIO(priority)
 SCENARIO(recipients)
 SCENARIO(notifications)
+SCENARIO(patterns)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -790,5 +791,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 13u);
+    cr_assert_eq(n, 14u);
 }
