@@ -9,6 +9,7 @@
 #include "base/util.h"
 #include "waypost/instance.h"
 #include "waypost/secret.h"
+#include "waypost/sendmail.h"
 #include "waypost/terminal.h"
 
 #define ARGS_MAX 64
@@ -340,6 +341,7 @@ static int run_help(struct cli *cli, const struct command *c)
     (void)c;
     printf("usage: waypost [-c FILE] [--json] COMMAND...\n\n");
     say_usage(stdout, "");
+    printf("  waypost sendmail|mailq|newaliases ...\n        what these commands do, see sendmail(8)\n");
     printf("\n-c FILE   the configuration of the instance meant; else $WAYPOST_CONFIG, else\n"
            "          " SYSCONFDIR "/waypost/waypost.conf\n"
            "--json    the answer as one JSON array\n"
@@ -417,6 +419,10 @@ int main(int argc, char **argv)
     struct cli cli = {0};
     const char *config = NULL;
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 0 && sendmail_is_name(argv[0]))
+        return sendmail_main(argc, argv);
+    if (argc > 1 && strchr(argv[1], '/') == NULL && sendmail_is_name(argv[1]))
+        return sendmail_main(argc - 1, argv + 1);
     argc = take_json(&cli, argc, argv);
     int at = 1;
     for (; at < argc && argv[at][0] == '-'; at++) {
