@@ -1,6 +1,8 @@
 /* SQLite behind db.h. It trusts the SQL text, which is ours, and nothing in the file: corruption is an error, never a
  * crash. */
 #include "db/db.h"
+#include "db/guard.h"
+#include "db/priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +61,10 @@ static enum db_code code_of(int rc)
     case SQLITE_NOTADB: return DB_CORRUPT;
     case SQLITE_INTERRUPT: return DB_INTERRUPTED;
     case SQLITE_CANTOPEN: return DB_CANTOPEN;
-    case SQLITE_NOMEM: abort();
+    case SQLITE_NOMEM:
+        if (guard_limited())
+            return DB_FAILED;
+        abort();
     default: return DB_FAILED;
     }
 }
@@ -97,7 +102,7 @@ static void sqlite_says(void *ctx, int rc, const char *text)
     int kind = rc & 0xff;
     /* Busy, constraint and interrupt are the caller's business; a schema change is not worth a line. */
     if (kind == SQLITE_BUSY || kind == SQLITE_CONSTRAINT || kind == SQLITE_INTERRUPT || kind == SQLITE_SCHEMA ||
-        kind == SQLITE_NOTICE)
+        kind == SQLITE_NOTICE || guard_limited())
         return;
     LOGW("sqlite", KVU("code", rc), KVT("why", text));
 }
@@ -108,6 +113,7 @@ static void configure_once(void)
 {
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     sqlite3_config(SQLITE_CONFIG_LOG, sqlite_says, NULL);
+    guard_configure();
 }
 
 static int path_put(char *path, size_t size, const char *dir, const char *name, struct err *err)
@@ -442,6 +448,29 @@ int db_columns(struct db_stmt *s)
 const char *db_column_name(struct db_stmt *s, int column)
 {
     return sqlite3_column_name(s->st, column);
+}
+
+enum db_type db_type(struct db_stmt *s, int column)
+{
+    switch (sqlite3_column_type(s->st, column)) {
+    case SQLITE_INTEGER: return DB_INTEGER;
+    case SQLITE_FLOAT: return DB_REAL;
+    case SQLITE_TEXT: return DB_TEXT;
+    case SQLITE_BLOB: return DB_BLOB;
+    default: return DB_NULL;
+    }
+}
+
+sqlite3 *db_handle(const struct db *db)
+{
+    return db->h;
+}
+
+struct db_stmt *db_adopt(struct db *db, sqlite3_stmt *st)
+{
+    struct db_stmt *s = mem_alloc(sizeof(*s));
+    *s = (struct db_stmt){st, db, NULL};
+    return s;
 }
 
 /* ---- transactions ---- */

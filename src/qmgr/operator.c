@@ -355,6 +355,7 @@ static const struct admin_command commands[] = {
     {"queue hold", WHICH, 1, ADMIN_ARGS_MAX, on_hold},
     {"queue release", WHICH, 1, ADMIN_ARGS_MAX, on_release},
     {"queue remove", WHICH, 1, ADMIN_ARGS_MAX, on_remove},
+    {"queue sql", "SELECT [--limit N]", 1, 3, sql_command},
     {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", 1, 7, trace_command},
 };
 

@@ -309,6 +309,7 @@ static const struct command commands[] = {
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
     {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
+    {"queue sql", "'SELECT ...' [--limit N]", "ask the queue and its history in SQL", ask, "qmgr", NULL, 0},
     {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},
     {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},
     {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", "what happened to that mail, the newest first", run_trace, "qmgr", NULL, 0},

@@ -1,0 +1,45 @@
+"""`waypost queue sql`: reads the views, and nothing else can be done with it."""
+import pytest
+from waypost import message, until
+
+SECTIONS = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+
+
+@pytest.fixture
+def waiting(instances):
+    w = instances("a", sections=SECTIONS)
+    with w.submit("alice@example.test") as s:
+        s.sendmail("alice@example.test", ["x@Far.test", "y@far.test", "bob@example.test"], message("asked", sender="alice@example.test"))
+    until(lambda: len([r for r in w.queue() if r["attempts"] and not r["activity"]]) == 2, "two deferred")
+    return w
+
+
+def test_views_answer(waiting):
+    w = waiting
+    qid = w.queue()[0]["id"]
+    sql = lambda text, *more: w.rows("queue", "sql", text, *more)
+    assert sql("SELECT domain, count(*) AS n, max(attempts) AS most FROM v1_recipient GROUP BY domain") == [{"domain": "far.test", "n": 2, "most": 1}]
+    one, = sql("SELECT * FROM v1_message;")
+    assert one["id"] == qid and one["login"] == "alice@example.test" and one["origin"] == "submission" and one["tls"].startswith("TLSv1.3")
+    rows = sql("SELECT r.address, m.sender, r.state, r.reason, r.next_attempt FROM v1_recipient r JOIN v1_message m USING (message) ORDER BY r.address")
+    assert [(r["address"], r["sender"], r["state"]) for r in rows] == [("x@Far.test", "alice@example.test", "waiting"), ("y@far.test", "alice@example.test", "waiting")]
+    assert "refused" in rows[0]["reason"].lower() and rows[0]["next_attempt"] > 0
+    events = sql("SELECT event, count(*) AS n FROM v1_event WHERE id = '%s' GROUP BY event ORDER BY event" % qid)
+    assert events == [{"event": "accepted", "n": 1}, {"event": "deferred", "n": 2}, {"event": "delivered", "n": 1}]
+    assert sql("SELECT * FROM v1_destination WHERE name = 'nowhere'") == []
+    assert sql("SELECT -3 AS a, 1.5 AS b, NULL AS c, 'x' AS d") == [{"a": "-3", "b": "1.5", "c": "", "d": "x"}]
+    assert len(sql("SELECT address FROM v1_recipient", "--limit", "1")) == 1
+    assert "There is more" in w.waypost("queue", "sql", "SELECT address FROM v1_recipient", "--limit", "1").stdout
+
+
+def test_it_can_only_read_and_not_for_long(waiting):
+    w = waiting
+    for hostile in ("DELETE FROM message", "UPDATE recipient SET next = 0", "ATTACH '/etc/passwd' AS x", "PRAGMA query_only=0", "SELECT body FROM message",
+                    "SELECT load_extension('x')", "SELECT 1 AS a; DELETE FROM message", "CREATE TEMP TABLE t(a)", "SELECT * FROM sqlite_schema", "", "nonsense"):
+        assert w.waypost("queue", "sql", hostile, check=False).returncode == 2, hostile
+    r = w.waypost("queue", "sql", "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) AS n FROM c", check=False)
+    assert r.returncode == 1 and "stopped after" in r.stderr
+    assert len(w.rows("queue", "sql", "SELECT address FROM v1_recipient")) == 2, "and it goes on"
+    with w.submit("alice@example.test") as s:
+        s.sendmail("alice@example.test", ["bob@example.test"], message("goes on", sender="alice@example.test"))
+    w.wait_inbox("bob@example.test", 2)
