@@ -46,7 +46,7 @@ def test_what_can_not_be_mended_is_refused(server):
                            (HEADER + "Subject: y\n\nHello.\n", "5.6.0 The message has more than one Subject field"),
                            (HEADER + "no field\n\nHello.\n", "5.6.0 The header has a line that is no field"),
                            (HEADER + "To: \u00e9@example.test\n\nHello.\n", "5.6.7 The header has characters beyond ASCII"),
-                           ("Hello.\n", "5.6.0 The header has a line that is no field"),
+                           ("Hello.\n", "5.6.0 The message has no From field"),
                            (b"From: alice@example.test\nX: y\r\n", "5.6.0 The message holds a CR or LF alone")):
             code, reply = send(s, text)
             assert code == 554 and reply.startswith(want), (text, reply)
