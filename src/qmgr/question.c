@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #define STACK_BYTES (512u << 10)
@@ -142,6 +144,8 @@ static void *run(void *ctx)
 {
     struct question *k = ctx;
     prctl(PR_SET_NAME, "question");
+    if (sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}))
+        LOGW("question-priority", KVT("why", strerror(errno)));
     k->work.run(k, k->work.ctx);
     return NULL;
 }
@@ -287,15 +291,26 @@ static int start(struct question *k)
     return rc;
 }
 
+/* How many of its kind are being answered. */
+static unsigned alike(const struct questions *all, const struct question_work *w)
+{
+    unsigned n = 0;
+    for (const struct link *l = all->all.next; l != &all->all; l = l->next)
+        n += container_of(l, struct question, link)->work.run == w->run;
+    return n;
+}
+
 void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w)
 {
     if (!q->questions) {
         q->questions = mem_alloc(sizeof *q->questions);
         list_init(&q->questions->all);
     }
-    if (q->questions->count >= QUESTIONS_MAX) {
+    bool many = w->most && alike(q->questions, w) >= w->most;
+    if (many || q->questions->count >= QUESTIONS_MAX) {
         w->free(w->ctx);
-        admin_end(call, ADMIN_LATER, "%d long questions are being answered, ask again later", QUESTIONS_MAX);
+        admin_end(call, ADMIN_LATER, "%u questions %sare being answered, ask again later", many ? w->most : QUESTIONS_MAX,
+                  many ? "like this one " : "");
         return;
     }
     struct question *k = mem_alloc(sizeof *k);

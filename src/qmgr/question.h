@@ -1,12 +1,13 @@
 /* Long questions of operators: each has a thread of its own, which reads with connections of its own and streams its
- * rows through a bounded buffer to the loop, which gives them to the operator as fast as he reads. What takes longer
- * than its time, or is not wanted any more, is told to stop. */
+ * rows through a bounded buffer to the loop, which gives them to the operator as fast as he reads. Those threads run when
+ * nobody else wants a processor (SCHED_IDLE), so that mail never waits for a question. What takes longer than its time, or
+ * is not wanted any more, is told to stop. */
 #ifndef QMGR_QUESTION_H
 #define QMGR_QUESTION_H
 
 #include "qmgr/qmgr.h"
 
-#define QUESTIONS_MAX 4 /* at a time */
+#define QUESTIONS_MAX 6 /* at a time */
 
 struct question;
 struct question_work {
@@ -14,6 +15,7 @@ struct question_work {
     void (*free)(void *ctx);                    /* on the loop, at the end */
     void *ctx;                                  /* no state of the loop in it */
     int64_t time;                               /* ms that it may take */
+    unsigned most;                              /* of this kind (the same `run`) at a time; 0: as many as there may be */
 };
 /* Answers the call; the work is freed in any case. */
 void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w);

@@ -7,6 +7,7 @@
 #include "queue/views.h"
 
 #define SQL_TIME_MS 5000 /* also how long it may hold a snapshot, and so the checkpoint back */
+#define AT_A_TIME 2
 #define MEMORY_MAX (64u << 20)
 #define BYTES_MAX (32u << 20) /* of an answer */
 #define ROWS_DEFAULT 1000
@@ -134,5 +135,5 @@ void sql_command(void *ctx, struct admin_call *c, const struct span *args, size_
         admin_end(c, ADMIN_USAGE, "say one SELECT as one word, in quotes; --limit N (at most %d)", ROWS_MAX);
         return;
     }
-    question_ask(ctx, c, &(struct question_work){run, asked_free, a, SQL_TIME_MS});
+    question_ask(ctx, c, &(struct question_work){run, asked_free, a, SQL_TIME_MS, AT_A_TIME});
 }

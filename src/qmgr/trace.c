@@ -392,7 +392,7 @@ void trace_command(void *ctx, struct admin_call *c, const struct span *args, siz
                   ROWS_MAX);
         return;
     }
-    question_ask(q, c, &(struct question_work){run, trace_free, t, TRACE_TIME_MS});
+    question_ask(q, c, &(struct question_work){run, trace_free, t, TRACE_TIME_MS, 0});
 }
 
 /* ---- waypost queue why ---- */
@@ -445,5 +445,5 @@ void trace_why(struct qmgr *q, struct admin_call *call, uint64_t message, bool q
 {
     struct why *w = mem_alloc(sizeof *w);
     *w = (struct why){.message = message, .queued = queued};
-    question_ask(q, call, &(struct question_work){why_run, why_free, w, TRACE_TIME_MS});
+    question_ask(q, call, &(struct question_work){why_run, why_free, w, TRACE_TIME_MS, 0});
 }

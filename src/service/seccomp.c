@@ -244,6 +244,9 @@ static void add_small_things(struct filter *f)
     for (size_t i = 0; i < sizeof prctls / sizeof *prctls; i++)
         allow_if(f, CALL(prctl), 0, (scmp_datum_t)prctls[i]);
     allow_if(f, CALL(socketpair), 0, AF_UNIX);
+    /* a thread gives up its place: it runs when nobody else wants to, and can't take that back */
+    keep(f, seccomp_rule_add(f->ctx, SCMP_ACT_ALLOW, CALL(sched_setscheduler), 2, ARG(0, SCMP_CMP_EQ, 0),
+                             ARG(1, SCMP_CMP_EQ, SCHED_IDLE)));
     /* reading a limit, not setting one */
     keep(f,
          seccomp_rule_add(f->ctx, SCMP_ACT_ALLOW, CALL(prlimit64), 2, ARG(0, SCMP_CMP_EQ, 0), ARG(2, SCMP_CMP_EQ, 0)));

@@ -1,5 +1,11 @@
 """`waypost queue sql`: reads the views, and nothing else can be done with it."""
+import contextlib
+import os
+import subprocess
+
 import pytest
+
+import waypost as wp
 from waypost import message, until
 
 SECTIONS = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
@@ -43,3 +49,40 @@ def test_it_can_only_read_and_not_for_long(waiting):
     with w.submit("alice@example.test") as s:
         s.sendmail("alice@example.test", ["bob@example.test"], message("goes on", sender="alice@example.test"))
     w.wait_inbox("bob@example.test", 2)
+
+
+FOREVER = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) AS n FROM c"
+
+
+def policies(pid):
+    """[(thread's name, scheduling policy)]"""
+    out = []
+    for task in os.listdir("/proc/%d/task" % pid):
+        with contextlib.suppress(OSError):
+            name, rest = open("/proc/%d/task/%s/stat" % (pid, task)).read().split("(", 1)[1].rsplit(")", 1)
+            out.append((name, int(rest.split()[38])))  # proc(5): field 41
+    return out
+
+
+def test_questions_stand_behind_mail(waiting):
+    """However many ask, two are answered at a time, by threads that run when nobody else wants to; mail is accepted meanwhile."""
+    w = waiting
+    qmgr = w.services()["qmgr"]["pid"]
+    ask = lambda: subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "sql", FOREVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    asked = [ask() for _ in range(4)]
+    try:
+        until(lambda: [n for n, _ in policies(qmgr)].count("question") == 2, "two questions")
+        until(lambda: sum(p.poll() is not None for p in asked) >= 2, "the others' refusal")
+        refused = [p for p in asked if p.poll() == 4]
+        assert len(refused) == 2 and "2 questions like this one are being answered" in refused[0].stderr.read()
+        for name, policy in policies(qmgr):
+            assert (policy == os.SCHED_IDLE) == (name == "question"), (name, policy)
+        accepted = 0
+        with w.smtp() as s:
+            while any(p.poll() is None for p in asked) and accepted < 20:
+                s.sendmail("carol@remote.test", ["bob@example.test"], message("m%d" % accepted))
+                accepted += 1
+        assert accepted == 20, "the questions ended before twenty messages were accepted"
+    finally:
+        [p.kill() for p in asked]
+        [p.communicate() for p in asked]

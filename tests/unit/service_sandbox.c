@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,6 +228,27 @@ static int try_thread(void)
     return r ? r : !ran;
 }
 
+static int try_policy(pid_t whose, int policy)
+{
+    struct sched_param p = {0};
+    return result(sched_setscheduler(whose, policy, &p));
+}
+
+static int try_idle(void)
+{
+    return try_policy(0, SCHED_IDLE);
+}
+
+static int try_idle_other(void)
+{
+    return try_policy(getppid(), SCHED_IDLE);
+}
+
+static int try_batch(void)
+{
+    return try_policy(0, SCHED_BATCH);
+}
+
 static int try_pair(void)
 {
     int fds[2];
@@ -320,6 +342,9 @@ static const struct {
     {"dial", try_dial, EPERM, 0, EPERM, EPERM},
     {"fork", try_fork, EPERM, EPERM, EPERM, 0},
     {"a thread", try_thread, 0, 0, 0, 0},
+    {"step back behind everybody", try_idle, 0, 0, 0, 0},
+    {"put another behind everybody", try_idle_other, EPERM, EPERM, EPERM, EPERM},
+    {"another way to be scheduled", try_batch, EPERM, EPERM, EPERM, EPERM},
     {"a socket pair", try_pair, 0, 0, 0, 0},
     {"become root", try_setuid_zero, EPERM, EPERM, EPERM, EPERM},
     {"unshare", try_unshare, DIED, DIED, DIED, DIED},
