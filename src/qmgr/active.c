@@ -20,6 +20,11 @@ void rcpt_move(struct rcpt *r, enum rcpt_state next)
 {
     struct qmgr *q = r->msg->q;
     bool before = r->state <= RCPT_EXPANDING, after = next <= RCPT_EXPANDING;
+    turns_remove(&q->picked, &r->turn);
+    q->asked -= r->state == RCPT_EXPANDING;
+    q->asked += next == RCPT_EXPANDING;
+    if (r->state == RCPT_EXPANDING && q->picked.count)
+        pump_soon(q);
     sm_move(states, COUNT_OF(states), &r->state, next);
     if (before && !after && q->expanding-- == EXPANDING_MAX / 2 && q->backlog && !q->draining)
         refill_soon(q);
@@ -138,13 +143,37 @@ bool active_room(const struct qmgr *q)
     return q->rcpts.count < q->conf->queue.max_active;
 }
 
+size_t active_free_room(const struct qmgr *q)
+{
+    size_t max = q->conf->queue.max_active / 4 * 3;
+    return max > q->rcpts.count ? max - q->rcpts.count : 0;
+}
+
+static uint64_t domain_key(const struct rcpt *r)
+{
+    return work_key(span_from(r->r.address, (size_t)(span_rfind(r->r.address, '@') + 1)));
+}
+
+/* A domain's mail of one sender may have as much as it leaves free; the last quarter is for those who have none there. */
+static bool fits(const struct qmgr *q, const struct rcpt *r)
+{
+    size_t line = turns_waiting(&q->picked, domain_key(r), work_sender(r));
+    return active_room(q) && (line == 0 || line < active_free_room(q));
+}
+
+void rcpt_pick(struct rcpt *r)
+{
+    turns_add(&r->msg->q->picked, &r->turn, domain_key(r), work_sender(r));
+    pump_soon(r->msg->q);
+}
+
 void activate(struct qmgr *q, struct rcpt *r)
 {
     struct message *m = r->msg;
     /* A refill that ran while its row was being committed has read it before the writer's word came. */
     if (idmap_get(&q->rcpts, r->r.id))
         return;
-    if (!active_room(q) || q->draining || m->expanding >= EXPANDING_MAX) {
+    if (!fits(q, r) || q->draining || m->expanding >= EXPANDING_MAX) {
         q->backlog = true; /* its row is due */
         return;
     }
@@ -155,10 +184,9 @@ void activate(struct qmgr *q, struct rcpt *r)
     m->refs++;
     m->expanding++;
     q->expanding++;
-    list_add_tail(&q->picked, &r->link);
+    rcpt_pick(r);
     if (q->content_bytes > CONTENT_BYTES_MAX)
         message_drop_content(m);
-    pump_soon(q);
 }
 
 void rcpt_gone(struct rcpt *r)
@@ -170,7 +198,7 @@ void rcpt_gone(struct rcpt *r)
         pull_left(q, r->pull);
     refill_note_gone(q, r->r.id);
     message_unref(r->msg);
-    if (q->backlog && !q->draining && q->rcpts.count < q->conf->queue.max_active / 4 * 3)
+    if (q->backlog && !q->draining && active_free_room(q))
         refill_soon(q);
 }
 
@@ -192,6 +220,7 @@ void active_free(struct qmgr *q)
     uint64_t key;
     void *v;
     forget_asks(q);
+    turns_free(&q->picked);
     for (size_t at = 0; idmap_next(&q->messages, &at, &key, &v); at = 0)
         message_free(v);
     idmap_free(&q->messages);

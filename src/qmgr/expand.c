@@ -11,11 +11,9 @@
 /* authd went away or is too slow. Somebody whose question kills it has to wait. */
 static void no_answer(struct rcpt *r, enum chan_why why)
 {
-    struct qmgr *q = r->msg->q;
     if (why == CHAN_GONE && ++r->deaths < WORKER_DEATHS_MAX) {
         rcpt_move(r, RCPT_PICKED);
-        list_add_tail(&q->picked, &r->link);
-        pump_soon(q);
+        rcpt_pick(r);
         return;
     }
     struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 3, "the directory did not answer");
@@ -170,11 +168,8 @@ static void ask(struct rcpt *r)
 void expand_some(struct qmgr *q)
 {
     struct chan *authd = service_chan(q->service, ROLE_AUTHD, 0);
-    while (!q->draining && !list_empty(&q->picked) && chan_is_up(authd) && !chan_full(authd)) {
-        struct rcpt *r = container_of(q->picked.next, struct rcpt, link);
-        list_del(&r->link);
-        ask(r);
-    }
+    while (!q->draining && q->picked.count && q->asked < ASKED_MAX && chan_is_up(authd) && !chan_full(authd))
+        ask(container_of(turns_next(&q->picked), struct rcpt, turn));
 }
 
 void expand_forget(struct rcpt *r)

@@ -95,7 +95,7 @@ static void init_state(struct qmgr *q)
     q->next_lease = (uint64_t)clock_wall() * 1000000;
     sched_init(&q->sched, &limits, qmgr_wall(q));
     list_init(&q->sender_list);
-    list_init(&q->picked);
+    turns_init(&q->picked);
     list_init(&q->leased);
     list_init(&q->stored);
     list_init(&q->syncing);

@@ -19,11 +19,13 @@
 #include "queue/queue.h"
 #include "queue/retry.h"
 #include "queue/sched.h"
+#include "queue/turns.h"
 #include "service/service.h"
 
 #define ATTEMPT_RCPTS_MAX 100         /* recipients of one attempt (RFC5321:4.5.3.1.8) */
 #define CONTENT_BYTES_MAX (64u << 20) /* contents kept in memory; above, they are read again for their attempt */
 #define EXPANDING_MAX 4000 /* recipients being expanded that come from the database; also those of one message */
+#define ASKED_MAX 256      /* recipients asked of authd at once: enough to keep it busy, and a short way for who is next */
 #define DEPTH_MAX 10                  /* aliases of aliases; the same as the directory's */
 #define WORKER_DEATHS_MAX 3           /* leases of a recipient that may end without report before it has to wait */
 
@@ -60,6 +62,7 @@ struct rcpt {
     struct queue_recipient r; /* as its row will be */
     struct message *msg;
     struct link link; /* in its message's `finished`, or the owner's list of its state */
+    struct turns_entry turn; /* PICKED: in qmgr.picked */
     int state;        /* enum rcpt_state */
     enum verdict verdict;
     enum verdict wish; /* an operator's, for the time when its lease ends */
@@ -155,9 +158,10 @@ struct qmgr {
     /* active.c */
     struct idmap messages, rcpts; /* by id */
     size_t content_bytes;
-    struct link picked; /* recipients to be expanded, first come first served */
+    struct turns picked; /* recipients to be expanded */
     struct refill *refill;
     size_t expanding; /* picked ones and those asked of authd */
+    size_t asked;     /* those asked of authd */
     bool backlog; /* the database has due recipients that are not in memory */
 
     /* work.c */
@@ -240,8 +244,11 @@ void message_drop_content(struct message *m);
 void message_ref(struct message *m);
 void message_unref(struct message *m); /* the last one frees it */
 struct rcpt *rcpt_new(struct message *m);
-/* Takes it into the active set, while there is room and if it is not there; what has no room waits in the database. */
+/* Takes it into the active set, while there is room and if it is not there; what has no room waits in the database. Room is
+ * shared as in the scheduler: whoever comes later finds some. */
 void activate(struct qmgr *q, struct rcpt *r);
+void rcpt_pick(struct rcpt *r); /* to be expanded in its turn */
+size_t active_free_room(const struct qmgr *q); /* without what is kept for newcomers */
 bool active_room(const struct qmgr *q);
 /* It has left memory. */
 void rcpt_gone(struct rcpt *r);
@@ -270,6 +277,8 @@ void pump_free(struct qmgr *q);
 /* The recipient is known: puts it into its destination's queue. */
 void work_queue(struct rcpt *r);
 void work_release_open(struct message *m); /* its recipients are all expanded: attempts may start */
+uint64_t work_key(struct span text); /* a number for it, without case; above those of accounts */
+uint64_t work_sender(const struct rcpt *r); /* whose turn it is: the account's, or the reverse-path's */
 void job_lease(struct job *j);
 /* The job is over: every recipient of it has been taken care of. */
 void job_end(struct job *j, enum sched_result result);

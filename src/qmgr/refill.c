@@ -36,7 +36,7 @@ static void keys_start(struct refill *f);
 
 static size_t room(const struct qmgr *q)
 {
-    size_t all = q->conf->queue.max_active > q->rcpts.count ? q->conf->queue.max_active - q->rcpts.count : 0;
+    size_t all = active_free_room(q);
     size_t soon = q->expanding < EXPANDING_MAX ? EXPANDING_MAX - q->expanding : 0;
     return MIN_OF(all, soon); /* a backlog of one destination is sent back before all room is taken */
 }

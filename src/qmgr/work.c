@@ -53,16 +53,17 @@ static const char *why_not(enum sched_answer a)
                                      : "many messages wait for this destination";
 }
 
-/* Whose turn it is: the account's, or the reverse-path's. */
-static uint64_t sender_key(const struct job *j)
+uint64_t work_key(struct span s)
 {
-    if (j->msg->m.account)
-        return j->msg->m.account;
-    struct span s = rcpt_sender(j->rcpts);
     uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
     for (size_t i = 0; i < s.n; i++)
         h = (h ^ (unsigned char)ascii_lower(s.p[i])) * UINT64_C(1099511628211);
     return h | UINT64_C(1) << 63;
+}
+
+uint64_t work_sender(const struct rcpt *r)
+{
+    return r->msg->m.account ? r->msg->m.account : work_key(rcpt_sender(r));
 }
 
 static void push(struct job *j)
@@ -70,7 +71,7 @@ static void push(struct job *j)
     struct qmgr *q = j->msg->q;
     int64_t later;
     j->sched.cost = j->count;
-    j->sched.sender = sender_key(j);
+    j->sched.sender = work_sender(j->rcpts);
     enum sched_answer a = sched_push(&q->sched, &j->sched, j->class, j->name, qmgr_wall(q), &later);
     if (a != SCHED_TAKEN)
         job_park(j, why_not(a));
@@ -206,7 +207,7 @@ static void requeue(struct job *j)
     if (!again)
         return;
     again->sched.cost = again->count;
-    again->sched.sender = sender_key(again);
+    again->sched.sender = work_sender(again->rcpts);
     sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
 }
 

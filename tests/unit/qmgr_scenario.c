@@ -16,7 +16,7 @@
 
 #define NAMES_MAX 200
 #define WORDS_MAX 40
-#define RCPTS_MAX 8
+#define RCPTS_MAX ATTEMPT_RCPTS_MAX
 #define BEGIN_MS INT64_C(1700000000000)
 #define SPIN_MAX 20000 /* of up to 1 ms: a thread that never answers */
 
@@ -35,7 +35,14 @@ struct attempt {
         bool answered;
     } rcpts[RCPTS_MAX];
     unsigned count;
+    unsigned after; /* questions that the directory had answered by then */
     struct buf content;
+};
+
+/* A question that the directory has not answered yet. */
+struct held {
+    uint64_t id;
+    char address[256];
 };
 
 struct named {
@@ -54,6 +61,10 @@ struct world {
     struct named names[NAMES_MAX];
     unsigned name_count;
     unsigned asked, answered;
+    bool directory_holds; /* its answers, until it is told to give them */
+    struct held *held;
+    unsigned held_count, held_cap;
+    unsigned expanded; /* answers of the directory since then */
     bool drained;
     int64_t mark; /* when the last step was */
     struct buf said; /* by the last operator's command */
@@ -119,6 +130,43 @@ static void near_room(void *ctx UNUSED, struct chan *c)
 
 /* ---- the peers ---- */
 
+static void settle(void);
+
+static void put_text(char *to, size_t size, struct span s)
+{
+    snprintf(to, size, "%.*s", SPANV(s));
+}
+
+static void directory_says(struct chan *c, uint64_t id, struct span address)
+{
+    struct msg o = {.type = MSG_expand_item, .expand_item = {.kind = 3, .address = address}};
+    chan_answer(c, chan_epoch(c), id, &o, -1);
+    o = (struct msg){.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1}};
+    chan_answer(c, chan_epoch(c), id, &o, -1);
+    w->expanded++;
+}
+
+static void directory_keeps(const struct msg *m)
+{
+    if (w->held_count == w->held_cap) {
+        w->held_cap = w->held_cap ? w->held_cap * 2 : 256;
+        w->held = mem_resize(w->held, w->held_cap * sizeof *w->held);
+    }
+    struct held *h = &w->held[w->held_count++];
+    h->id = m->id;
+    put_text(h->address, sizeof h->address, m->expand.address);
+}
+
+static void directory_speaks(void)
+{
+    w->directory_holds = false;
+    w->expanded = 0;
+    for (unsigned i = 0; i < w->held_count; i++)
+        directory_says(w->far[ROLE_AUTHD], w->held[i].id, span_of(w->held[i].address));
+    w->held_count = 0;
+    settle();
+}
+
 static void directory(struct chan *c, const struct msg *m)
 {
     struct msg o = {.type = MSG_verdict, .verdict = {.kind = OUTCOME_DONE, .account = 1, .login = SPAN("a@x.test")}};
@@ -129,10 +177,10 @@ static void directory(struct chan *c, const struct msg *m)
     }
     if (m->type != MSG_expand)
         fail("asked of the directory: %u", (unsigned)m->type);
-    o = (struct msg){.type = MSG_expand_item, .expand_item = {.kind = 3, .address = m->expand.address}};
-    chan_answer(c, chan_epoch(c), m->id, &o, -1);
-    o = (struct msg){.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1}};
-    chan_answer(c, chan_epoch(c), m->id, &o, -1);
+    if (w->directory_holds)
+        directory_keeps(m);
+    else
+        directory_says(c, m->id, m->expand.address);
 }
 
 static struct attempt *attempt_of(uint64_t lease)
@@ -142,11 +190,6 @@ static struct attempt *attempt_of(uint64_t lease)
         return container_of(l, struct attempt, link);
     fail("nothing is known of that lease");
     return NULL;
-}
-
-static void put_text(char *to, size_t size, struct span s)
-{
-    snprintf(to, size, "%.*s", SPANV(s));
 }
 
 static void relay(const struct msg *m)
@@ -159,6 +202,7 @@ static void relay(const struct msg *m)
         put_text(a->qid, sizeof a->qid, m->attempt.qid);
         put_text(a->domain, sizeof a->domain, m->attempt.domain);
         put_text(a->sender, sizeof a->sender, m->attempt.sender);
+        a->after = w->expanded;
         list_add_tail(&w->attempts, &a->link);
         break;
     case MSG_attempt_rcpt:
@@ -216,7 +260,7 @@ static void kick(void)
 static bool busy(void)
 {
     const struct qmgr *q = &w->q;
-    return q->accepting || q->settles || !list_empty(&q->settling) || !list_empty(&q->picked) || q->sync_running || q->load_running ||
+    return q->accepting || q->settles || !list_empty(&q->settling) || (q->picked.count && !w->directory_holds) || q->sync_running || q->load_running ||
            refill_running(q) || operator_running(q) || loop_works(w->loop) || w->asked != w->answered;
 }
 
@@ -393,6 +437,23 @@ static void take_by(struct msg_msg_begin *b, const char *text)
     b->by_mode = strstr(text, ";R") ? QUEUE_BY_RETURN : QUEUE_BY_NOTIFY;
 }
 
+static void submit_to(struct chan *c, uint64_t txn, const char *address, const struct words *v)
+{
+    const char *each = value_of(v, "each");
+    int64_t many = each ? number_of(each) : 1;
+    for (int64_t i = 0; i < many; i++) {
+        char text[300] = "";
+        if (each)
+            snprintf(text, sizeof text, "%lld.", (long long)i);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s", address);
+        struct msg m = {.type = MSG_msg_rcpt,
+                        .msg_rcpt = {.txn = txn, .address = span_of(text), .notify = notify_of(value_of(v, "notify"))}};
+        chan_say(c, &m, -1);
+        if (i % 100 == 99)
+            settle(); /* no channel holds them all */
+    }
+}
+
 static void submit(const struct words *v)
 {
     static uint64_t txn;
@@ -416,11 +477,8 @@ static void submit(const struct words *v)
     if (priority)
         m.msg_begin.priority = msg_priority_put((int)number_of(priority));
     chan_say(c, &m, -1);
-    for (unsigned i = 5; i < v->n && !strchr(v->at[i], '='); i++) {
-        m = (struct msg){.type = MSG_msg_rcpt};
-        m.msg_rcpt = (struct msg_msg_rcpt){.txn = txn, .address = span_of(v->at[i]), .notify = notify_of(value_of(v, "notify"))};
-        chan_say(c, &m, -1);
-    }
+    for (unsigned i = 5; i < v->n && !strchr(v->at[i], '='); i++)
+        submit_to(c, txn, v->at[i], v);
     snprintf(token, sizeof token, "token%011llu", (unsigned long long)txn);
     m = (struct msg){.type = MSG_msg_commit};
     m.msg_commit = (struct msg_msg_commit){.txn = txn, .token = span_of(token), .size = content.n, .header_bytes = (uint32_t)content.n - 9,
@@ -519,6 +577,25 @@ static void want(const struct words *v, unsigned at)
     } else {
         fail("nothing, attempt or dsn");
     }
+}
+
+/* Somewhere among those that have come, after so many answers of the directory at most. */
+static void soon(const struct words *v)
+{
+    int64_t most = number_of(v->at[1]);
+    LIST_EACH(&w->attempts, l)
+    {
+        struct attempt *a = container_of(l, struct attempt, link);
+        if (strcmp(a->domain, v->at[3]) != 0)
+            continue;
+        if (a->after > most)
+            fail("that attempt came after %u answers of the directory", a->after);
+        list_del(l);
+        list_add_head(&w->attempts, l);
+        want_attempt(v, 3);
+        return;
+    }
+    fail("no such attempt has come");
 }
 
 static void after(const struct words *v)
@@ -686,6 +763,12 @@ static void step(char *line)
         want(&v, 1);
     } else if (strcmp(verb, "after") == 0 && v.n > 2) {
         after(&v);
+    } else if (strcmp(verb, "soon") == 0 && v.n > 4 && strcmp(v.at[2], "attempt") == 0) {
+        soon(&v);
+    } else if (strcmp(verb, "directory") == 0 && v.n == 2 && strcmp(v.at[1], "holds") == 0) {
+        w->directory_holds = true;
+    } else if (strcmp(verb, "directory") == 0 && v.n == 2 && strcmp(v.at[1], "answers") == 0) {
+        directory_speaks();
     } else if (strcmp(verb, "reply") == 0) {
         reply(&v);
     } else if (strcmp(verb, "pass") == 0 && v.n == 2) {
@@ -759,6 +842,7 @@ static void scenario(const char *name)
     program_end();
     conf_unref(&w->conf);
     buf_free(&w->said);
+    mem_free(&w->held);
     loop_free(&w->loop);
     snprintf(command, sizeof command, "rm -rf %s", w->dir);
     cr_assert_eq(system(command), 0);
@@ -780,6 +864,7 @@ SCENARIO(priority)
 SCENARIO(recipients)
 SCENARIO(notifications)
 SCENARIO(patterns)
+SCENARIO(mailing)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -791,5 +876,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 14u);
+    cr_assert_eq(n, 15u);
 }
