@@ -107,6 +107,13 @@ bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_stora
     return false; /* the question is far below any limit of a message */
 }
 
+void guest_message(struct guest *g)
+{
+    g->messages++;
+    if (g->client && !g->asked && g->messages >= GUEST_MESSAGES)
+        note(g, false, false);
+}
+
 bool guest_is_counted(const struct guest *g)
 {
     return g->client != 0;

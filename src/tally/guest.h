@@ -1,4 +1,5 @@
-/* A front's side of the clients' limits: one question to tallyd when a client comes, one statement when it leaves. Who
+/* A front's side of the clients' limits: one question to tallyd when a client comes, one statement when it leaves, and one
+ * for every GUEST_MESSAGES messages between, so that what many long sessions send counts while they send it. Who
  * comes from an exempt network is neither asked about nor counted. tallyd away, late or flooded: the door stays open
  * (what each process limits by itself remains), and the log says so once. */
 #ifndef TALLY_GUEST_H
@@ -10,6 +11,8 @@
 #include "base/list.h"
 #include "conf/conf.h"
 #include "ipc/chan.h"
+
+#define GUEST_MESSAGES 20
 
 /* What the guests of one program share. */
 struct guests {
@@ -34,7 +37,8 @@ struct guest {
     uint64_t visit;  /* its number here */
     uint64_t asked;  /* the question that is open */
     guest_fn *fn;
-    uint32_t messages, refused, errors; /* for the owner to count */
+    uint32_t messages;        /* since the last statement */
+    uint32_t refused, errors; /* for the owner to fill in before it leaves */
 };
 
 void guests_open(struct guests *all, struct chan *tallyd, enum conf_protocol protocol);
@@ -45,6 +49,8 @@ void guests_up(struct guests *all);
 
 /* True: in. False: fn is called once, later, unless guest_leave() comes first. */
 bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_storage *peer, guest_fn *fn);
+/* It has handed in a message. */
+void guest_message(struct guest *g);
 /* Whether limits apply to it. */
 bool guest_is_counted(const struct guest *g);
 /* The end, also while the question is open. Fine for one that never came. */

@@ -141,27 +141,33 @@ static struct entry *touch(struct tally *t, uint64_t client, int64_t now)
 
 /* ---- verdicts ---- */
 
+/* Nothing up to half of what is allowed, then slower and slower, then no more. */
+static void ramp(const struct tally *t, double level, double most, const char *why, struct tally_verdict *v)
+{
+    if (level > most) {
+        *v = (struct tally_verdict){.refuse = true, .why = why};
+        return;
+    }
+    double beyond = level / most * 2 - 1;
+    uint32_t slow = beyond > 0 ? (uint32_t)(beyond * t->limits.tarpit) : 0;
+    if (slow > v->slow)
+        *v = (struct tally_verdict){.slow = slow, .why = why};
+}
+
 static void weigh(const struct tally *t, const struct entry *e, enum tally_what what, double more,
                   struct tally_verdict *v)
 {
     double most = t->limits.of[what].most;
     if (most <= 0 || v->refuse || (what == TALLY_LOGINS && e->trusted))
         return;
-    if ((double)e->level[what] + more > most) {
-        *v = (struct tally_verdict){.refuse = true, .why = reasons[what]};
-        return;
-    }
-    double beyond = ((double)e->level[what] + more) / most * 2 - 1;
-    uint32_t slow = beyond > 0 ? (uint32_t)(beyond * t->limits.tarpit) : 0;
-    if (slow > v->slow)
-        *v = (struct tally_verdict){.slow = slow, .why = reasons[what]};
+    ramp(t, (double)e->level[what] + more, most, reasons[what], v);
 }
 
 static void judge(const struct tally *t, const struct entry *e, enum tally_kind kind, struct tally_verdict *v)
 {
     *v = (struct tally_verdict){.why = ""};
-    if (t->limits.sessions[kind] && e->here[kind] >= t->limits.sessions[kind])
-        *v = (struct tally_verdict){.refuse = true, .why = too_many_at_once};
+    if (t->limits.sessions[kind])
+        ramp(t, (double)e->here[kind] + 1, t->limits.sessions[kind], too_many_at_once, v);
     weigh(t, e, (enum tally_what)(TALLY_CONNECTIONS + kind), 1, v);
     for (size_t i = TALLY_MESSAGES; i < TALLY_WHATS; i++)
         weigh(t, e, (enum tally_what)i, 1, v);

@@ -61,7 +61,7 @@ def change(w, old, new):
 
 
 def test_sessions_at_a_time_are_counted_over_both_smtp_fronts(instances):
-    w = limited(instances, sections={"smtp": "max-connections-per-client 2;"})
+    w = limited(instances, "tarpit 0;", sections={"smtp": "max-connections-per-client 2;"})
     who = "192.0.2.1"
     a, b = Client(w, who), Client(w, who, "submission")
     assert a.greeting[:4] == b.greeting[:4] == "220 "
@@ -90,7 +90,7 @@ def test_sessions_at_a_time_are_counted_over_both_smtp_fronts(instances):
 
 
 def test_places_of_a_front_that_died_are_given_back_and_a_new_tallyd_learns_who_is_there(instances):
-    w = limited(instances, sections={"smtp": "max-connections-per-client 2;"})
+    w = limited(instances, "tarpit 0;", sections={"smtp": "max-connections-per-client 2;"})
     who = "192.0.2.1"
     mx, sub = Client(w, who), Client(w, who, "submission")
     assert sessions(w, who) == 2
@@ -155,6 +155,42 @@ def test_a_rate_is_refused_and_lifted(instances):
     assert w.waypost("client", "list", "x", check=False).returncode == 2
 
 
+def hand_in(c, n):
+    for _ in range(n):
+        for line in ("MAIL FROM:<c@remote.test>", "RCPT TO:<bob@example.test>"):
+            assert c.say(line).startswith("250 "), line
+        assert c.say("DATA").startswith("354 ") and c.say("Subject: many\r\n\r\nx\r\n.").startswith("250 ")
+
+
+def test_messages_of_a_session_count_while_it_lasts(instances):
+    w = limited(instances, "message-rate 50; rate-window 1d; tarpit 0;")
+    who = "192.0.2.1"
+    a, b = Client(w, who), Client(w, who)
+    for c in (a, b):
+        assert c.say("HELO c.test").startswith("250 ")
+    hand_in(a, 20)
+    until(lambda: shown(w, who)["messages"] == 20, "its messages, told while it is there")
+    hand_in(a, 5)
+    hand_in(b, 25)
+    until(lambda: shown(w, who)["messages"] == 40, "those of both")
+    assert Client(w, who).greeting.startswith("220 ")
+    a.say("QUIT"), b.say("QUIT")
+    until(lambda: shown(w, who)["messages"] == 50, "each once")
+    assert Client(w, who).greeting == "421 4.7.0 Too many messages from your address, try again later\r\n"
+    assert Client(w, "192.0.2.2").greeting.startswith("220 ")
+
+
+def test_sessions_at_a_time_are_slowed_before_they_are_refused(instances):
+    w = limited(instances, "tarpit 100ms;", sections={"smtp": "max-connections-per-client 4;"})
+    who = "192.0.2.1"
+    clients = [Client(w, who) for _ in range(4)]
+    assert [c.greeting[:3] for c in clients] == ["220"] * 4
+    lines = w.wait_log("client-slowed client=192.0.2.1 ", 2)
+    assert [int(re.search(r"slow_ms=(\d+)", l).group(1)) for l in lines] == [50, 100]
+    assert all("at a time" in l for l in lines)
+    assert Client(w, who).greeting.startswith("421 ")
+
+
 def test_a_full_bucket_leaks(instances):
     w = limited(instances, "connection-rate 2; rate-window 1d; tarpit 0;")
     who = "192.0.2.1"
@@ -213,7 +249,7 @@ def test_the_tarpit_slows_then_sheds(instances):
         assert c.say("HELO c.test").startswith("250 ") and c.say("MAIL FROM:<c@remote.test>").startswith("250 ")
         assert c.say("RCPT TO:<bob@example.test>").startswith("250 ") and c.say("DATA").startswith("354 ")
         assert c.say("Subject: slow\r\n\r\nx\r\n.").startswith("250 ")
-    assert shown(w, who)["messages"] == 0, "told at the end of a session"
+    assert shown(w, who)["messages"] == 0, "so few are told at the end of a session"
     w.waypost("client", "forget", who)
     other = "192.0.2.9"
     full = [Client(w, other) for _ in range(4)]  # the last two would have to be slowed, and both places are taken

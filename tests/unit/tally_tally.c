@@ -93,6 +93,27 @@ Test(tally, sessions_at_a_time_are_counted_by_kind)
     tally_free(&t);
 }
 
+Test(tally, sessions_at_a_time_slow_before_they_refuse)
+{
+    struct tally_limits l = limits();
+    l.sessions[TALLY_SMTP] = 10;
+    l.of[TALLY_CONNECTIONS + TALLY_SMTP].most = 0;
+    struct tally *t = tally_new(&l);
+    struct tally_verdict v;
+    for (uint32_t i = 1; i <= 10; i++) {
+        tally_come(t, A, TALLY_SMTP, 0, &v);
+        cr_expect_not(v.refuse, "%u", i);
+        uint32_t want = i > 5 ? (i - 5) * 200 : 0;
+        cr_expect(v.slow <= want && v.slow + 1 >= want, "%u: %u", i, v.slow);
+        cr_expect_str_eq(v.why, i > 5 ? "Too many connections from your address at a time" : "");
+    }
+    tally_come(t, A, TALLY_SMTP, 0, &v);
+    cr_expect(v.refuse);
+    tally_come(t, B, TALLY_SMTP, 0, &v);
+    cr_expect(!v.refuse && v.slow == 0, "another client is not concerned");
+    tally_free(&t);
+}
+
 static bool refused_after(enum tally_what what, uint32_t n, const char *why)
 {
     struct tally *t = fresh();
