@@ -633,6 +633,8 @@ static void on_commit(struct qmgr *q, struct senders *from, const struct msg *m)
         t->msg->m.header_bytes = c->header_bytes;
         t->msg->m.message_id = arena_dup(&t->msg->arena, c->message_id);
         t->msg->m.spooled = t->spooled;
+        if (c->eight_bit && t->msg->m.body_kind == QUEUE_BODY_7BIT) /* it came without BODY=8BITMIME */
+            t->msg->m.body_kind = QUEUE_BODY_8BIT;
         if (!t->spooled)
             message_keep_content(t->msg, c->prefix, c->body);
         commit_go(t);

@@ -112,7 +112,7 @@ void commit_announce(struct session *s)
                                          .sender = t->sender,
                                          .helo = smtp_server_helo(s->smtp),
                                          .remote = span_of(s->remote),
-                                         .body_kind = t->binary ? 2 : t->body_8bit || t->data.eight_bit,
+                                         .body_kind = t->binary ? 2 : t->body_8bit,
                                          .tls = s->stream ? span_of(stream_tls_text(s->stream)) : SPAN(""),
                                          .smtputf8 = t->smtputf8,
                                          .envid = t->envid,
@@ -316,7 +316,8 @@ void commit_send(struct session *s, bool spooled)
                                            .size = s->prefix.n + t->data.given,
                                            .header_bytes = (uint32_t)(s->prefix.n + t->data.header_bytes),
                                            .message_id = smtp_data_message_id(&t->data),
-                                           .spooled = spooled};
+                                           .spooled = spooled,
+                                           .eight_bit = t->data.eight_bit};
     if (!spooled) {
         m.msg_commit.prefix = buf_span(&s->prefix);
         m.msg_commit.body = buf_span(smtp_server_content(s->smtp));

@@ -177,6 +177,22 @@ def test_8bit_content_where_it_is_not_taken(instances):
         assert len(sink.messages()) == 2
 
 
+@pytest.mark.parametrize("lines", (10, 3000), ids=("inline", "spooled"))
+def test_8bit_content_that_nobody_declared(instances, lines):
+    """RFC6152:3: without BODY=8BITMIME, and with octets above 127 in its last line only: known by the end of the content."""
+    text = b"".join(b"%05d %s\r\n" % (i, b"x" * 60) for i in range(lines)) + b"caf\xc3\xa9\r\n"
+    header = ("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nFrom: <%s>\r\nSubject: late\r\n\r\n" % ALICE).encode()
+    for name, extensions in (("a", ()), ("b", ("8BITMIME",))):
+        with Sink(wp.fresh_address(), extensions=extensions) as sink:
+            w = instances(name, sections=smart(sink))
+            with w.submit(ALICE) as s:
+                s.sendmail(ALICE, ["a@far.test"], header + text)
+            m = until(sink.messages, lambda: w.logged()[-3000:])[0]
+            assert email.message_from_bytes(m.data).get_payload(decode=True).replace(b"\r\n", b"\n") == text.replace(b"\r\n", b"\n")
+            assert m.data.isascii() == (not extensions) and ("BODY=8BITMIME" in m.params) == bool(extensions)
+            w.wait_queue_empty()
+
+
 def test_large_content_leaves_memory_alone(instances):
     body = "".join("%07d %s\r\n" % (i, "x" * 60) for i in range(150000)) + ".\r\n..\r\n"  # 10 MB
     with Sink(wp.fresh_address()) as sink:
