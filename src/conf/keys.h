@@ -129,7 +129,8 @@
     K(max_header, "max-header", size, "256K", 16 * CONF_KIB, 4 * CONF_MIB, FROM_SMTPD, \
       "Bytes of a message's header section.") \
     K(max_errors, "max-errors", number, "20", 1, 1000, FROM_SMTPD, \
-      "Wrong commands after which a session is closed.") \
+      "Wrong commands, and senders and contents refused for good, after which a session is closed. Of NOOP, RSET, HELP, HELO, EHLO " \
+      "and of VRFY and EXPN that are off, those beyond 100 since the last accepted message count, too.") \
     K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_SUBMISSION), \
       "Failed logins after which a session is closed.") \
     K(max_transactions, "max-transactions", number, "1000", 1, 1000000, FROM_SMTPD, \
@@ -243,7 +244,7 @@
     K(connection_rate, "connection-rate", number, "600", 0, 1000000, FROM(ROLE_TALLYD), \
       "Connections of one client in rate-window: SMTP, IMAP and POP3 each for themselves.") \
     K(message_rate, "message-rate", number, "3000", 0, 1000000, FROM(ROLE_TALLYD), \
-      "Messages of one client in rate-window.") \
+      "Messages of one client in rate-window; a session tells of them twenty at a time and when it ends.") \
     K(rate_window, "rate-window", time, "1m", CONF_SECOND, CONF_DAY, FROM(ROLE_TALLYD), \
       "The time that those two count for.") \
     K(refused_recipients, "refused-recipients", number, "1000", 0, 1000000, FROM(ROLE_TALLYD), \

@@ -82,26 +82,31 @@ bool address_parse(struct span text, struct address *out)
 
 /* ---- domain names ---- */
 
-static bool is_ldh(char c)
+/* Underscores are ours: hosts with such names send and get mail, and DNS has nothing against them. */
+static bool is_in_label(char c)
 {
-    return ascii_alpha(c) || ascii_digit(c) || c == '-';
+    return ascii_alpha(c) || ascii_digit(c) || c == '-' || c == '_';
 }
 
-/* RFC5321:4.1.2 sub-domain, and the lengths of RFC 1035 §2.3.4. */
+/* RFC5321:4.1.2 sub-domain with that tolerance, and the lengths of RFC 1035 §2.3.4; an A-label has no underscore (RFC
+ * 5890 §2.3.1). */
+static bool label_valid(struct span s)
+{
+    if (s.n == 0 || s.n > 63 || s.p[0] == '-' || s.p[s.n - 1] == '-')
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_in_label(s.p[i]))
+            return false;
+    return span_find(s, '_') < 0 || !span_istarts(s, SPAN("xn--"));
+}
+
 static bool labels_valid(struct span s)
 {
-    size_t start = 0;
-    for (size_t i = 0; i <= s.n; i++) {
-        if (i < s.n && s.p[i] != '.') {
-            if (!is_ldh(s.p[i]))
-                return false;
-            continue;
-        }
-        size_t n = i - start;
-        if (n == 0 || n > 63 || s.p[start] == '-' || s.p[i - 1] == '-')
+    if (s.n == 0 || s.p[s.n - 1] == '.')
+        return false;
+    while (s.n)
+        if (!label_valid(span_cut(&s, '.')))
             return false;
-        start = i + 1;
-    }
     return true;
 }
 

@@ -1,5 +1,5 @@
-/* Paths and parameters of MAIL and RCPT, RFC 5321 §4.1.2, with the tolerances of RFC5321:4.1.1 (blanks around) and one
- * of ours (underscores in domains). Every check starts from "no".
+/* Paths and parameters of MAIL and RCPT, RFC 5321 §4.1.2, with the tolerances of RFC5321:4.1.1 (blanks around) and those of
+ * mail/address.h for domains. Every check starts from "no".
  *
  *     Reverse-path = Path / "<>"               Path    = "<" [ A-d-l ":" ] Mailbox ">"
  *     A-d-l        = At-domain *( "," At-domain )      At-domain = "@" Domain
@@ -11,16 +11,13 @@
 
 #include <arpa/inet.h>
 
+#include "mail/address.h"
+
 static bool is_atext(char c, unsigned allow)
 {
     if ((unsigned char)c >= 0x80)
         return allow & SMTP_PATH_UTF8;
     return ascii_alpha(c) || ascii_digit(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
-}
-
-static bool is_let_dig(char c, unsigned allow)
-{
-    return ascii_alpha(c) || ascii_digit(c) || ((unsigned char)c >= 0x80 && (allow & SMTP_PATH_UTF8));
 }
 
 /* The length of the Dot-string at the front of s; 0 when there is none. */
@@ -66,26 +63,13 @@ static size_t local_part(struct span s, unsigned allow)
     return s.n && s.p[0] == '"' ? quoted_string(s, allow) : dot_string(s, allow);
 }
 
-static bool label_valid(struct span s, unsigned allow)
-{
-    if (s.n == 0 || s.n > (allow & SMTP_PATH_UTF8 ? 252 : 63))
-        return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (!is_let_dig(s.p[i], allow) && s.p[i] != '_' && (s.p[i] != '-' || i == 0 || i == s.n - 1))
-            return false;
-    return true;
-}
-
+/* One rule for all of us, as the directory has it: what is accepted here can be asked for there, and told of a failure later.
+ * RFC6531:3.3: U-labels are those of IDNA (RFC 5890 §2.3.2.1). */
 static bool name_valid(struct span s, unsigned allow)
 {
-    if (s.n == 0 || s.n > SMTP_DOMAIN_MAX || s.p[s.n - 1] == '.')
-        return false;
-    while (s.n) {
-        struct span label = span_cut(&s, '.');
-        if (!label_valid(label, allow))
-            return false;
-    }
-    return true;
+    char canonical[ADDRESS_DOMAIN_MAX + 1];
+    size_t n;
+    return ((allow & SMTP_PATH_UTF8) || span_is_ascii(s)) && domain_canonical(s, canonical, &n);
 }
 
 bool smtp_literal_valid(struct span s)
@@ -109,7 +93,7 @@ bool smtp_domain_valid(struct span s, unsigned allow)
 {
     if (s.n && s.p[0] == '[')
         return smtp_literal_valid(s);
-    return name_valid(s, allow) && (!(allow & SMTP_PATH_UTF8) || span_is_utf8(s));
+    return name_valid(s, allow);
 }
 
 enum smtp_path_result smtp_mailbox_parse(struct span s, unsigned allow, struct smtp_path *path)

@@ -155,6 +155,20 @@ void smtp_server_end(struct smtp_server *s, unsigned code, const char *status, c
     smtp_server_want(s, SMTP_WANT_CLOSE);
 }
 
+void smtp_server_count_error(struct smtp_server *s)
+{
+    if (++s->errors > s->config->max_errors && s->state != S_CLOSED)
+        smtp_server_end(s, 421, "4.7.0", "Too many errors, closing the connection");
+}
+
+void smtp_server_count_idle(struct smtp_server *s)
+{
+    if (s->idle < SMTP_IDLE_MAX)
+        s->idle++;
+    else
+        smtp_server_count_error(s);
+}
+
 void smtp_server_refuse(struct smtp_server *s, unsigned code, const char *status, const char *text)
 {
     if (++s->errors > s->config->max_errors) {

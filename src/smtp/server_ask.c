@@ -72,23 +72,27 @@ void smtp_server_act_vrfy(struct smtp_server *s, struct span arg)
     struct span who;
     if (!take_who(s, arg, &who))
         return;
-    if (smtp_server_serves_vrfy(s))
+    if (smtp_server_serves_vrfy(s)) {
         ask(s, who, false);
-    else /* RFC5321:3.5.3 */
-        smtp_server_say(s, 252, "2.5.0", "Addresses are not verified here; send the message and see");
+        return;
+    }
+    smtp_server_say(s, 252, "2.5.0", "Addresses are not verified here; send the message and see"); /* RFC5321:3.5.3 */
+    smtp_server_count_idle(s);
 }
 
 void smtp_server_act_expn(struct smtp_server *s, struct span arg)
 {
     struct span who;
-    if (arg.n == 0)
+    if (arg.n == 0) {
         smtp_server_refuse(s, 501, "5.5.4", "That command needs an argument");
-    else if (!take_who(s, arg, &who))
+    } else if (!take_who(s, arg, &who)) {
         return;
-    else if (smtp_server_serves_expn(s))
+    } else if (smtp_server_serves_expn(s)) {
         ask(s, who, true);
-    else /* RFC5321:7.3 */
-        smtp_server_say(s, 252, "2.5.0", "Lists are not expanded here; send the message and see");
+    } else {
+        smtp_server_say(s, 252, "2.5.0", "Lists are not expanded here; send the message and see"); /* RFC5321:7.3 */
+        smtp_server_count_idle(s);
+    }
 }
 
 /* ---- the answer ---- */
@@ -155,7 +159,7 @@ void smtp_server_act_xclient(struct smtp_server *s, struct span arg)
     smtp_server_forget(s);
     smtp_server_forget_login(s);
     buf_clear(&s->helo);
-    s->errors = s->refused = s->login_failures = s->transactions = 0;
+    s->errors = s->refused = s->login_failures = s->transactions = s->idle = 0;
     if (x->has_helo) {
         buf_clear(&s->told_helo);
         buf_adds(&s->told_helo, x->helo);

@@ -35,6 +35,8 @@ static void judge(struct smtp_server *s)
         refuse(s, 554, "5.5.1", "No valid recipients", S_MAIL);
     else if (s->txn.welcome == 0)
         refuse(s, 503, "5.5.1", "Say RCPT first", S_MAIL);
+    else if (s->state == S_MAIL && s->door->queue_closed)
+        refuse(s, 452, "4.3.1", SMTP_QUEUE_CLOSED, S_MAIL);
 }
 
 void smtp_server_act_bdat(struct smtp_server *s, struct span arg)

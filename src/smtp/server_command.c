@@ -42,8 +42,10 @@ static bool hello(struct smtp_server *s, struct span arg, bool esmtp)
 
 static void act_helo(struct smtp_server *s, struct span arg)
 {
-    if (hello(s, arg, false))
-        smtp_reply_put(&s->out, 250, NULL, s->config->hostname);
+    if (!hello(s, arg, false))
+        return;
+    smtp_reply_put(&s->out, 250, NULL, s->config->hostname);
+    smtp_server_count_idle(s);
 }
 
 /* RFC9422:4: what max-transactions and max-recipients allow; at most six digits. */
@@ -121,6 +123,7 @@ static void act_ehlo(struct smtp_server *s, struct span arg)
     else
         put_commands(s);
     buf_add(out, SPAN("250 ENHANCEDSTATUSCODES\r\n"));
+    smtp_server_count_idle(s);
 }
 
 static void act_rset(struct smtp_server *s, struct span arg UNUSED)
@@ -129,11 +132,13 @@ static void act_rset(struct smtp_server *s, struct span arg UNUSED)
     if (s->state == S_MAIL || s->state == S_CHUNKS)
         smtp_server_move(s, S_READY);
     smtp_server_say(s, 250, "2.0.0", "Ok");
+    smtp_server_count_idle(s);
 }
 
 static void act_noop(struct smtp_server *s, struct span arg UNUSED)
 {
     smtp_server_say(s, 250, "2.0.0", "Ok");
+    smtp_server_count_idle(s);
 }
 
 static void act_quit(struct smtp_server *s, struct span arg UNUSED)
@@ -249,26 +254,39 @@ static const struct command *command_find(struct span verb)
 }
 
 /* RFC5321:4.1.1.8 */
+static void help_on(struct smtp_server *s, const struct command *c)
+{
+    struct buf all = {0};
+    buf_adds(&all, c->help);
+    if (c->act == smtp_server_act_mail)
+        smtp_server_mail_forms(s, &all);
+    smtp_reply_put(&s->out, 214, "2.0.0", buf_span(&all));
+    buf_free(&all);
+}
+
+static void help_on_all(struct smtp_server *s)
+{
+    struct buf all = {0};
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (has_help(s, &commands[i]))
+            buf_printf(&all, "%s%s", all.n ? " " : "", commands[i].verb);
+    smtp_reply_line(&s->out, 214, "2.0.0", true, buf_span(&all));
+    smtp_reply_line(&s->out, 214, "2.0.0", false, SPAN("See RFC 5321; questions go to the postmaster of this host"));
+    buf_free(&all);
+}
+
 static void act_help(struct smtp_server *s, struct span arg)
 {
     const struct command *c = arg.n ? command_find(arg) : NULL;
-    struct buf all = {0};
     if (arg.n && (!c || !has_help(s, c))) {
         smtp_server_refuse(s, 504, "5.5.4", "There is no help on that");
-    } else if (c) {
-        buf_adds(&all, c->help);
-        if (c->act == smtp_server_act_mail)
-            smtp_server_mail_forms(s, &all);
-        smtp_reply_put(&s->out, 214, "2.0.0", buf_span(&all));
-    } else {
-        for (size_t i = 0; i < COUNT_OF(commands); i++)
-            if (has_help(s, &commands[i]))
-                buf_printf(&all, "%s%s", all.n ? " " : "", commands[i].verb);
-        smtp_reply_line(&s->out, 214, "2.0.0", true, buf_span(&all));
-        smtp_reply_line(&s->out, 214, "2.0.0", false,
-                        SPAN("See RFC 5321; questions go to the postmaster of this host"));
+        return;
     }
-    buf_free(&all);
+    if (c)
+        help_on(s, c);
+    else
+        help_on_all(s);
+    smtp_server_count_idle(s);
 }
 
 /* RFC5321:4.1.4: the order of commands. */

@@ -6,6 +6,9 @@
 #include "smtp/reply.h"
 #include "smtp/server.h"
 
+#define SMTP_QUEUE_CLOSED "The queue takes no mail just now, try again later"
+#define SMTP_IDLE_MAX 100 /* of NOOP, RSET, HELP, EHLO, HELO and unanswered VRFY and EXPN since the last message that was accepted */
+
 /* What a session waits for: one thing at a time. Recipients are the exception: in S_MAIL, `waiting` of them are being
  * asked about. */
 enum smtp_state {
@@ -52,6 +55,7 @@ struct smtp_server {
     struct smtp_transaction txn;
     unsigned rcpt_cap, waiting, next_reply;
     unsigned errors, refused, login_failures, transactions;
+    unsigned idle; /* commands without use since the last message */
     bool certified; /* the client's certificate verifies */
     bool tls, esmtp, skipping, spooling, turned_away;
     struct outcome why_not; /* with turned_away: the reply at the end of the content */
@@ -72,6 +76,10 @@ void smtp_server_want(struct smtp_server *s, enum smtp_want want);
 void smtp_server_say(struct smtp_server *s, unsigned code, const char *status, const char *text);
 /* A refusal: noted for the log and counted; over the limit the session ends with 421 instead. */
 void smtp_server_refuse(struct smtp_server *s, unsigned code, const char *status, const char *text);
+/* One error more: over the limit the session ends behind the reply that was given. */
+void smtp_server_count_error(struct smtp_server *s);
+/* A command that is answered on the spot and leads to no message: those beyond SMTP_IDLE_MAX count as errors. */
+void smtp_server_count_idle(struct smtp_server *s);
 /* 421 (or what is given) and the end. */
 void smtp_server_end(struct smtp_server *s, unsigned code, const char *status, const char *text);
 void smtp_server_note(struct smtp_server *s, struct span reply);

@@ -37,7 +37,7 @@ static bool mail_welcome(struct smtp_server *s)
     } else if (s->door->crowded) {
         smtp_server_refuse(s, 452, "4.3.1", "Too much mail is under way just now, try again later");
     } else if (s->door->queue_closed) {
-        smtp_server_refuse(s, 452, "4.3.1", "The queue takes no mail just now, try again later");
+        smtp_server_refuse(s, 452, "4.3.1", SMTP_QUEUE_CLOSED);
     } else {
         return true;
     }
@@ -119,11 +119,15 @@ void smtp_server_act_saml(struct smtp_server *s, struct span arg)
     mail_to_terminal(s, arg, SMTP_SAML);
 }
 
+/* A final refusal counts as an error; one for now may be our own fault. The client hears it whatever it has done before:
+ * 421 instead of it would have the message sent again. */
 static void refuse_outcome(struct smtp_server *s, const struct outcome *o)
 {
     size_t start = s->out.n;
     smtp_reply_outcome(&s->out, o);
     smtp_server_note(s, span_from(buf_span(&s->out), start));
+    if (o->kind == OUTCOME_FAILED)
+        smtp_server_count_error(s);
 }
 
 void smtp_server_sender(struct smtp_server *s, const struct outcome *o)
@@ -231,7 +235,7 @@ static int take_rcpt_params(struct smtp_server *s, struct span text, struct rcpt
 
 bool smtp_server_is_full(const struct smtp_server *s)
 {
-    return s->door->crowded || s->txn.welcome + s->waiting >= s->config->max_recipients;
+    return s->door->crowded || s->door->queue_closed || s->txn.welcome + s->waiting >= s->config->max_recipients;
 }
 
 /* RFC5321:4.5.3.1.10: the client sends the message to those it has, and again for the others. Not an error of its own: it must
@@ -242,7 +246,7 @@ static void put_off(struct smtp_server *s)
     if (s->txn.welcome >= s->config->max_recipients)
         smtp_server_say(s, 452, "4.5.3", "Too many recipients, send the message again for the others");
     else
-        smtp_server_say(s, 452, "4.3.1", "Too much mail is under way just now, try again later");
+        smtp_server_say(s, 452, "4.3.1", s->door->queue_closed ? SMTP_QUEUE_CLOSED : "Too much mail is under way just now, try again later");
     if (!s->txn.excess)
         smtp_server_note(s, span_from(buf_span(&s->out), start));
     s->txn.excess = true;
@@ -337,6 +341,10 @@ void smtp_server_act_data(struct smtp_server *s, struct span arg UNUSED)
     }
     if (s->more_behind && !s->esmtp) { /* RFC2920:3.1, HAZARDS 5: it was not told of PIPELINING, and what it sent must never run as commands */
         smtp_server_end(s, 554, "5.5.0", "You sent the message without waiting for the answer to DATA");
+        return;
+    }
+    if (s->door->queue_closed) { /* before the content comes in vain */
+        smtp_server_refuse(s, 452, "4.3.1", SMTP_QUEUE_CLOSED);
         return;
     }
     smtp_server_content_begin(s, false);
@@ -478,6 +486,7 @@ void smtp_server_committed(struct smtp_server *s, const struct outcome *o)
     transaction_over(s);
     if (o->kind == OUTCOME_DONE) {
         s->transactions++;
+        s->idle = 0;
         smtp_reply_outcome(&s->out, o);
     } else {
         refuse_outcome(s, o);

@@ -336,7 +336,7 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
             spool_room(s);
         break;
     case SMTP_WANT_COMMIT:
-        s->guest.messages++;
+        guest_message(&s->guest);
         if (!names_hold(s, true) && !authors_asked(s, want))
             commit(s);
         break;

@@ -19,6 +19,7 @@ Test(mail, address_good_ones_and_their_keys)
     expect_key("alice@example.test", "alice@example.test");
     expect_key("Alice@EXAMPLE.Test", "alice@example.test");
     expect_key("a.b.c@x", "a.b.c@x");
+    expect_key("x@My_Host.test", "x@my_host.test");
     expect_key("\"alice\"@example.test", "alice@example.test");
     expect_key("\"al\\ice\"@example.test", "alice@example.test");
     expect_key("\"a b\"@example.test", "a b@example.test");
@@ -60,7 +61,7 @@ Test(mail, address_bad_ones)
         "a@b..c",
         "a@.b",
         "a@b.",
-        "a@b_c",
+        "a@xn--b_c",
         "\"a@b",
         "\"a\"b@c",
         "a\"b\"@c",
@@ -174,8 +175,13 @@ Test(mail, domain_names)
                                     "e.test"),
                                out, &n) &&
               strcmp(out, "xn--strae-oqa.test") == 0);
+    cr_expect(domain_canonical(SPAN("My_Host.B\xc3\xbc"
+                                    "cher.test"),
+                               out, &n) &&
+                  strcmp(out, "my_host.xn--bcher-kva.test") == 0,
+              "an underscore, as in smtp/path.h");
     static const char *const bad[] = {"",    ".",   "a.",  ".a", "a..b",  "-a",      "a-",
-                                      "a_b", "a b", "a/b", "*",  "a\xff", "\xc2\xa0"};
+                                      "xn--a_b", "b.\xc3\xbc_", "a b", "a/b", "*",  "a\xff", "\xc2\xa0"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
         cr_expect(!domain_canonical(span_of(bad[i]), out, &n), "%s", bad[i]);
 }

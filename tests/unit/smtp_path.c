@@ -26,6 +26,11 @@ static const struct {
     {"<PostMaster>", SMTP_PATH_POSTMASTER, SMTP_PATH_OK, "PostMaster", "PostMaster", "", ""},
     {"<\xc3\xa9@b>", SMTP_PATH_UTF8, SMTP_PATH_OK, "\xc3\xa9@b", "\xc3\xa9", "b", ""},
     {"<a@\xc3\xa9.example>", SMTP_PATH_UTF8, SMTP_PATH_OK, "a@\xc3\xa9.example", "a", "\xc3\xa9.example", ""},
+    {"<a@under_score.\xc3\xa9.example>", SMTP_PATH_UTF8, SMTP_PATH_OK, "a@under_score.\xc3\xa9.example", "a", "under_score.\xc3\xa9.example", ""},
+    /* RFC6531:3.3, RFC 5890 §2.3.2.1: names that have no A-label */
+    {"<a@\xe2\x80\xae.example>", SMTP_PATH_UTF8, SMTP_PATH_BAD, 0, 0, 0, 0},
+    {"<a@\xcc\x81x.example>", SMTP_PATH_UTF8, SMTP_PATH_BAD, 0, 0, 0, 0},
+    {"<a@\xc3\xa9_.example>", SMTP_PATH_UTF8, SMTP_PATH_BAD, 0, 0, 0, 0},
     {"<>", 0, SMTP_PATH_BAD, 0, 0, 0, 0},
     {"<postmaster>", 0, SMTP_PATH_BAD, 0, 0, 0, 0},
     {"", 0, SMTP_PATH_BAD, 0, 0, 0, 0},

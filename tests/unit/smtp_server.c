@@ -897,6 +897,74 @@ Test(smtp, too_many_recipients_are_put_off)
     }
 }
 
+/* What is refused for good at MAIL and behind the content counts, as a wrong command does. */
+Test(smtp, final_refusals_count_as_errors)
+{
+    struct smtp_owner o;
+    unsigned errors, refused;
+    struct outcome no = outcome_make(OUTCOME_FAILED, 554, 7, 1, "No"), later = outcome_make(OUTCOME_RETRY, 451, 3, 0, "Later");
+    smtp_owner_open(&o, false);
+    o.config.max_errors = 2;
+    o.hold_commits = true;
+    smtp_owner_feed(&o, SPAN(EHLO));
+    buf_clear(&o.sent);
+    for (unsigned i = 0; i < 6; i++) {
+        smtp_owner_feed(&o, SPAN(MAIL RCPT "DATA\r\nx\r\n.\r\n"));
+        buf_clear(&o.sent);
+        smtp_server_committed(o.s, i < 3 ? &later : &no);
+        smtp_owner_run(&o);
+        expect_sent(&o, i < 3 ? "451 4.3.0" : i < 5 ? "554 5.7.1" : "554 5.7.1|421 4.7.0");
+        smtp_server_faults(o.s, &errors, &refused);
+        cr_expect_eq(errors, i < 3 ? 0 : i - 2);
+    }
+    cr_expect(o.closed);
+    smtp_owner_close(&o);
+
+    smtp_owner_open(&o, true);
+    o.config.max_errors = 1;
+    smtp_owner_feed(&o, SPAN(EHLO "STARTTLS\r\n"));
+    smtp_owner_feed(&o, SPAN(EHLO "AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\n"));
+    buf_clear(&o.sent);
+    smtp_owner_feed(&o, SPAN(MAIL MAIL));
+    expect_sent(&o, "550 5.7.1|550 5.7.1|421 4.7.0");
+    cr_expect(o.closed);
+    smtp_owner_close(&o);
+}
+
+/* Commands that lead nowhere are free a hundred times for each message. */
+Test(smtp, idle_commands_are_not_free_for_ever)
+{
+    static const char *const idle[] = {"NOOP\r\n", "RSET\r\n", "HELP\r\n", "HELP mail\r\n", "VRFY alice\r\n", "EXPN list\r\n", EHLO, "HELO c\r\n"};
+    for (size_t i = 0; i < COUNT_OF(idle); i++) {
+        struct smtp_owner o;
+        unsigned errors, refused;
+        smtp_owner_open(&o, false);
+        smtp_owner_feed(&o, SPAN(EHLO));
+        for (unsigned n = 1; n < 100; n++)
+            smtp_owner_feed(&o, span_of(idle[i]));
+        smtp_server_faults(o.s, &errors, &refused);
+        cr_expect_eq(errors, 0, "%s", idle[i]);
+        smtp_owner_feed(&o, SPAN("RSET\r\n" MAIL RCPT "DATA\r\n"));
+        smtp_owner_feed(&o, SPAN("x\r\n.\r\n"));
+        cr_assert_eq(o.commits, 1u);
+        smtp_server_faults(o.s, &errors, &refused);
+        unsigned before = errors;
+        cr_expect(before <= 1, "%s", idle[i]);
+        for (unsigned n = 0; n < 100; n++)
+            smtp_owner_feed(&o, span_of(idle[i]));
+        smtp_server_faults(o.s, &errors, &refused);
+        cr_expect_eq(errors, before, "the message began it anew: %s", idle[i]);
+        buf_clear(&o.sent);
+        for (unsigned n = before; n < o.config.max_errors; n++)
+            smtp_owner_feed(&o, span_of(idle[i]));
+        cr_expect_not(o.closed, "%s", idle[i]);
+        cr_expect_lt(span_search(buf_span(&o.sent), SPAN("421")), 0, "%s", idle[i]);
+        smtp_owner_feed(&o, span_of(idle[i]));
+        cr_expect(o.closed && span_search(buf_span(&o.sent), SPAN("\r\n421 4.7.0 ")) > 0, "%s", idle[i]);
+        smtp_owner_close(&o);
+    }
+}
+
 Test(smtp, the_door)
 {
     struct smtp_owner o;

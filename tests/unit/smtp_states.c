@@ -19,7 +19,8 @@
 
 enum role { MX, FULL, SUBMISSION, CUSTOMERS, ROLES };
 
-/* A column: what was said before. A bar: what follows waits until what is before it was answered (TLS has to come up). */
+/* A column: what was said before. A bar: what follows waits until what is before it was answered (TLS has to come up). A tilde between
+ * bars: the queue closes. */
 struct column {
     enum role role;
     char letter;
@@ -41,6 +42,8 @@ static const struct column columns[] = {
     {MX, 'd', EHLO MAIL RCPT "DATA\r\n.\r\n"},       /* a message is over */
     {MX, 'q', "QUIT\r\n"},                           /* the session is */
     {MX, 'z', EHLO MAIL RCPT "GET / HTTP/1.1\r\n"},  /* the session was ended with 421 */
+    {MX, 'v', EHLO "|~|"},                           /* the queue takes no mail any more */
+    {MX, 'w', EHLO MAIL RCPT "|~|"},                 /* the same within a transaction */
     /* port 25 with every command switched on, the client being a trusted front */
     {FULL, 'c', ""},
     {FULL, 'e', EHLO},
@@ -85,7 +88,9 @@ static void feed(struct smtp_owner *o, struct span bytes, bool slowly)
 {
     while (bytes.n) {
         struct span part = span_cut(&bytes, '|');
-        if (slowly)
+        if (span_eqs(part, "~"))
+            o->door.queue_closed = true;
+        else if (slowly)
             smtp_owner_feed_slowly(o, part);
         else
             smtp_owner_feed(o, part);
