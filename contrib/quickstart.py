@@ -147,12 +147,23 @@ class Server:
 
 
 def remembered():
-    """Passwords and ports of an earlier start, from the env file."""
+    """Passwords and ports of an earlier start, from its env file, which is put aside: scripts may wait for the new one."""
+    if os.path.exists(DIR + "/env"):
+        os.rename(DIR + "/env", DIR + "/env.old")
     try:
-        with open(DIR + "/env") as f:
+        with open(DIR + "/env.old") as f:
             return dict(l.rstrip("\n").split("=", 1) for l in f if "=" in l)
     except OSError:
         return {}
+
+
+def write_env(pairs):
+    """For scripts: it appears whole, when everything serves."""
+    with open(DIR + "/env.new", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+        f.write("".join("%s=%s\n" % kv for kv in pairs))
+    os.rename(DIR + "/env.new", DIR + "/env")
+    if os.path.exists(DIR + "/env.old"):
+        os.unlink(DIR + "/env.old")
 
 
 def mail(sender, to, subject):
@@ -263,13 +274,11 @@ def main():
     env = [("HOST", host)] + [(name, home_ports[key]) for key, _, _, _, name in LISTENERS] + [
         ("CA_FILE", DIR + "/ca/ca.pem"), ("USER1", alice), ("PASSWORD1", users[alice]), ("USER2", bob), ("PASSWORD2", users[bob]), ("CONFIG", home.conf),
         ("REMOTE_PASSWORD", carol["carol@remote.test"])]
-    with open(DIR + "/env.new", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
-        f.write("".join("%s=%s\n" % kv for kv in env))
-    os.rename(DIR + "/env.new", DIR + "/env")
     try:
         print("starting example.test and remote.test", flush=True)
         home.start("PASSWORD1" not in old)
         remote.start("REMOTE_PASSWORD" not in old)
+        write_env(env)
         print("mail flows:", flush=True)
         Show(home, remote, host).run()
         print("all of it works, %.0f s after the build" % (time.monotonic() - started), flush=True)

@@ -4,8 +4,10 @@ import imaplib
 import os
 import poplib
 import re
+import shutil
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
@@ -38,13 +40,19 @@ def once(folder):
 
 class Foreground:
     def __init__(self, folder):
-        self.path = folder / "out"
+        self.folder, self.path = folder, folder / "out"
         with open(self.path, "w") as out:  # SIGINT is ignored, as in a script's background job
             self.proc = subprocess.Popen(command(folder), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
 
     def said(self):
         return open(self.path).read()
+
+    def env(self):
+        try:
+            return open(self.folder / "env").read()
+        except FileNotFoundError:
+            return ""
 
     def __enter__(self):
         until(lambda: self.proc.poll() is not None or "to stop." in self.said(), self.said, 3 * wp.PATIENCE)
@@ -137,6 +145,23 @@ def nobody_is_left(e):
         smtplib.SMTP(e["HOST"], int(e["SMTP_PORT"]), timeout=wp.PATIENCE)
 
 
+def test_the_env_file_appears_when_everything_serves(folder):
+    before = environment(folder)
+    with socket.create_server(("127.0.0.1", 0)) as dead:  # a port that is taken: what an older env file says is not true any more
+        with open(folder / "env", "a") as f:
+            f.write("IMAP_PORT=%d\n" % dead.getsockname()[1])
+        q = Foreground(folder)
+        try:
+            until(lambda: q.proc.poll() is not None or "IMAP_PORT=%d" % dead.getsockname()[1] not in q.env(), q.said)
+            until(lambda: q.proc.poll() is not None or q.env(), q.said, 3 * wp.PATIENCE)
+            log_in_everywhere(environment(folder))
+            assert environment(folder)["SMTP_PORT"] == before["SMTP_PORT"]
+            with q:
+                assert q.end(signal.SIGTERM) == 0, q.said()
+        finally:
+            q.__exit__()
+
+
 def test_it_ends_on_a_signal_and_takes_over_from_one_that_was_killed(folder):
     with Foreground(folder) as q:
         q.proc.kill()
@@ -144,3 +169,45 @@ def test_it_ends_on_a_signal_and_takes_over_from_one_that_was_killed(folder):
     with Foreground(folder) as q:
         assert q.end(signal.SIGTERM) == 0, q.said()
     nobody_is_left(environment(folder))
+
+
+# make, of which only the compiling is left out: the Makefile is read and judged, the programs are those of this build
+MAKE = """#!/bin/sh
+/usr/bin/make -n >/dev/null && ln -sfn %s programs
+""" % wp.PROGRAMS
+
+
+@pytest.mark.skipif(wp.SANITIZED, reason="the programs make no difference to it")
+@pytest.mark.parametrize("state", ["fresh", pytest.param("built", marks=pytest.mark.skipif(not wp.AS_ROOT, reason="as root only: closed to the throw-away user"))])
+def test_contrib_quickstart(folder, state, monkeypatch):
+    """The script itself in a checkout of the caller's (as root it becomes a throw-away user): as it came, and in a folder that is closed to
+    others, where ./bootstrap, ./configure and make were run."""
+    closed = folder / "closed"
+    closed.mkdir()
+    top = closed / "waypost"
+    subprocess.run([SOURCE + "/contrib/copy-source", SOURCE, str(top)], check=True)
+    if state == "built":
+        closed.chmod(0o700)
+        for name in ("configure", "aclocal.m4", "Makefile.in", "build-aux"):  # as bootstrap left them
+            made = os.path.join(SOURCE, name)
+            (shutil.copytree if os.path.isdir(made) else shutil.copy2)(made, top / name)
+        for name in ("config.status", "Makefile", "src/base/span.o", "libbase.a", "programs/waypost"):
+            (top / name).parent.mkdir(exist_ok=True)
+            (top / name).write_text("not for another folder\n")
+    tools = folder / "tools"
+    tools.mkdir()
+    (tools / "make").write_text(MAKE)
+    (tools / "make").chmod(0o755)
+    monkeypatch.setenv("PATH", "%s:%s" % (tools, os.environ["PATH"]))
+    (top / "quickstart.d").mkdir()
+    shutil.copy(folder / "env", top / "quickstart.d/env")
+    r = subprocess.run([top / "contrib/quickstart", "--once"], text=True, capture_output=True, timeout=4 * wp.PATIENCE)
+    real = os.path.realpath(top / "quickstart.d")
+    try:
+        assert r.returncode == 0, r.stdout + r.stderr
+        assert [l[:4] for l in r.stdout.splitlines() if l.startswith("  ")] == ["  1.", "  2.", "  3."], r.stdout
+        assert os.path.exists(real + "/src/configure"), "the copy is what was built"
+        assert environment(top / "quickstart.d")["SMTP_PORT"] == environment(folder)["SMTP_PORT"]
+    finally:
+        if not real.startswith(str(folder)):
+            shutil.rmtree(real)
