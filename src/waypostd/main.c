@@ -1,10 +1,9 @@
 /* waypostd: starts the programs, keeps them running, stops them in order.
  *
- *     waypostd [-c FILE] [-d] [-t]
+ *     waypostd [-c FILE] [-d]
  *
  * -c FILE  the configuration (else $WAYPOST_CONFIG, else the built-in path)
  * -d       go to the background once everything is ready
- * -t       judge the configuration and end
  *
  * Security: runs as root or as the invoking user and keeps these rights, so it reads nothing that comes from the
  * network. */
@@ -309,30 +308,22 @@ static int supervise(struct supervisor *s)
 
 static int usage(void)
 {
-    fputs("usage: waypostd [-c FILE] [-d] [-t]\n", stderr);
+    fputs("usage: waypostd [-c FILE] [-d]\n", stderr);
     return STATUS_USAGE;
-}
-
-static int check_only(const struct conf *conf)
-{
-    printf("the configuration is good: %zu listen sections, %zu domain sections\n", conf->listen_count,
-           conf->domain_count);
-    return STATUS_GOOD;
 }
 
 int main(int argc, char **argv)
 {
     static struct supervisor s = {.lock_fd = -1, .parent_fd = -1, .terminal = STDERR_FILENO, .generation = 1};
     struct conf_errors errors = {0};
-    bool background = false, check = false;
+    bool background = false;
     s.conf_file = getenv("WAYPOST_CONFIG") && *getenv("WAYPOST_CONFIG") ? getenv("WAYPOST_CONFIG") : DEFAULT_CONFIG;
-    for (int o; (o = getopt(argc, argv, "c:dt")) != -1;) {
+    for (int o; (o = getopt(argc, argv, "c:d")) != -1;) {
         if (o == '?')
             return usage();
         if (o == 'c')
             s.conf_file = optarg;
         background = background || o == 'd';
-        check = check || o == 't';
     }
     if (optind != argc)
         return usage();
@@ -346,9 +337,7 @@ int main(int argc, char **argv)
         free(whole);
         return STATUS_FAILED;
     }
-    int status = check ? check_only(s.conf) : background && go_background(&s) ? STATUS_FAILED : supervise(&s);
-    if (check)
-        conf_unref(&s.conf);
+    int status = background && go_background(&s) ? STATUS_FAILED : supervise(&s);
     free(whole);
     return status;
 }

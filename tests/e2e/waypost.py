@@ -112,9 +112,9 @@ class Instance:
         self.check_from = check_from  # most tests submit what somebody else wrote
         self.conf = self.dir + "/waypost.conf"
         self.proc = None
-        self.wrap = []  # a command put before the server's (strace …)
         self.extra_env = dict(env or {})
-        self.wrap = list(wrap)  # a command put before the server's
+        self.wrap = list(wrap)  # a command put before the server's (strace …)
+        self.command = None  # what starts the server, when it is not `waypost start`
         self.log_path = self.dir + "/log"
 
     # ---- configuration ----
@@ -153,7 +153,7 @@ class Instance:
             os.chmod(notify, 0o777)
             s.settimeout(PATIENCE)
             self.log = open(self.log_path, "ab")
-            self.proc = subprocess.Popen(self.wrap + [PROGRAMS + "/waypost", "-c", self.conf, "start"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            self.proc = subprocess.Popen(self.wrap + (self.command or [PROGRAMS + "/waypost", "-c", self.conf, "start"]), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                          env=dict(os.environ, NOTIFY_SOCKET=notify, **self.extra_env), start_new_session=True)
             s.settimeout(0.2)
             end = time.monotonic() + PATIENCE
