@@ -33,12 +33,12 @@ GOOD, SKIPPED, BAD = "", '<skipped message="m"/>', '<failure message="m">text</f
     ({"e2e-root.xml": xml(("a", "one", SKIPPED), ("b", "two", SKIPPED)), "e2e-root.rc": "0"}, "0 passed, 2 failed, 0 skipped"),
     ({"e2e-user.xml": xml(("c", "test_b.", SKIPPED)), "e2e-user.rc": "0"}, "0 passed, 1 failed, 0 skipped"),
     ({"e2e-root.xml": xml(("a", "one", BAD)), "e2e-root.rc": "1", "alone-root.xml": xml(("a", "one", GOOD))}, "1 passed, 0 failed, 0 skipped"),
+    ({"unit-plain-t-a.log": LINE % (3, 3, 0, 0), "unit-plain-t-a.rc": "0", "skips": "test_a: why\n"}, "3 passed, 1 failed, 0 skipped"),
     ({}, "0 passed, 1 failed, 0 skipped"),
 ])
 def test_what_is_counted(tmp_path, files, result):
-    for name, text in files.items():
+    for name, text in {"skips": SKIPS, **files}.items():
         (tmp_path / name).write_text(text)
-    (tmp_path / "skips").write_text(SKIPS)
     r = subprocess.run([sys.executable, SUMMARY, str(tmp_path), str(tmp_path / "skips")], text=True, capture_output=True)
     assert r.stdout.splitlines()[-1] == result, r.stdout + r.stderr
     assert r.returncode == (0 if " 0 failed" in result else 1)
