@@ -100,6 +100,7 @@ bool conf_domain_is_pattern(const struct conf_domain *d);
 bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_storage *a);
 /* Items of lists: a time in ms; how many in how many ms. False: it is none. */
 bool conf_time_of(struct span s, int64_t *ms);
+bool conf_size_of(struct span s, uint64_t *bytes);
 bool conf_rate_of(struct span s, uint32_t *n, int64_t *per);
 /* The role that serves that listener. */
 enum role conf_listen_role(const struct conf_listen *l);

@@ -266,6 +266,11 @@ bool conf_time_of(struct span s, int64_t *ms)
     return true;
 }
 
+bool conf_size_of(struct span s, uint64_t *bytes)
+{
+    return read_amount(s, size_units, bytes) == 0;
+}
+
 static int parse_step(struct span v, struct err *err)
 {
     int64_t ms;

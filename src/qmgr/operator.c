@@ -104,8 +104,9 @@ static void change(struct query *u, const struct queue_item *i)
 static void page_run(void *ctx)
 {
     struct query *u = ctx;
-    u->error = queue_read_page(u->q->operator_reader, &u->filter, &u->at_message, &u->at_recipient, LOOK_MAX, u->items,
-                               PAGE, &u->count, &u->end, &u->page, &u->err);
+    u->last.rest = u->at.rest;
+    u->error = queue_read_page(u->q->operator_reader, &u->filter, &u->at, LOOK_MAX, u->items, PAGE, &u->count, &u->end,
+                               &u->page, &u->err);
 }
 
 static void query_free(struct query *u)
@@ -141,6 +142,8 @@ static void query_end(struct query *u)
         admin_end(u->call, ADMIN_NO_SUCH, "no such message in the queue (it may have been delivered)");
     else if (u->call && u->verdict != VERDICT_NONE)
         admin_end(u->call, ADMIN_DONE, "%u recipient%s", u->changed, u->changed == 1 ? "" : "s");
+    else if (u->call && u->cut)
+        which_say_more(u);
     else if (u->call)
         admin_end(u->call, ADMIN_DONE, "%s", "");
     if (u->done)
@@ -175,17 +178,23 @@ static void page_done(void *ctx)
     struct query *u = ctx;
     struct qmgr *q = u->q;
     q->operators->running = false;
-    for (size_t i = 0; i < u->count && (!u->limit || u->seen < u->limit); i++) {
+    for (size_t i = 0; i < u->count && !u->cut; i++) {
         if (u->before && u->items[i].recipient.last >= u->before)
             continue;
+        u->cut = u->limit && u->seen >= u->limit;
+        if (u->cut)
+            break;
         u->seen++;
+        u->last.message = u->items[i].message.id;
+        u->last.recipient = u->items[i].recipient.id;
         if (u->verdict == VERDICT_NONE)
             u->show(u, &u->items[i]);
         else
             change(u, &u->items[i]);
     }
     arena_reset(&u->page);
-    if (u->error || u->end || (u->limit && u->seen >= u->limit) || (u->call && admin_gone(u->call)))
+    u->cut |= u->limit && u->seen >= u->limit && u->verdict != VERDICT_NONE; /* who lists asks whether there are more */
+    if (u->error || u->end || u->cut || (u->call && admin_gone(u->call)))
         finished(u);
     else if (u->call)
         admin_later(u->call, on_more, on_drop, u);
@@ -240,7 +249,7 @@ static bool take_option(struct query *u, struct span key, struct span value)
         u->limit = (size_t)n;
         return true;
     }
-    return span_eqs(key, "--id") && qid_parse(value, &u->filter.message);
+    return which_option(u, key, value) || (span_eqs(key, "--id") && qid_parse(value, &u->filter.message));
 }
 
 /* An ID, an address or a domain. */
@@ -271,13 +280,15 @@ static bool take_args(struct query *u, const struct span *args, size_t n)
         else
             return false;
     }
+    which_ready(u);
     return true;
 }
 
 static bool narrowed(const struct query *u)
 {
     const struct queue_filter *f = &u->filter;
-    return f->message || f->sender.n || f->either.n || f->recipient.n || f->domain.n || f->state || u->all;
+    return f->message || f->sender.n || f->either.n || f->recipient.n || f->domain.n || f->state || f->since || f->before ||
+           f->larger || f->smaller || u->all;
 }
 
 static void start(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
@@ -289,7 +300,8 @@ static void start(struct qmgr *q, struct admin_call *call, const struct span *ar
     u->want_held = want_held;
     const char *wrong = !take_args(u, args, n)
                             ? "not understood: an ID, ADDRESS, DOMAIN, --id ID, --sender ADDRESS, --recipient ADDRESS, "
-                              "--domain NAME, --state STATE, --limit N or --all"
+                              "--domain NAME, --state STATE, --older TIME, --newer TIME, --larger SIZE, --smaller SIZE, "
+                              "--limit N, --after PLACE or --all"
                         : (v != VERDICT_NONE || show != operator_show_listed) && !narrowed(u)
                             ? "say which: an ID, a filter, or --all"
                             : NULL;
@@ -341,13 +353,15 @@ static void on_remove(void *ctx, struct admin_call *c, const struct span *args, 
 }
 
 #define WHICH \
-    "(ID | ADDRESS | DOMAIN | --sender ADDRESS | --recipient ADDRESS | --domain NAME | --state STATE | --all)…"
+    "(ID | ADDRESS | DOMAIN | --sender ADDRESS | --recipient ADDRESS | --domain NAME | --state STATE | --older TIME | --newer TIME | " \
+    "--larger SIZE | --smaller SIZE | --all)…"
 
 static const struct admin_command commands[] = {
     DEST_COMMANDS
     LIMITS_COMMANDS
     {"queue list",
-     "[ID|ADDRESS|DOMAIN] [--sender ADDRESS] [--recipient ADDRESS] [--domain NAME] [--state STATE] [--limit N]", 0,
+     "[ID|ADDRESS|DOMAIN] [--sender ADDRESS] [--recipient ADDRESS] [--domain NAME] [--state STATE] [--older TIME] [--newer TIME] "
+     "[--larger SIZE] [--smaller SIZE] [--limit N] [--after PLACE]", 0,
      ADMIN_ARGS_MAX, on_list},
     {"queue show", "ID", 1, 1, on_show},
     {"queue why", "ID", 1, 1, on_why},

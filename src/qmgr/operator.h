@@ -26,7 +26,8 @@ struct query {
     show_fn *show;
     enum verdict verdict; /* NONE: only shown */
     bool want_held;       /* only held and parked ones are changed, and pass their domain's hold */
-    uint64_t at_message, at_recipient;
+    struct queue_place at, last; /* read so far; the row seen last */
+    bool cut;                    /* it shows `limit` rows, and there are more */
     struct queue_item *items;
     size_t count, seen;
     bool end, ended;
@@ -69,6 +70,13 @@ void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verd
 const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row);
 /* In words: what is next for it and when, why then, what would change it. */
 void explain_schedule(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct buf *out);
+
+/* which.c: what of the queue is meant */
+/* --older, --newer, --larger, --smaller, --after. False: another option, or a value that is none. */
+bool which_option(struct query *u, struct span key, struct span value);
+void which_ready(struct query *u); /* all options are taken */
+/* Ends the call: its limit cut the list, and how to go on. */
+void which_say_more(struct query *u);
 
 /* report.c */
 show_fn operator_show_listed, operator_show_whole, operator_show_why;

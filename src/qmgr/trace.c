@@ -246,12 +246,12 @@ static int queued_of(struct trace *t, struct queue_reader *r, const struct queue
 {
     struct queue_item *items = mem_array(PAGE, sizeof *items);
     struct arena page = {0};
-    uint64_t message = 0, recipient = 0;
+    struct queue_place at = {0};
     size_t n;
     bool end = false, more = true;
     int rc = 0;
     while (rc == 0 && !end && more && !question_over(t->k)) {
-        rc = queue_read_page(r, f, &message, &recipient, LOOK_MAX, items, PAGE, &n, &end, &page, err);
+        rc = queue_read_page(r, f, &at, LOOK_MAX, items, PAGE, &n, &end, &page, err);
         for (size_t i = 0; rc == 0 && more && i < n; i++)
             more = items[i].recipient.state == QUEUE_EXPANDED || items[i].message.received < t->filter.since ||
                    put_queued(t, &items[i]);
@@ -328,8 +328,7 @@ static void trace_free(void *ctx)
     mem_free(&t);
 }
 
-/* "2h", "3d", "2026-11-24", "2026-11-24T10:30" (UTC). */
-static bool since_of(struct span s, int64_t now, int64_t *since)
+bool trace_time(struct span s, int64_t now, int64_t *since)
 {
     char text[32];
     int n = 0;
@@ -359,7 +358,7 @@ static bool take_args(struct trace *t, const struct span *args, size_t n, int64_
     for (size_t i = 0; i < n; i++) {
         if (span_eqs(args[i], "--fields")) {
             t->fields = true;
-        } else if (span_eqs(args[i], "--since") && i + 1 < n && since_of(args[i + 1], now, &t->filter.since)) {
+        } else if (span_eqs(args[i], "--since") && i + 1 < n && trace_time(args[i + 1], now, &t->filter.since)) {
             i++;
         } else if (span_eqs(args[i], "--limit") && i + 1 < n && span_u64(args[i + 1], ROWS_MAX, &limit) && limit) {
             t->limit = (size_t)limit;

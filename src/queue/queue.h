@@ -275,18 +275,25 @@ struct queue_filter {
     uint64_t message;
     struct span sender, recipient, domain; /* without case */
     struct span either;                    /* sender or recipient */
+    struct span canonical;                 /* beside `domain`, its canonical form: what has waited is found by it at once */
     struct span waits;                     /* canonical domain: what has waited for it, found without looking at others */
     uint8_t state;
     uint32_t account;
+    int64_t since, before; /* accepted then or later, and earlier than that: ms since 1970 */
+    uint64_t larger, smaller; /* bytes, both excluded */
 };
 struct queue_item {
     struct queue_message message; /* without content */
     struct queue_recipient recipient;
 };
-/* Up to `max` matching rows after (message, recipient) in their order; looks at no more than `look` rows. *message and
- * *recipient move on to the last row that was looked at; *end: there are no more. */
-int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64_t *message, uint64_t *recipient,
-                    size_t look, struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a,
-                    struct err *err);
+/* Where a reading of pages is: {0} at the start. Rows come in the order of message and recipient; with `canonical` those
+ * that have waited first and then, as `rest`, the others. */
+struct queue_place {
+    uint64_t message, recipient; /* the last row that was looked at */
+    bool rest;
+};
+/* Up to `max` matching rows after `at`, which moves on; looks at no more than `look` rows. *end: there are no more. */
+int queue_read_page(struct queue_reader *r, const struct queue_filter *f, struct queue_place *at, size_t look,
+                    struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a, struct err *err);
 
 #endif

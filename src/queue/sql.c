@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "base/util.h"
 
 static const char *const migrations[] = {
     "CREATE TABLE message (\n"
@@ -65,6 +66,9 @@ static const char *const migrations[] = {
     "CREATE INDEX recipient_domain ON recipient (domain) WHERE domain IS NOT NULL;\n"
     "CREATE INDEX recipient_due ON recipient (next) WHERE next IS NOT NULL;\n"
     "CREATE INDEX recipient_destination ON recipient (destination) WHERE destination IS NOT NULL;\n"
+    "CREATE INDEX recipient_parked ON recipient (message) WHERE state = 2;\n"
+    "CREATE INDEX recipient_held ON recipient (message) WHERE state = 3;\n"
+    "CREATE INDEX recipient_pickup ON recipient (message) WHERE state = 5;\n"
     "CREATE INDEX recipient_limited ON recipient (message) WHERE state = 6;\n"
     "CREATE TABLE limited (\n"
     "  account INTEGER PRIMARY KEY,\n"
@@ -481,6 +485,7 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
     "r.id, r.parent, r.depth, r.notify, r.state, r.attempts, r.next, r.address, " \
     "r.original, r.orcpt, r.sender, r.last, r.kind, r.code, r.subject, r.detail, r.why, r.host, r.passed, "  \
     "r.destination, r.told"
+enum { RECIPIENT_WIDTH = 21 };
 
 static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queue_recipient *r)
 {
@@ -558,6 +563,12 @@ int queue_read_recipients(struct queue_reader *r, uint64_t message, uint64_t aft
     return got;
 }
 
+static bool in_range(const struct queue_filter *f, int64_t received, uint64_t size)
+{
+    return received >= f->since && (!f->before || received < f->before) && (!f->larger || size > f->larger) &&
+           (!f->smaller || size < f->smaller);
+}
+
 static bool matches(const struct queue_filter *f, struct db_stmt *s)
 {
     struct span sender = db_text(s, 1), address = db_text(s, MESSAGE_WIDTH + 7),
@@ -565,42 +576,79 @@ static bool matches(const struct queue_filter *f, struct db_stmt *s)
     struct span domain = span_from(address, (size_t)(span_rfind(address, '@') + 1));
     bool rcpt = span_ieq(address, f->recipient) || span_ieq(original, f->recipient);
     bool either = span_ieq(sender, f->either) || span_ieq(address, f->either) || span_ieq(original, f->either);
+    bool found = f->canonical.n && span_eq(db_text(s, MESSAGE_WIDTH + RECIPIENT_WIDTH), f->canonical); /* in whatever spelling */
     return (!f->sender.n || span_ieq(sender, f->sender)) && (!f->either.n || either) &&
-           (!f->domain.n || span_ieq(domain, f->domain)) && (!f->recipient.n || rcpt) &&
-           (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state) && (!f->account || db_i64(s, 2) == f->account);
+           (!f->domain.n || found || span_ieq(domain, f->domain) || span_ieq(domain, f->canonical)) &&
+           (!f->recipient.n || rcpt) && (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state) &&
+           (!f->account || db_i64(s, 2) == f->account) && in_range(f, db_i64(s, 6), (uint64_t)db_i64(s, 7));
 }
 
-#define ITEMS "SELECT " MESSAGE_COLUMNS ", " RECIPIENT_COLUMNS " FROM recipient r JOIN message m ON m.id = r.message "
+/* Each reads its index, or the table, in the order of rows: none sorts. */
+#define ITEMS(index) \
+    "SELECT " MESSAGE_COLUMNS ", " RECIPIENT_COLUMNS ", r.domain FROM recipient r " index " JOIN message m ON m.id = r.message WHERE "
+#define PLACE "(r.message, r.id) > (?1, ?2) AND r.message >= ?1 AND r.message <= ?3 ORDER BY r.message, r.id LIMIT ?4"
 
-static struct db_stmt *page_stmt(struct queue_reader *r, const struct queue_filter *f)
+static const char *const by_state[] = {
+    [QUEUE_PARKED] = ITEMS("INDEXED BY recipient_parked") "r.state = 2 AND " PLACE,
+    [QUEUE_HELD] = ITEMS("INDEXED BY recipient_held") "r.state = 3 AND " PLACE,
+    [QUEUE_PICKUP] = ITEMS("INDEXED BY recipient_pickup") "r.state = 5 AND " PLACE,
+    [QUEUE_LIMITED] = ITEMS("INDEXED BY recipient_limited") "r.state = 6 AND " PLACE,
+};
+
+static bool is_rare(uint8_t state)
 {
-    if (!f->waits.n)
-        return db_stmt(r->db, ITEMS "WHERE (r.message, r.id) > (?1, ?2) AND r.message >= ?1 AND r.message <= ?3 "
-                                    "ORDER BY r.message, r.id LIMIT ?4");
-    struct db_stmt *s = db_stmt(r->db, ITEMS "WHERE r.domain = ?5 AND (r.message, r.id) > (?1, ?2) AND r.message >= ?1 "
-                                             "AND r.message <= ?3 ORDER BY r.message, r.id LIMIT ?4");
-    db_bind_text(s, 5, f->waits);
-    return s;
+    return state < COUNT_OF(by_state) && by_state[state];
 }
 
-int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64_t *message, uint64_t *recipient,
-                    size_t look, struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a,
-                    struct err *err)
+/* What has waited is found by its domain, what has not is looked for among all. */
+static bool has_parts(const struct queue_filter *f)
 {
-    struct db_stmt *s = page_stmt(r, f);
+    return f->canonical.n && !f->waits.n && !is_rare(f->state);
+}
+
+static struct db_stmt *page_stmt(struct queue_reader *r, const struct queue_filter *f, const struct queue_place *at)
+{
+    if (f->waits.n || (has_parts(f) && !at->rest)) {
+        struct db_stmt *s = db_stmt(r->db, ITEMS("INDEXED BY recipient_domain") "r.domain = ?5 AND " PLACE);
+        db_bind_text(s, 5, f->waits.n ? f->waits : f->canonical);
+        return s;
+    }
+    if (is_rare(f->state))
+        return db_stmt(r->db, by_state[f->state]);
+    return at->rest ? db_stmt(r->db, ITEMS("NOT INDEXED") "r.domain IS NULL AND " PLACE)
+                    : db_stmt(r->db, ITEMS("NOT INDEXED") PLACE);
+}
+
+/* An id is never earlier than its message; it may be later by much, when a clock was set back or the message comes from
+ * another queue. So ids tell where to begin, and not where to end. */
+#define SLACK_MS INT64_C(3600000)
+
+static void begin(const struct queue_filter *f, struct queue_place *at)
+{
+    uint64_t first = f->since > SLACK_MS ? (uint64_t)(f->since - SLACK_MS) * 1000 : 0;
+    first = MAX_OF(first, f->message);
+    if (at->message < first) {
+        at->message = first;
+        at->recipient = 0;
+    }
+}
+
+int queue_read_page(struct queue_reader *r, const struct queue_filter *f, struct queue_place *at, size_t look,
+                    struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a, struct err *err)
+{
+    struct db_stmt *s = page_stmt(r, f, at);
     size_t looked = 0;
     int got = 0;
     *count = 0;
-    if (f->message && *message < f->message)
-        *message = f->message, *recipient = 0;
-    db_bind_i64(s, 1, (int64_t)*message);
-    db_bind_i64(s, 2, (int64_t)*recipient);
+    begin(f, at);
+    db_bind_i64(s, 1, (int64_t)at->message);
+    db_bind_i64(s, 2, (int64_t)at->recipient);
     db_bind_i64(s, 3, f->message ? (int64_t)f->message : INT64_MAX);
     db_bind_i64(s, 4, (int64_t)look);
     while (*count < max && (got = db_step(s, err)) > 0) {
         looked++;
-        *message = (uint64_t)db_i64(s, 0);
-        *recipient = (uint64_t)db_i64(s, MESSAGE_WIDTH);
+        at->message = (uint64_t)db_i64(s, 0);
+        at->recipient = (uint64_t)db_i64(s, MESSAGE_WIDTH);
         if (!matches(f, s))
             continue;
         struct queue_item *i = &out[(*count)++];
@@ -610,5 +658,9 @@ int queue_read_page(struct queue_reader *r, const struct queue_filter *f, uint64
     if (got > 0)
         db_reset(s);
     *end = got == 0 && looked < look;
+    if (*end && has_parts(f) && !at->rest) {
+        *end = false;
+        *at = (struct queue_place){.rest = true};
+    }
     return got < 0 ? -1 : 0;
 }

@@ -92,12 +92,21 @@ static void end_row(struct reading *r, client_row_fn *fn, void *ctx)
     arena_reset(&r->arena);
 }
 
-static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn, void *ctx, struct buf *message,
-                    struct err *err)
+/* Rows have paused: what is kept for company is shown. */
+static void tell_pause(int fd, client_pause_fn *pause, void *ctx)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (pause && poll(&p, 1, CLIENT_PAUSE_MS) == 0)
+        pause(ctx);
+}
+
+static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn, client_pause_fn *pause, void *ctx,
+                    struct buf *message, struct err *err)
 {
     for (;;) {
         struct msg m;
         int got_fd;
+        tell_pause(fd, pause, ctx);
         int got = chan_recv_now(fd, role, &r->frame, &m, &got_fd, err);
         if (got_fd >= 0)
             close(got_fd);
@@ -118,10 +127,11 @@ static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn
     }
 }
 
-int client_read(int fd, const char *service, client_row_fn *fn, void *ctx, struct buf *message, struct err *err)
+int client_read(int fd, const char *service, client_row_fn *fn, client_pause_fn *pause, void *ctx, struct buf *message,
+                struct err *err)
 {
     struct reading r = {0};
-    int status = read_all(&r, fd, role_by_name(service), fn, ctx, message, err);
+    int status = read_all(&r, fd, role_by_name(service), fn, pause, ctx, message, err);
     buf_free(&r.frame);
     arena_free(&r.arena);
     return status;

@@ -15,8 +15,12 @@ struct client_row {
     size_t count;
 };
 typedef void client_row_fn(void *ctx, const struct client_row *row);
-/* Reads rows to the end. Returns the exit status with its message in `message`; -1: the connection broke. */
-int client_read(int fd, const char *service, client_row_fn *fn, void *ctx, struct buf *message, struct err *err);
+#define CLIENT_PAUSE_MS 50
+typedef void client_pause_fn(void *ctx); /* nothing has come for that long */
+/* Reads rows to the end; pause may be NULL. Returns the exit status with its message in `message`; -1: the connection
+ * broke. */
+int client_read(int fd, const char *service, client_row_fn *fn, client_pause_fn *pause, void *ctx, struct buf *message,
+                struct err *err);
 /* A descriptor of the supervisor's process, for client_wait_end(); -1: it can't be had. */
 int client_supervisor(int fd);
 /* Waits until that process has ended, and closes the descriptor. */

@@ -52,7 +52,7 @@ static int converse(int fd, const struct command *c, const struct cli *cli, cons
         output_extra(o, "password", secret);
     int status = client_send(fd, c->remote ? c->remote : c->name, cli->args, cli->nargs, err);
     if (status == 0)
-        status = client_read(fd, c->service, output_row, o, &message, err);
+        status = client_read(fd, c->service, output_row, output_pause, o, &message, err);
     if (status == EXIT_DONE && secret && output_rows(o) == 0)
         output_row(o, &(struct client_row){NULL, 0});
     size_t rows = output_rows(o);
@@ -217,7 +217,7 @@ static int show_terminal(struct cli *cli, const struct command *c)
     int status = -1, fd = -1;
     if (instance_run_folder(cli->config, &run, &err) == 0 && (fd = client_open(buf_cstr(&run), c->service, &err)) >= 0 &&
         (status = client_send(fd, c->name, cli->args, cli->nargs, &err)) == 0)
-        status = client_read(fd, c->service, terminal_row, stdout, &message, &err);
+        status = client_read(fd, c->service, terminal_row, NULL, stdout, &message, &err);
     if (status < 0)
         fprintf(stderr, "waypost: %s\n", err.text);
     else
@@ -302,7 +302,7 @@ static const struct command commands[] = {
     {"client list", "[--all]", "the clients that are slowed or turned away, and why", ask, "tallyd", NULL, 0},
     {"client show", "ADDRESS", "what is known of one", ask, "tallyd", NULL, OUTPUT_RECORDS},
     {"client forget", "ADDRESS", "lift what is held against it, its failed logins too", ask, "tallyd", NULL, 0},
-    {"queue list", "[WHICH...] [--limit N]", "the recipients whose mail waits", ask, "qmgr", NULL, 0},
+    {"queue list", "[WHICH...] [--limit N] [--after PLACE]", "the recipients whose mail waits", ask, "qmgr", NULL, 0},
     {"queue show", "ID", "one message and its recipients", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"queue why", "ID", "its whole life on one page: who sent it, why it waits, each attempt", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"queue retry", "WHICH...", "try it now", ask, "qmgr", NULL, 0},
@@ -346,7 +346,8 @@ static int run_help(struct cli *cli, const struct command *c)
     printf("\n-c FILE   the configuration of the instance meant; else $WAYPOST_CONFIG, else\n"
            "          " SYSCONFDIR "/waypost/waypost.conf\n"
            "--json    the answer as one JSON array\n"
-           "WHICH     ID, --sender ADDRESS, --recipient ADDRESS, --domain NAME, --state STATE, or --all\n\n"
+           "WHICH     ID, --sender ADDRESS, --recipient ADDRESS, --domain NAME, --state STATE, --older TIME,\n"
+           "          --newer TIME, --larger SIZE, --smaller SIZE, or --all\n\n"
            "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such thing, 4 not possible now.\n");
     return EXIT_DONE;
 }

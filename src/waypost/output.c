@@ -4,10 +4,12 @@
 #include <jansson.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/util.h"
 
 #define PAGE_ROWS 200
+#define PAGE_MS 50 /* that the first row of a page waits for others */
 #define PAGE_BYTES (256u << 10)
 #define COLUMNS_MAX 64
 
@@ -25,6 +27,7 @@ struct output {
     bool right[COLUMNS_MAX]; /* numbers */
     size_t width[COLUMNS_MAX];
     struct buf page;
+    int64_t page_since;
 };
 
 struct output *output_new(enum output_form form, FILE *to)
@@ -183,8 +186,12 @@ static void table_row(struct output *o, const struct client_row *row)
         o->width[i] = MAX_OF(o->width[i], text_width(o->page.p + before, o->page.n - before));
         buf_addc(&o->page, 0);
     }
-    if (++o->page_rows == PAGE_ROWS || o->page.n > PAGE_BYTES)
+    if (o->page_rows++ == 0)
+        o->page_since = clock_mono();
+    if (o->page_rows == PAGE_ROWS || o->page.n > PAGE_BYTES)
         print_page(o);
+    else if (clock_mono() - o->page_since >= PAGE_MS)
+        output_pause(o);
 }
 
 /* ---- records ---- */
@@ -276,6 +283,13 @@ void output_row(void *output, const struct client_row *row)
         record_row(o, &full);
     else
         table_row(o, &full);
+}
+
+void output_pause(void *output)
+{
+    struct output *o = output;
+    print_page(o);
+    fflush(o->to);
 }
 
 int output_end(struct output **op)

@@ -1,6 +1,7 @@
 """The queue as its operator sees it: what waits and why, held, released, removed; a full disk; a crash with large messages; a backlog larger
 than memory may hold."""
 import os
+import re
 import time
 
 import pytest
@@ -44,6 +45,35 @@ def test_list_show_and_why(deferring):
     assert [r["event"] for r in why[2:]] == ["accepted", "deferred", "deferred"] and "Next attempt in" in why[0]["why"] and "refused" in why[0]["last-response"].lower()
     assert w.waypost("queue", "show", "1K000000000", check=False).returncode == 3
     assert w.waypost("queue", "remove", check=False).returncode == 2
+
+
+def test_pages_and_filters(deferring):
+    w = deferring
+    submit(w, *["u%d@far.test" % i for i in range(5)])
+    submit(w, "big@far.test", "x@other.test", body=("w" * 70 + "\r\n") * 2000)
+    deferred(w, 7)
+    whole = [r["recipient"] for r in w.queue()]
+    for limit, which in ((2, []), (3, ["--domain", "far.test"]), (1, ["far.test"]), (1, ["--state", "waiting"])):
+        want = [r["recipient"] for r in w.rows("queue", "list", *which)]
+        assert want == ([r for r in whole if r.endswith("@far.test")] if which and "far.test" in which else whole)
+        got, more = [], []
+        while True:
+            said = w.waypost("queue", "list", *which, "--limit", str(limit), *more).stdout
+            rows = w.rows("queue", "list", *which, "--limit", str(limit), *more)
+            got += [r["recipient"] for r in rows]
+            assert len(rows) <= limit
+            if "There is more" not in said:
+                break
+            more = ["--after", re.search(r"--after (\S+)", said).group(1)]
+        assert got == want, which
+    first = w.queue()[0]["id"]
+    listed = lambda *which: sorted({r["recipient"] for r in w.rows("queue", "list", *which)})
+    assert listed("--after", first) == listed("--larger", "100K") == ["big@far.test", "x@other.test"] and len(listed("--smaller", "100K")) == 5
+    assert listed("--older", "1h") == [] and len(listed("--newer", "1h")) == 7 and listed("--older", "2020-01-01") == []
+    for bad in (["--older", "soon"], ["--larger", "x"], ["--after", "0"], ["--after", first + "."], ["--older"]):
+        assert w.waypost("queue", "list", *bad, check=False).returncode == 2, bad
+    w.waypost("queue", "remove", "--smaller", "100K")
+    assert listed() == ["big@far.test", "x@other.test"]
 
 
 def test_hold_release_retry_remove(deferring):

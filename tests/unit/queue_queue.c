@@ -517,14 +517,14 @@ Test(queue, what_waits_for_a_domain_is_found_by_it)
     settle(&w, &(struct queue_settle){.message = all[80].m.id, .changes = &gone, .count = 1});
     cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
     struct queue_filter f = {.waits = SPAN("xn--bcher-kva.test"), .state = QUEUE_PICKUP};
-    uint64_t m = 0, rc = 0;
-    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 4, items, 2, &n, &end, &a, &err), 0, "%s", err.text);
+    struct queue_place at = {0};
+    cr_assert_eq(queue_read_page(r, &f, &at, 4, items, 2, &n, &end, &a, &err), 0, "%s", err.text);
     cr_assert(n == 2 && !end && items[0].message.id == all[0].m.id && items[1].message.id == all[120].m.id);
-    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 2, items, 10, &n, &end, &a, &err), 0);
+    cr_assert_eq(queue_read_page(r, &f, &at, 2, items, 10, &n, &end, &a, &err), 0);
     cr_assert(n == 1 && end && items[0].recipient.id == all[160].r[1].id);
     f.waits = SPAN("nobody.test");
-    m = rc = 0;
-    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 1, items, 10, &n, &end, &a, &err), 0);
+    at = (struct queue_place){0};
+    cr_assert_eq(queue_read_page(r, &f, &at, 1, items, 10, &n, &end, &a, &err), 0);
     cr_assert(n == 0 && end);
     queue_reader_close(&r);
     arena_free(&a);
@@ -544,20 +544,80 @@ Test(queue, pages_show_what_matches)
     struct one *all = accept_many(&w, 25, 2);
     cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
     struct queue_filter f = {.recipient = SPAN("B@example.test")};
-    uint64_t m = 0, rc = 0;
+    struct queue_place at = {0};
     while (!end) {
-        cr_assert_eq(queue_read_page(r, &f, &m, &rc, 7, items, 10, &n, &end, &a, &err), 0, "%s", err.text);
+        cr_assert_eq(queue_read_page(r, &f, &at, 7, items, 10, &n, &end, &a, &err), 0, "%s", err.text);
         for (size_t i = 0; i < n; i++)
             cr_assert(span_eqs(items[i].recipient.address, "b@example.test"));
         all_n += n;
     }
     cr_assert_eq(all_n, 25);
     f = (struct queue_filter){.message = all[3].m.id};
-    m = rc = 0;
-    cr_assert_eq(queue_read_page(r, &f, &m, &rc, 100, items, 10, &n, &end, &a, &err), 0);
+    at = (struct queue_place){0};
+    cr_assert_eq(queue_read_page(r, &f, &at, 100, items, 10, &n, &end, &a, &err), 0);
     cr_assert(n == 2 && end);
     queue_reader_close(&r);
     arena_free(&a);
     mem_free(&all);
+    close_queue(&w);
+}
+
+/* All that matches, `max` at a time, as numbers of `all` (recipients behind the comma). */
+static char *matching(struct queue_reader *r, const struct queue_filter *f, const struct one *all, unsigned count, size_t max)
+{
+    static char text[400];
+    struct queue_item items[10];
+    struct arena a = {0};
+    struct queue_place at = {0};
+    bool end = false;
+    size_t n;
+    *text = '\0';
+    while (!end) {
+        cr_assert_eq(queue_read_page(r, f, &at, 7, items, max, &n, &end, &a, &err), 0, "%s", err.text);
+        for (size_t i = 0; i < n; i++)
+            for (unsigned k = 0; k < count; k++)
+                if (items[i].message.id == all[k].m.id)
+                    snprintf(text + strlen(text), sizeof text - strlen(text), "%u,%u ", k, items[i].recipient.id == all[k].r[1].id);
+    }
+    arena_free(&a);
+    return text;
+}
+
+Test(queue, filters_by_age_size_state_and_domain_in_pages_of_any_length)
+{
+    static struct one all[40];
+    struct world w;
+    struct queue_reader *r;
+    open_queue(&w, 0);
+    for (unsigned i = 0; i < COUNT_OF(all); i++) {
+        make(&w, &all[i], i, 2);
+        all[i].m.received = (int64_t)(all[i].m.id / 1000) - (int64_t)(COUNT_OF(all) - i) * 3600000; /* each an hour younger */
+        all[i].m.size = 1000 * (i + 1);
+        all[i].r[0].address = i % 8 ? SPAN("a@example.test") : SPAN("a@b\xc3\xbc" "cher.test");
+        queue_accept(w.q, &all[i].a);
+    }
+    run(&w, COUNT_OF(all));
+    struct queue_change c = {QUEUE_UPDATE, all[16].r[0]}; /* has waited: in its canonical form */
+    c.row.domain = SPAN("xn--bcher-kva.test");
+    c.row.next = 7;
+    settle(&w, &(struct queue_settle){.message = all[16].m.id, .changes = &c, .count = 1});
+    c = (struct queue_change){QUEUE_UPDATE, all[24].r[0]};
+    c.row.state = QUEUE_HELD;
+    c.row.next = 0;
+    settle(&w, &(struct queue_settle){.message = all[24].m.id, .changes = &c, .count = 1});
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0);
+    int64_t from = all[37].m.received;
+    for (size_t max = 1; max <= 10; max += 3) {
+        cr_expect_str_eq(matching(r, &(struct queue_filter){.since = from}, all, COUNT_OF(all), max), "37,0 37,1 38,0 38,1 39,0 39,1 ");
+        cr_expect_str_eq(matching(r, &(struct queue_filter){.before = all[2].m.received}, all, COUNT_OF(all), max), "0,0 0,1 1,0 1,1 ");
+        cr_expect_str_eq(matching(r, &(struct queue_filter){.larger = 3000, .smaller = 5000}, all, COUNT_OF(all), max), "3,0 3,1 ");
+        struct queue_filter f = {.domain = SPAN("B\xc3\xbc" "cher.test"), .canonical = SPAN("xn--bcher-kva.test")};
+        cr_expect_str_eq(matching(r, &f, all, COUNT_OF(all), max), "16,0 0,0 8,0 24,0 32,0 ", "what has waited, then the rest");
+        f.state = QUEUE_HELD;
+        cr_expect_str_eq(matching(r, &f, all, COUNT_OF(all), max), "24,0 ");
+        cr_expect_str_eq(matching(r, &(struct queue_filter){.state = QUEUE_HELD}, all, COUNT_OF(all), max), "24,0 ");
+        cr_expect_str_eq(matching(r, &(struct queue_filter){.state = QUEUE_PARKED}, all, COUNT_OF(all), max), "");
+    }
+    queue_reader_close(&r);
     close_queue(&w);
 }

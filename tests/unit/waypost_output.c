@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "waypost/output.h"
 
 static char *text;
@@ -50,6 +51,26 @@ Test(waypost, a_long_table_is_printed_by_pages)
     for (size_t i = 0; i < text_n; i++)
         lines += text[i] == '\n';
     cr_expect_eq(lines, 1001);
+    free(text);
+}
+
+Test(waypost, a_row_waits_for_others_but_not_for_long)
+{
+    FILE *f = open_memstream(&text, &text_n);
+    struct output *o = output_new(OUTPUT_TABLE, f);
+    output_row(o, &(struct client_row){rows[0], 3});
+    fflush(f);
+    cr_expect_eq(text_n, 0);
+    output_pause(o);
+    cr_expect_str_eq(text, "ID  COUNT  HELD\na       5  yes\n");
+    output_row(o, &(struct client_row){rows[0], 3});
+    int64_t since = clock_mono();
+    while (clock_mono() - since < 60)
+        ;
+    output_row(o, &(struct client_row){rows[0], 3});
+    cr_expect_str_eq(text, "ID  COUNT  HELD\na       5  yes\na       5  yes\na       5  yes\n", "rows that come slowly");
+    cr_assert_eq(output_end(&o), 0);
+    fclose(f);
     free(text);
 }
 
