@@ -342,7 +342,7 @@ static int run_help(struct cli *cli, const struct command *c)
     (void)c;
     printf("usage: waypost [-c FILE] [--json] COMMAND...\n\n");
     say_usage(stdout, "");
-    printf("  waypost sendmail|mailq|newaliases ...\n        what these commands do, see sendmail(8)\n");
+    printf("  waypost sendmail ...\n  waypost mailq ...\n  waypost newaliases\n        what these commands do, see sendmail(8)\n");
     printf("\n-c FILE   the configuration of the instance meant; else $WAYPOST_CONFIG, else\n"
            "          " SYSCONFDIR "/waypost/waypost.conf\n"
            "--json    the answer as one JSON array\n"
