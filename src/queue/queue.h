@@ -245,7 +245,8 @@ struct queue_due {
  * now (0: none), told when count < max. */
 int queue_read_due(struct queue_reader *r, const struct queue_due *after, int64_t now, struct queue_due *out,
                    size_t max, size_t *count, int64_t *coming, struct err *err);
-/* A message, its content if wanted and not spooled. 0, or 1 when there is none. Spans are in the arena. */
+/* A message, its content if wanted and not spooled. 0, or 1 when there is none (or its content is gone). Spans are in
+ * the arena. */
 int queue_read_message(struct queue_reader *r, uint64_t id, bool content, struct arena *a, struct queue_message *out,
                        struct err *err);
 int queue_read_recipient(struct queue_reader *r, uint64_t message, uint64_t id, struct arena *a,

@@ -32,10 +32,10 @@ static const char *const migrations[] = {
     "  hold_until INTEGER NOT NULL,\n"
     "  hold TEXT NOT NULL,\n"
     "  priority INTEGER NOT NULL,\n"
-    "  terminal INTEGER NOT NULL,\n"
-    "  prefix BLOB,\n"
-    "  body BLOB\n"
+    "  terminal INTEGER NOT NULL\n"
     ") STRICT;\n"
+    /* apart, so that who looks through messages reads none of it */
+    "CREATE TABLE content (id INTEGER PRIMARY KEY, prefix BLOB NOT NULL, body BLOB NOT NULL) STRICT;\n"
     "CREATE INDEX message_spooled ON message (id) WHERE spooled = 1;\n"
     "CREATE TABLE recipient (\n"
     "  message INTEGER NOT NULL,\n"
@@ -148,10 +148,19 @@ static struct span text_or_empty(struct span s)
     return s.p ? s : SPAN("");
 }
 
+static int insert_content(struct sql *q, const struct queue_message *m, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, "INSERT INTO content VALUES (?, ?, ?)");
+    db_bind_i64(s, 1, (int64_t)m->id);
+    db_bind_blob(s, 2, text_or_empty(m->prefix));
+    db_bind_blob(s, 3, text_or_empty(m->body));
+    return db_run(s, err);
+}
+
 static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)m->id);
     db_bind_text(s, 2, text_or_empty(m->sender));
     db_bind_i64(s, 3, m->account);
@@ -176,9 +185,7 @@ static int insert_message(struct sql *q, const struct queue_message *m, struct e
     db_bind_text(s, 22, text_or_empty(m->hold));
     db_bind_i64(s, 23, m->priority);
     db_bind_i64(s, 24, m->terminal);
-    db_bind_blob(s, 25, m->spooled ? SPAN_NONE : text_or_empty(m->prefix));
-    db_bind_blob(s, 26, m->spooled ? SPAN_NONE : text_or_empty(m->body));
-    return db_run(s, err);
+    return db_run(s, err) || (!m->spooled && insert_content(q, m, err)) ? -1 : 0;
 }
 
 static void bind_next(struct db_stmt *s, int index, int64_t next)
@@ -298,6 +305,7 @@ static int drop_if_done(struct sql *q, uint64_t message, bool *gone, struct err 
     if (more)
         return more < 0 ? -1 : 0;
     return with_two_ids(q, "DELETE FROM recipient WHERE message = ?", message, 0, err) ||
+                   with_two_ids(q, "DELETE FROM content WHERE id = ?", message, 0, err) ||
                    with_two_ids(q, "DELETE FROM message WHERE id = ?", message, 0, err)
                ? -1
                : 0;
@@ -518,20 +526,21 @@ int queue_read_message(struct queue_reader *r, uint64_t id, bool content, struct
                        struct err *err)
 {
     struct db_stmt *s = content
-                            ? db_stmt(r->db, "SELECT " MESSAGE_COLUMNS ", m.prefix, m.body FROM message m WHERE id = ?")
-                            : db_stmt(r->db, "SELECT " MESSAGE_COLUMNS " FROM message m WHERE id = ?");
+                            ? db_stmt(r->db, "SELECT " MESSAGE_COLUMNS ", c.prefix, c.body FROM message m "
+                                             "LEFT JOIN content c ON c.id = m.id WHERE m.id = ?")
+                            : db_stmt(r->db, "SELECT " MESSAGE_COLUMNS " FROM message m WHERE m.id = ?");
     db_bind_i64(s, 1, (int64_t)id);
     int got = db_step(s, err);
     if (got <= 0)
         return got < 0 ? -1 : 1;
     get_message(s, a, out);
-    if (content && !out->spooled) {
-        struct span prefix = db_blob(s, MESSAGE_WIDTH), body = db_blob(s, MESSAGE_WIDTH + 1);
-        out->prefix = arena_dup(a, text_or_empty(prefix));
-        out->body = arena_dup(a, text_or_empty(body));
+    bool lost = content && !out->spooled && db_is_null(s, MESSAGE_WIDTH);
+    if (content && !out->spooled && !lost) {
+        out->prefix = arena_dup(a, db_blob(s, MESSAGE_WIDTH));
+        out->body = arena_dup(a, db_blob(s, MESSAGE_WIDTH + 1));
     }
     db_reset(s);
-    return 0;
+    return lost ? 1 : 0;
 }
 
 int queue_read_recipient(struct queue_reader *r, uint64_t message, uint64_t id, struct arena *a,

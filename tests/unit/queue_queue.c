@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "db/db.h"
 #include "queue/queue.h"
 
 static char dir[64];
@@ -234,6 +235,56 @@ Test(queue, rows_come_back_as_they_were)
     arena_free(&a);
     mem_free(&all);
     close_queue(&w);
+}
+
+/* A list or a filter over a million messages must not read what they contain: it lies apart. */
+Test(queue, looking_through_messages_needs_no_content)
+{
+    struct world w;
+    struct db *db;
+    struct queue_reader *r;
+    struct queue_item items[4];
+    struct queue_message m;
+    struct arena a = {0};
+    uint64_t message = 0, recipient = 0;
+    size_t n;
+    bool end;
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 2, 1);
+    close_queue(&w);
+    cr_assert_eq(db_open(&db, dir, "queue.db", &(struct db_options){.one_process = true}, &err), 0, "%s", err.text);
+    cr_assert_eq(db_exec(db, "DROP TABLE content", &err), 0, "%s", err.text);
+    db_close(&db);
+
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0, "%s", err.text);
+    struct queue_filter f = {.sender = SPAN("carol@remote.test"), .either = SPAN("a@example.test")};
+    cr_assert_eq(queue_read_page(r, &f, &message, &recipient, 100, items, 4, &n, &end, &a, &err), 0, "%s", err.text);
+    cr_assert(n == 2 && end && items[1].message.id == all[1].m.id);
+    cr_assert_eq(queue_read_message(r, all[0].m.id, false, &a, &m, &err), 0, "%s", err.text);
+    queue_reader_close(&r);
+    arena_free(&a);
+    mem_free(&all);
+}
+
+Test(queue, content_that_is_gone_is_told_from_an_empty_one)
+{
+    struct world w;
+    struct db *db;
+    struct queue_reader *r;
+    struct queue_message m;
+    struct arena a = {0};
+    open_queue(&w, 0);
+    struct one *all = accept_many(&w, 1, 1);
+    close_queue(&w);
+    cr_assert_eq(db_open(&db, dir, "queue.db", &(struct db_options){.one_process = true}, &err), 0, "%s", err.text);
+    cr_assert_eq(db_exec(db, "DELETE FROM content", &err), 0, "%s", err.text);
+    db_close(&db);
+    cr_assert_eq(queue_reader_open(&r, dir, &err), 0, "%s", err.text);
+    cr_assert_eq(queue_read_message(r, all[0].m.id, true, &a, &m, &err), 1);
+    cr_assert_eq(queue_read_message(r, all[0].m.id, false, &a, &m, &err), 0);
+    queue_reader_close(&r);
+    arena_free(&a);
+    mem_free(&all);
 }
 
 static struct world *settled_world;
