@@ -40,6 +40,7 @@ struct admin_call {
     struct link link;
     struct admin *admin;
     int fd; /* -1: the operator has gone */
+    int file; /* came with the command; -1: none, or taken */
     uint32_t uid;
     struct io *io;
     struct timer *timer;
@@ -84,6 +85,8 @@ static void hang_up(struct admin_call *c)
 static void free_call(struct admin_call *c)
 {
     hang_up(c);
+    if (c->file >= 0)
+        close(c->file);
     loop_defer_cancel(c->admin->loop, &c->turn);
     timer_free(&c->timer);
     list_del(&c->link);
@@ -230,6 +233,20 @@ void admin_row(struct admin_call *c)
     say(c, &(struct msg){.type = MSG_adm_row});
 }
 
+void admin_progress(struct admin_call *c, uint64_t done, uint64_t total, const char *text)
+{
+    if (list_empty(&c->out))
+        say(c, &(struct msg){.type = MSG_adm_progress,
+                             .adm_progress = {.done = done, .total = total, .text = span_of(text)}});
+}
+
+int admin_take_fd(struct admin_call *c)
+{
+    int fd = c->file;
+    c->file = -1;
+    return fd;
+}
+
 bool admin_room(const struct admin_call *c)
 {
     return c->fd >= 0 && c->out_bytes < ADMIN_HIGH;
@@ -288,17 +305,21 @@ static void run_command(struct admin_call *c, struct span name)
         cmd->fn(c->admin->ctx, c, c->args, c->nargs);
 }
 
-/* False: the operator breaks the rules. */
-static bool take(struct admin_call *c, const struct msg *m)
+/* False: the operator breaks the rules. fd (-1: none) is taken over. */
+static bool take(struct admin_call *c, const struct msg *m, int fd)
 {
-    if (c->command) /* one command for each connection */
+    if (c->command) { /* one command for each connection */
+        if (fd >= 0)
+            close(fd);
         return false;
+    }
     if (m->type == MSG_adm_arg) {
         if (c->nargs == ADMIN_ARGS_MAX)
             return false;
         c->args[c->nargs++] = arena_dup(&c->arena, m->adm_arg.value);
         return true;
     }
+    c->file = fd;
     run_command(c, m->adm_go.command);
     return true;
 }
@@ -318,11 +339,11 @@ static void on_io(void *ctx, unsigned events)
     if (st == FRAME_AGAIN)
         return;
     bool good = st == FRAME_GOT && msg_decode(span_make(recv_buffer, n), ROLE_ADMIN, fd >= 0, &m, &err) == 0;
-    if (fd >= 0)
+    if (!good && fd >= 0)
         close(fd);
     if (st != FRAME_END && !good)
         LOGW("admin-bad-frame", KVU("uid", c->uid), KVT("why", err.text));
-    if (!good || !take(c, &m))
+    if (!good || !take(c, &m, fd))
         lost(c);
 }
 
@@ -361,7 +382,7 @@ void admin_free(struct admin **ap)
 void admin_accept(struct admin *a, int fd, uint32_t uid)
 {
     struct admin_call *c = mem_alloc(sizeof *c);
-    *c = (struct admin_call){.admin = a, .fd = fd, .uid = uid, .turn = {.fn = on_turn, .ctx = c}};
+    *c = (struct admin_call){.admin = a, .fd = fd, .file = -1, .uid = uid, .turn = {.fn = on_turn, .ctx = c}};
     list_init(&c->out);
     list_add_tail(&a->calls, &c->link);
     a->open++;

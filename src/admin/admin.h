@@ -51,6 +51,12 @@ bool admin_room(const struct admin_call *c);
  * (may be NULL) is called once with ctx instead of fn when the operator has gone; the call has ended then. */
 typedef void admin_more_fn(void *ctx, struct admin_call *c);
 void admin_later(struct admin_call *c, admin_more_fn *fn, void (*drop)(void *ctx), void *ctx);
+/* How far it is, for people who wait: `done` of `total` (0: unknown), in the unit that text names. Left out while the
+ * operator reads slowly. */
+void admin_progress(struct admin_call *c, uint64_t done, uint64_t total, const char *text);
+/* The descriptor that came with the command, the caller's from here on; -1: none. Whatever it is (a file, a pipe), reading
+ * and writing may block: never on the loop. */
+int admin_take_fd(struct admin_call *c);
 /* Ends the call; c is gone after it. message may be empty; for a failure it says what and how to mend. */
 void admin_end(struct admin_call *c, enum admin_status status, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

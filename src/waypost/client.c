@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "ipc/chan.h"
+#include "waypost/progress.h"
 
 #define SERVICE_NAME_SIZE 32
 #define CELLS_MAX 64 /* of a row */
@@ -55,7 +56,7 @@ int client_open(const char *run, const char *service, struct err *err)
     return -1;
 }
 
-int client_send(int fd, const char *command, const struct span *args, size_t nargs, struct err *err)
+int client_send(int fd, const char *command, const struct span *args, size_t nargs, int file, struct err *err)
 {
     struct msg m = {.type = MSG_adm_arg};
     for (size_t i = 0; i < nargs; i++) {
@@ -65,7 +66,7 @@ int client_send(int fd, const char *command, const struct span *args, size_t nar
     }
     m = (struct msg){.type = MSG_adm_go};
     m.adm_go.command = span_of(command);
-    return chan_send_now(fd, &m, -1, err);
+    return chan_send_now(fd, &m, file, err);
 }
 
 struct reading {
@@ -114,6 +115,10 @@ static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn
             return -1;
         if (got == 0)
             return err_set(err, "the connection ended without an answer: see the log");
+        if (m.type == MSG_adm_progress)
+            progress_show(&m.adm_progress);
+        else
+            progress_clear();
         if (m.type == MSG_adm_cell) {
             keep_cell(r, &m.adm_cell);
         } else if (m.type == MSG_adm_row) {
@@ -121,7 +126,7 @@ static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn
         } else if (m.type == MSG_adm_end) {
             buf_add(message, m.adm_end.message);
             return m.adm_end.status;
-        } else {
+        } else if (m.type != MSG_adm_progress) {
             return err_set(err, "an answer that is none");
         }
     }

@@ -50,7 +50,7 @@ static int converse(int fd, const struct command *c, const struct cli *cli, cons
     struct output *o = output_new(cli->json ? OUTPUT_JSON : c->form, stdout);
     if (secret)
         output_extra(o, "password", secret);
-    int status = client_send(fd, c->remote ? c->remote : c->name, cli->args, cli->nargs, err);
+    int status = client_send(fd, c->remote ? c->remote : c->name, cli->args, cli->nargs, -1, err);
     if (status == 0)
         status = client_read(fd, c->service, output_row, output_pause, o, &message, err);
     if (status == EXIT_DONE && secret && output_rows(o) == 0)
@@ -216,7 +216,7 @@ static int show_terminal(struct cli *cli, const struct command *c)
     struct err err;
     int status = -1, fd = -1;
     if (instance_run_folder(cli->config, &run, &err) == 0 && (fd = client_open(buf_cstr(&run), c->service, &err)) >= 0 &&
-        (status = client_send(fd, c->name, cli->args, cli->nargs, &err)) == 0)
+        (status = client_send(fd, c->name, cli->args, cli->nargs, -1, &err)) == 0)
         status = client_read(fd, c->service, terminal_row, NULL, stdout, &message, &err);
     if (status < 0)
         fprintf(stderr, "waypost: %s\n", err.text);

@@ -266,7 +266,7 @@ static int converse(int fd, const struct sendmail_options *o, struct buf *messag
     if (!list && o->of)
         args[n++] = span_of(o->of);
     struct output *out = output_new(OUTPUT_TABLE, stdout);
-    int status = client_send(fd, list ? "queue list" : "queue retry", args, n, err);
+    int status = client_send(fd, list ? "queue list" : "queue retry", args, n, -1, err);
     if (status == 0)
         status = client_read(fd, "qmgr", output_row, output_pause, out, message, err);
     if (list && status == EXIT_DONE && output_rows(out) == 0) {

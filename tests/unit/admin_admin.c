@@ -76,7 +76,20 @@ static void cmd_hold(void *ctx, struct admin_call *c, const struct span *args UN
     ((struct world *)ctx)->held = c;
 }
 
+static void cmd_write(void *ctx, struct admin_call *c, const struct span *args UNUSED, size_t n UNUSED)
+{
+    int fd = admin_take_fd(c);
+    bool good = fd >= 0 && write(fd, "written", 7) == 7;
+    if (fd >= 0)
+        close(fd);
+    ((struct world *)ctx)->pages += admin_take_fd(c) < 0;
+    admin_progress(c, 7, 9, "bytes");
+    admin_progress(c, 8, 9, "bytes"); /* the first has not left: nobody waits for it */
+    admin_end(c, good ? ADMIN_DONE : ADMIN_FAILED, "%s", "");
+}
+
 static const struct admin_command commands[] = {
+    {"write", "", 0, 0, cmd_write},
     {"echo", "WORD...", 1, 3, cmd_echo},
     {"list", "", 0, 0, cmd_list},
     {"endless", "", 0, 0, cmd_endless},
@@ -221,6 +234,56 @@ Test(admin, garbage_ends_that_connection_only)
     turn(&w, 20);
     cr_assert_eq(admin_open(w.admin), 0u, "too many arguments");
     world_close(&w);
+}
+
+static unsigned open_files(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+Test(admin, a_command_may_bring_a_file_and_say_how_far_it_is)
+{
+    struct world w;
+    struct buf in = {0};
+    struct msg m;
+    unsigned said = 0;
+    int p[2];
+    char text[8] = "";
+    cr_assert_eq(pipe(p), 0);
+    world_open(&w);
+    cr_assert_eq(chan_send_now(w.op, &(struct msg){.type = MSG_adm_go, .adm_go = {.command = SPAN("write")}}, p[1], NULL), 0);
+    close(p[1]);
+    turn(&w, 20);
+    while (hear(&w, &in, &m) && m.type != MSG_adm_end)
+        said += m.type == MSG_adm_progress && m.adm_progress.done == 7 && m.adm_progress.total == 9 && span_eqs(m.adm_progress.text, "bytes");
+    cr_assert(m.type == MSG_adm_end && m.adm_end.status == ADMIN_DONE);
+    cr_assert_eq(said, 1u);
+    cr_assert_eq(w.pages, 1u, "it is taken once");
+    cr_assert_eq(read(p[0], text, 8), 7);
+    cr_assert_str_eq(text, "written");
+    cr_assert_eq(read(p[0], text, 8), 0, "nobody else holds it");
+    close(p[0]);
+    buf_free(&in);
+    world_close(&w);
+}
+
+Test(admin, a_file_that_nobody_wants_is_closed)
+{
+    static const char *const names[] = {"hold", "nothing", "echo"};
+    unsigned before = 0;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        struct world w;
+        world_open(&w);
+        cr_assert_eq(chan_send_now(w.op, &(struct msg){.type = MSG_adm_go, .adm_go = {.command = span_of(names[i])}}, 2, NULL), 0);
+        cr_assert_eq(chan_send_now(w.op, &(struct msg){.type = MSG_adm_go, .adm_go = {.command = SPAN("again")}}, 2, NULL), 0);
+        turn(&w, 20);
+        world_close(&w);
+        before = before ? before : open_files(); /* the first loop of a process keeps some */
+    }
+    cr_assert_eq(open_files(), before);
 }
 
 Test(admin, a_long_listing_waits_for_its_reader)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "waypost/output.h"
+#include "waypost/progress.h"
 
 static char *text;
 static size_t text_n;
@@ -107,4 +108,21 @@ Test(waypost, json)
     write_rows(OUTPUT_JSON, NULL, 0);
     cr_expect_str_eq(text, "[]\n");
     free(text);
+}
+
+Test(waypost, progress_is_one_line)
+{
+    static const struct {
+        struct msg_adm_progress p;
+        const char *line;
+    } cases[] = {{{.done = 120000, .total = 1000000, .text = SPAN("messages")}, "120,000 of 1,000,000 messages (12%)"},
+                 {{.done = 999, .text = SPAN("messages")}, "999 messages"},
+                 {{.done = 1000, .text = SPAN("a\x1b[2Jb\n")}, "1,000 a\\x1b[2Jb\\x0a"},
+                 {{.done = UINT64_MAX, .total = 1, .text = SPAN("x")}, "18,446,744,073,709,551,615 of 1 x (100%)"}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct buf b = {0};
+        progress_text(&cases[i].p, &b);
+        cr_expect_str_eq(buf_cstr(&b), cases[i].line);
+        buf_free(&b);
+    }
 }
