@@ -246,7 +246,7 @@ Test(queue, looking_through_messages_needs_no_content)
     struct queue_item items[4];
     struct queue_message m;
     struct arena a = {0};
-    uint64_t message = 0, recipient = 0;
+    struct queue_place at = {0};
     size_t n;
     bool end;
     open_queue(&w, 0);
@@ -258,7 +258,7 @@ Test(queue, looking_through_messages_needs_no_content)
 
     cr_assert_eq(queue_reader_open(&r, dir, &err), 0, "%s", err.text);
     struct queue_filter f = {.sender = SPAN("carol@remote.test"), .either = SPAN("a@example.test")};
-    cr_assert_eq(queue_read_page(r, &f, &message, &recipient, 100, items, 4, &n, &end, &a, &err), 0, "%s", err.text);
+    cr_assert_eq(queue_read_page(r, &f, &at, 100, items, 4, &n, &end, &a, &err), 0, "%s", err.text);
     cr_assert(n == 2 && end && items[1].message.id == all[1].m.id);
     cr_assert_eq(queue_read_message(r, all[0].m.id, false, &a, &m, &err), 0, "%s", err.text);
     queue_reader_close(&r);
