@@ -150,7 +150,6 @@ static const int fork_calls[] = {
     CALL(vfork),
     CALL(wait4),
     CALL(waitid),
-    CALL(setgroups),
     CALL(capset),
     CALL(seccomp),
     CALL(landlock_create_ruleset),
@@ -271,11 +270,12 @@ static void add_dial(struct filter *f)
 static const int id_calls[] = {CALL(setresuid), CALL(setresgid)};
 enum { ID_ARGS = 3 };
 
-/* Children and their ids: all three of an id at least `first`; that none is above `last` says the filter of cap_ids(),
- * because one rule can't ask one argument twice. */
+/* Children and their ids: no group besides, all three of an id at least `first`; that none is above `last` says the
+ * filter of cap_ids(), because one rule can't ask one argument twice. */
 static void add_fork(struct filter *f, uint32_t first)
 {
     ALLOW_ALL(f, fork_calls);
+    allow_if(f, CALL(setgroups), 0, 0);
     keep(f, seccomp_rule_add(f->ctx, SCMP_ACT_ALLOW, CALL(clone), 0));
     for (size_t i = 0; first && i < sizeof id_calls / sizeof *id_calls; i++)
         keep(f, seccomp_rule_add(f->ctx, SCMP_ACT_ALLOW, id_calls[i], ID_ARGS, ARG(0, SCMP_CMP_GE, first),

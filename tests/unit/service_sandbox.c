@@ -300,6 +300,12 @@ static int try_id_kept(void)
     return result(syscall(SYS_setresuid, FIRST, FIRST, -1));
 }
 
+static int try_group(void)
+{
+    gid_t group = FIRST + 5;
+    return result(syscall(SYS_setgroups, 1, &group));
+}
+
 static int try_chroot(void)
 {
     return result(chroot("."));
@@ -353,6 +359,7 @@ static const struct {
     {"a uid above the range", try_id_above, EPERM, EPERM, EPERM, EPERM},
     {"uid 0", try_id_root, EPERM, EPERM, EPERM, EPERM},
     {"uid 0 as the saved one", try_id_saved_root, EPERM, EPERM, EPERM, EPERM},
+    {"a group of one's choice", try_group, EPERM, EPERM, EPERM, EPERM},
     {"keeping the saved uid", try_id_kept, EPERM, EPERM, EPERM, EPERM},
 };
 
