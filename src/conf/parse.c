@@ -30,7 +30,7 @@ struct reader {
     struct span rest;
     unsigned line;
     struct token next;
-    struct conf_place *place; /* the section we are in; NULL: one that is skipped because it is wrong itself */
+    struct conf_place *place; /* the section we are in; NULL: one that is like none we know, and skipped */
 };
 
 void conf_error(struct conf_parse *p, unsigned line, const char *fmt, ...)
@@ -232,12 +232,27 @@ static void unknown_key(struct reader *r, struct span word, unsigned line)
     buf_free(&where);
 }
 
+/* Each wrong item of a list has its own line. */
+static void set_value(struct reader *r, const struct conf_key *k, const struct span *values, size_t n, unsigned line)
+{
+    struct err err;
+    void *base = conf_section_base(r->p.conf, r->place->section, r->place->instance);
+    bool said = false;
+    for (size_t i = 0; i < n && conf_value_is_list(k); i++)
+        if (conf_value_judge(k, values, n, i, &err)) {
+            conf_error(&r->p, line, "%s: %s", k->key, err.text);
+            said = true;
+        }
+    if (conf_value_parse(k, values, n, r->p.folder, &r->p.conf->arena, (char *)base + k->offset, &err) &&
+        (!said || n < k->least || n > k->most))
+        conf_error(&r->p, line, "%s: %s", k->key, err.text);
+}
+
 static void set_key(struct reader *r, struct span word, const struct span *values, size_t n, unsigned line)
 {
     size_t count;
     const struct conf_key *keys = conf_keys(&count);
     struct conf_place *at = r->place;
-    struct err err;
     for (size_t i = 0; at && i < count; i++) {
         if (keys[i].section != at->section || !span_eqs(word, keys[i].key))
             continue;
@@ -247,9 +262,7 @@ static void set_key(struct reader *r, struct span word, const struct span *value
             return;
         }
         at->key_line[i] = line;
-        void *base = conf_section_base(r->p.conf, at->section, at->instance);
-        if (conf_value_parse(&keys[i], values, n, r->p.folder, &r->p.conf->arena, (char *)base + keys[i].offset, &err))
-            conf_error(&r->p, line, "%s: %s", keys[i].key, err.text);
+        set_value(r, &keys[i], values, n, line);
         return;
     }
     if (at)
@@ -276,7 +289,8 @@ static int section_by_word(struct span word)
     return -1;
 }
 
-static void unknown_section(struct reader *r, struct span word, unsigned line)
+/* Says so. The nearest one, or -1. */
+static int unknown_section(struct reader *r, struct span word, unsigned line)
 {
     const char *words[CONF_SECTION_COUNT];
     for (int s = 1; s < CONF_SECTION_COUNT; s++)
@@ -287,6 +301,7 @@ static void unknown_section(struct reader *r, struct span word, unsigned line)
     else
         conf_error(&r->p, line, "unknown section \"%.*s\", take it away (waypost.conf(5) lists all sections)",
                    SPANV(word));
+    return near ? section_by_word(span_of(near)) : -1;
 }
 
 static struct conf_place *same_name(struct reader *r, enum conf_section s, struct span name)
@@ -309,12 +324,10 @@ static struct conf_place *open_many(struct reader *r, enum conf_section s, struc
     if (other) {
         conf_error(&r->p, line, "%s \"%.*s\" stands twice, put all into the one of line %u", conf_section_word(s),
                    SPANV(name), other->line);
-        return NULL;
+        return other;
     }
-    if (s == CONF_SECTION_domain && !is_domain_or_pattern(name)) {
+    if (s == CONF_SECTION_domain && name.n && !is_domain_or_pattern(name))
         conf_error(&r->p, line, "\"%.*s\" is not a domain name, write one such as example.org, *.example.org or *", SPANV(name));
-        return NULL;
-    }
     if (r->p.place_count >= CONF_SECTIONS_MAX) {
         conf_error(&r->p, line, "more than %d sections, take some away", CONF_SECTIONS_MAX);
         return NULL;
@@ -324,29 +337,28 @@ static struct conf_place *open_many(struct reader *r, enum conf_section s, struc
     return add_place(&r->p, s, instance, line, name);
 }
 
-/* The section that these words open; NULL when they are wrong (said already). */
+/* The section that these words open. One that is wrong itself is said to be, and read on as what it is meant to be, so
+ * that what is wrong in it is said, too: the file is refused in any case. NULL: nobody knows what it is meant to be. */
 static struct conf_place *open_section(struct reader *r, const struct span *words, size_t n, unsigned line)
 {
     int s = section_by_word(words[0]);
-    if (s < 0) {
-        unknown_section(r, words[0], line);
+    if (s < 0)
+        s = unknown_section(r, words[0], line);
+    if (s < 0)
         return NULL;
-    }
     bool many = conf_section_many((enum conf_section)s);
-    if (n != (many ? 2u : 1u)) {
+    if (n != (many ? 2u : 1u))
         conf_error(&r->p, line,
                    many ? "a section %s needs one name, write \"%s NAME {\""
                         : "a section %s takes no name, write \"%s {\"",
                    conf_section_word((enum conf_section)s), conf_section_word((enum conf_section)s));
-        return NULL;
-    }
     if (many)
-        return open_many(r, (enum conf_section)s, words[1], line);
+        return open_many(r, (enum conf_section)s, n > 1 ? words[1] : SPAN_NONE, line);
     struct conf_place *other = find_place(&r->p, (enum conf_section)s, 0);
     if (other)
         conf_error(&r->p, line, "section %s stands twice, put all its keys into the one of line %u",
                    conf_section_word((enum conf_section)s), other->line);
-    return other ? NULL : add_place(&r->p, (enum conf_section)s, 0, line, SPAN_NONE);
+    return other ? other : add_place(&r->p, (enum conf_section)s, 0, line, SPAN_NONE);
 }
 
 /* ---- statements ---- */

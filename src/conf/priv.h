@@ -12,6 +12,9 @@
  * to mend it. */
 int conf_value_parse(const struct conf_key *k, const struct span *values, size_t n, const char *folder,
                      struct arena *arena, void *at, struct err *err);
+bool conf_value_is_list(const struct conf_key *k);
+/* Of a list, item i alone. */
+int conf_value_judge(const struct conf_key *k, const struct span *values, size_t n, size_t i, struct err *err);
 /* The default, from the table. */
 void conf_value_default(const struct conf_key *k, struct arena *arena, void *at);
 bool conf_value_equal(const struct conf_key *k, const void *a, const void *b);

@@ -314,7 +314,7 @@ static int parse_reply(struct span v, struct err *err)
     return err_set(err, "\"%.*s\" is not a reply, write CODE/STATUS such as 450/4.7.1 or 451/4.7.*", SPANV(v));
 }
 
-static bool is_list(const struct conf_key *k)
+bool conf_value_is_list(const struct conf_key *k)
 {
     return k->type == CONF_IS_words || k->type == CONF_IS_addresses || k->type == CONF_IS_networks ||
            k->type == CONF_IS_logins || k->type == CONF_IS_times || k->type == CONF_IS_rate ||
@@ -332,12 +332,22 @@ static int parse_item(enum conf_type type, struct span v, struct err *err)
                                        : parse_server(v, err);
 }
 
+static bool is_none(const struct conf_key *k, const struct span *values, size_t n)
+{
+    return k->type == CONF_IS_networks && n == 1 && span_eqs(values[0], "none");
+}
+
+int conf_value_judge(const struct conf_key *k, const struct span *values, size_t n, size_t i, struct err *err)
+{
+    return is_none(k, values, n) ? 0 : parse_item(k->type, values[i], err);
+}
+
 static int parse_list(const struct place *p, const struct span *values, size_t n, struct err *err)
 {
     if (n < p->k->least || n > p->k->most || n > LIST_MAX)
         return err_set(err, "takes %llu to %llu values and has %zu, take some away", (unsigned long long)p->k->least,
                        (unsigned long long)p->k->most, n);
-    if (p->k->type == CONF_IS_networks && n == 1 && span_eqs(values[0], "none"))
+    if (is_none(p->k, values, n))
         n = 0;
     const char **items = arena_alloc(p->arena, (n + 1) * sizeof *items);
     for (size_t i = 0; i < n; i++) {
@@ -397,7 +407,7 @@ int conf_value_parse(const struct conf_key *k, const struct span *values, size_t
                      struct arena *arena, void *at, struct err *err)
 {
     struct place p = {k, folder, arena, at};
-    if (is_list(k))
+    if (conf_value_is_list(k))
         return parse_list(&p, values, n, err);
     if (n == 0)
         return err_set(err, "has no value, give one");
@@ -425,7 +435,7 @@ void conf_value_default(const struct conf_key *k, struct arena *arena, void *at)
 {
     struct span words[LIST_MAX], rest = span_of(k->def ? k->def : "");
     size_t n = 0;
-    bool list = is_list(k);
+    bool list = conf_value_is_list(k);
     if (!k->def && !conf_type_choices(k->type))
         return; /* a number that must be given: zero until then */
     if (!k->def) {

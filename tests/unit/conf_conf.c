@@ -110,7 +110,21 @@ static const struct {
     {"zzzzzzzzzz 1;\n",
      "F:1: unknown key \"zzzzzzzzzz\" outside of a section, take the line away (waypost.conf(5) lists all keys)\n"},
     {"smpt { }\n", "F:1: unknown section \"smpt\", did you mean \"smtp\"?\n"},
-    {"smpt { nonsense 1; }\n", "F:1: unknown section \"smpt\", did you mean \"smtp\"?\n"},
+    {"smpt {\nmax-recipients 7;\nnonsense 1;\nport 25; }\n",
+     "F:1: unknown section \"smpt\", did you mean \"smtp\"?\n"
+     "F:2: max-recipients: \"7\" is out of range, write 100 to 100000\n"
+     "F:3: unknown key \"nonsense\" in a section smtp, take the line away (waypost.conf(5) lists all keys)\n"
+     "F:4: unknown key \"port\" in a section smtp, it belongs to: listen, relay\n"},
+    {"zzzzzzzzzz {\nport a; }\n", "F:1: unknown section \"zzzzzzzzzz\", take it away (waypost.conf(5) lists all sections)\n"},
+    {"lisen a {\ntls none; port 25; }\n", "F:1: unknown section \"lisen\", did you mean \"listen\"?\nF:1: section listen \"a\" has no \"protocol\", add it\n"},
+    {"dns x {\nlocal-zones 0; }\n",
+     "F:1: a section dns takes no name, write \"dns {\"\nF:2: local-zones: \"0\" is neither yes nor no, write one of them\n"},
+    {"domain a..b {\nhold 0; }\n", "F:1: \"a..b\" is not a domain name, write one such as example.org, *.example.org or *\n"
+                                  "F:2: hold: \"0\" is neither yes nor no, write one of them\n"},
+    {"dns { server ns.test 127.0.0.1 ::x; }\n", "F:1: server: \"ns.test\" is not an IP address, write one such as 192.0.2.1 or 2001:db8::1\n"
+                                              "F:1: server: \"::x\" is not an IP address, write one such as 192.0.2.1 or 2001:db8::1\n"},
+    {"relay { source 127.0.0.1 ::1 a; }\n", "F:1: source: \"a\" is not an IP address, write one such as 192.0.2.1 or 2001:db8::1\n"
+                                           "F:1: source: takes 0 to 2 values and has 3, take some away\n"},
     {"smtp { max-recipients 7; }\n", "F:1: max-recipients: \"7\" is out of range, write 100 to 100000\n"},
     {"smtp { max-message-size 50X; }\n",
      "F:1: max-message-size: \"50X\" is not a size, write a number with K, M or G behind, such as 50M\n"},
@@ -130,7 +144,8 @@ static const struct {
     {"hostname a..test;\n", "F:1: hostname: \"a..test\" is not a host name, write one such as mail.example.org\n"},
     {"hostname a.test\nlog stderr;\n", "F:1: \"hostname\" has no ';' at its end, add one\n"},
     {"hostname a.test; hostname b.test;\n", "F:1: \"hostname\" is given twice, keep this one or the one of line 1\n"},
-    {"smtp { }\nsmtp { }\n", "F:2: section smtp stands twice, put all its keys into the one of line 1\n"},
+    {"smtp { }\nsmtp {\nvrfy x; }\n", "F:2: section smtp stands twice, put all its keys into the one of line 1\n"
+                                     "F:3: vrfy: \"x\" is not known here, write off, authenticated or on\n"},
     {"smtp x { }\n", "F:1: a section smtp takes no name, write \"smtp {\"\n"},
     {"domain { }\n", "F:1: a section domain needs one name, write \"domain NAME {\"\n"},
     {"domain a.test { }\ndomain A.test { }\n", "F:2: domain \"A.test\" stands twice, put all into the one of line 1\n"},
