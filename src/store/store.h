@@ -35,7 +35,9 @@ enum store_code {
 #define STORE_KEYWORD_LEN_MAX 100
 #define STORE_INLINE_MAX 65536                 /* larger contents are files of their own */
 #define STORE_MESSAGE_MAX UINT64_C(4000000000) /* what IMAP's number can say; the door's own limit is much lower */
-#define STORE_KEY_DAYS 10 /* how long a delivery's key is remembered: longer than the queue keeps a message */
+/* How long a delivery's key is remembered: longer than the queue may go on trying (the most that queue.expire and
+ * bounce-expire can be), with room for what an operator holds and for a server that is off in between. */
+#define STORE_KEY_DAYS 100
 
 struct store;
 

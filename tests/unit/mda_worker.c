@@ -11,6 +11,8 @@
 
 #include "base/mem.h"
 #include "base/outcome.h"
+#include "conf/conf.h"
+#include "conf/keys.h"
 #include "ipc/chan.h"
 #include "mda/imap_session.h"
 #include "mda/pop3_session.h"
@@ -241,6 +243,18 @@ static void content_is(struct store *st, uint32_t uid, const char *want)
 }
 
 /* RFC5321:4.4 the reverse-path becomes Return-Path at delivery. */
+Test(mda, knows_a_delivery_longer_than_the_queue_may_try)
+{
+    size_t count, found = 0;
+    const struct conf_key *keys = conf_keys(&count);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(keys[i].key, "expire") == 0 || strcmp(keys[i].key, "bounce-expire") == 0) {
+            found++;
+            cr_expect_lt(2 * keys[i].most, (uint64_t)(STORE_KEY_DAYS * CONF_DAY), "%s", keys[i].key);
+        }
+    cr_expect_eq(found, 2u);
+}
+
 Test(mda, delivers)
 {
     for (uint64_t i = 1; i <= 3; i++) {
