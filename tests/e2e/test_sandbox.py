@@ -1,8 +1,11 @@
 """What the kernel says of each running program, against the table of the design: uid, capabilities, no-new-privileges, seccomp, root,
 descriptors. Both ways of running. The plain build only: the sanitizers' runtime needs more."""
+import grp
 import os
+import pwd
 import re
 import stat
+import subprocess
 
 import pytest
 
@@ -10,8 +13,9 @@ import waypost as wp
 from waypost import message, until
 
 pytestmark = pytest.mark.skipif(wp.SANITIZED, reason="sandbox tests use the plain build")
-LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "keyd", "tokend", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
-EMPTY_ROOT = ("relay", "policyd-judge", "keyd", "tokend", "smtpd-mx", "smtpd-submission", "imapd", "pop3d")
+LOCKED = ("zygote", "authd", "tallyd", "qmgr", "relay", "policyd-judge", "keyd", "tokend", "smtpd-mx", "smtpd-submission", "smtpd-local", "imapd", "pop3d")
+EMPTY_ROOT = ("relay", "policyd-judge", "keyd", "tokend", "smtpd-mx", "smtpd-submission", "smtpd-local", "imapd", "pop3d")
+MAKE_USERS = os.path.join(os.path.dirname(__file__), "../../contrib/make-users")
 CAP_SETGID, CAP_SETUID = 6, 7
 
 
@@ -42,7 +46,7 @@ def running(instances):
 
 def test_every_program_is_locked_in(running):
     w, found = running
-    assert set(found) >= set(LOCKED) | {"mda"}
+    assert set(found) == set(LOCKED) | {"mda", "waypostd"}, "every program is looked at"
     for name in LOCKED + ("mda",):
         for pid in found[name]:
             st = status(pid)
@@ -53,23 +57,33 @@ def test_every_program_is_locked_in(running):
             assert caps & ~allowed == 0, "%s has capabilities %x" % (name, caps)
 
 
+def system_user(name):
+    """The one of that program, as src/service/roles.c has it."""
+    return "waypost-" + {"policyd-judge": "judge", "tokend": "token"}.get(name, name.removeprefix("smtpd-"))
+
+
 @pytest.mark.skipif(not wp.AS_ROOT, reason="as root only: uids and empty roots")
 def test_as_root_each_has_a_uid_of_its_own_and_an_empty_root(running):
     w, found = running
-    uids = {}
-    for name in LOCKED + ("mda",):
+    listed = [l.split() for l in subprocess.run([MAKE_USERS, "--list"], text=True, capture_output=True).stdout.splitlines()]
+    groups = {words[1]: words[2] for words in listed if words[0] == "user"}
+    assert set(groups) == {system_user(name) for name in LOCKED}, "make-users makes those that programs have, and no other"
+    for name in LOCKED:
+        user = system_user(name)
         for pid in found[name]:
-            uid = set(status(pid)["Uid"].split())
-            assert len(uid) == 1 and "0" not in uid, "%s runs with uids %s" % (name, uid)
-            uids.setdefault(uid.pop(), set()).add(name)
-            assert not status(pid)["Groups"].split() or name == "mda", name
-    shared = [n for n in uids.values() if len(n) > 1 and n != {"smtpd-mx", "smtpd-submission"}]
-    assert not shared, "share a uid: %s" % shared
+            st = status(pid)
+            assert set(st["Uid"].split()) == {str(pwd.getpwnam(user).pw_uid)}, "%s runs with uids %s" % (name, st["Uid"])
+            assert set(st["Gid"].split()) == {str(grp.getgrnam(groups[user]).gr_gid)}, "%s runs with gids %s" % (name, st["Gid"])
+    uids = [pwd.getpwnam(user).pw_uid for user in groups]
+    assert len(set(uids)) == len(uids) and 0 not in uids
+    for name in LOCKED + ("mda",):
+        assert not any(status(pid)["Groups"].split() for pid in found[name]), "%s has groups besides" % name
     for name in EMPTY_ROOT:
         for pid in found[name]:
             assert os.listdir("/proc/%d/root/" % pid) == [], name
-    mda_uid = int(status(found["mda"][0])["Uid"].split()[0])
-    assert 200000 <= mda_uid <= 299999
+    for key in ("Uid", "Gid"):
+        mda = set(status(found["mda"][0])[key].split())
+        assert len(mda) == 1 and 200000 <= int(mda.pop()) <= 299999
     boxes = [e for e in os.scandir(w.dir + "/state/mail") if e.is_dir()]
     assert boxes
     for e in boxes:
