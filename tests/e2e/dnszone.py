@@ -5,8 +5,8 @@
     dns.stop()
 
 A record is "NAME [TTL] TYPE DATA"; the TTL is 1 second when none is given, so that changed zones are seen. A name that is not there does
-not exist (NXDOMAIN), one that has other types only has no data. set(records) serves other records from then on. Names in `servfail`
-are answered SERVFAIL, they and all below them.
+not exist (NXDOMAIN), one that has other types only has no data. set(records) serves other records from then on, and SERVFAIL for no name.
+Names in `servfail` are answered SERVFAIL, they and all below them.
 """
 import os
 import socket
@@ -107,7 +107,7 @@ class Dns:
 
     def set(self, records):
         """Serves these records instead, on the same port."""
-        self.records = list(records)
+        self.records, self.servfail = list(records), []
         self.stop()
         self.start()
 

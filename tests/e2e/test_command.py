@@ -127,12 +127,19 @@ def test_precedence(server):
     assert "bob@example.test" in text
 
 
-@pytest.mark.parametrize("args", [["frobnicate"], ["domain"], ["domain", "add"], ["account", "add", "not-an-address"], ["account", "add", "x@unknown-domain.test", "--password-stdin"],
-                                  ["queue", "show", "NOSUCHID"], ["alias", "remove", "nobody@example.test"], ["domain", "add", "bad..name"]])
-def test_mistakes_have_exit_codes_and_one_clear_line(server, args):
-    r = server.waypost(*args, check=False, input="password-1\n")
-    assert r.returncode in (1, 2, 3), r
-    assert 0 < len((r.stderr or r.stdout).strip().splitlines()) <= 25
+FAILED, USAGE, NONE = 1, 2, 3  # EXIT STATUS of waypost(8)
+
+
+@pytest.mark.parametrize("status,args", [
+    (USAGE, "frobnicate"), (USAGE, "domain"), (USAGE, "domain add"), (USAGE, "domain add a.test b.test"), (USAGE, "domain add bad..name"),
+    (USAGE, "account add not-an-address"), (NONE, "account add x@unknown-domain.test --password-stdin"),
+    (FAILED, "account add alice@example.test --password-stdin"), (FAILED, "domain add example.test"), (FAILED, "domain remove example.test"),
+    (NONE, "domain remove unknown-domain.test"), (NONE, "account remove nobody@example.test"), (NONE, "alias remove nobody@example.test"),
+    (NONE, "queue show 1K000000000"), (NONE, "queue why 1K000000000"), (NONE, "queue remove 1K000000000"), (USAGE, "queue show NOSUCHID"), (USAGE, "queue show"), (USAGE, "status more")])
+def test_mistakes_have_exit_codes_and_one_clear_line(server, status, args):
+    r = server.waypost(*args.split(), check=False, input="password-1\n")
+    assert r.returncode == status, r
+    assert not r.stdout and 0 < len(r.stderr.strip().splitlines()) <= 25
 
 
 def test_the_manual_has_every_command_and_no_other():
