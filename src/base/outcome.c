@@ -5,9 +5,7 @@
 
 static void set_text(struct outcome *o, struct span s)
 {
-    size_t n = MIN_OF(s.n, sizeof o->text - 1);
-    while (n && n < s.n && ((unsigned char)s.p[n] & 0xc0) == 0x80)
-        n--; /* never cut inside a UTF-8 sequence */
+    size_t n = span_utf8_cut(s, sizeof o->text - 1).n;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s.p[i];
         o->text[i] = c < 0x20 || c == 0x7f ? ' ' : (char)c;

@@ -1,5 +1,7 @@
 #include "base/span.h"
 
+#include "base/util.h"
+
 bool span_eq(struct span a, struct span b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
@@ -163,6 +165,14 @@ bool span_is_ascii(struct span s)
         if ((unsigned char)s.p[i] > 0x7f)
             return false;
     return true;
+}
+
+struct span span_utf8_cut(struct span s, size_t most)
+{
+    size_t n = MIN_OF(s.n, most);
+    while (n && n < s.n && ((unsigned char)s.p[n] & 0xc0) == 0x80)
+        n--;
+    return span_sub(s, 0, n);
 }
 
 bool span_is_utf8(struct span s)

@@ -44,6 +44,7 @@ ptrdiff_t span_search(struct span s, struct span piece);
 
 struct span span_sub(struct span s, size_t from, size_t n); /* clipped to s */
 struct span span_from(struct span s, size_t from);          /* clipped to s */
+struct span span_utf8_cut(struct span s, size_t most);      /* its first bytes, no sequence of UTF-8 cut in two */
 struct span span_trim(struct span s);                       /* without SP, TAB, CR, LF at both ends */
 /* Takes the next word (up to SP or TAB) off *s, with the blanks around it; empty at the end. */
 struct span span_word(struct span *s);

@@ -1,6 +1,7 @@
 /* The table of keys, and configurations as values: made, counted, asked. */
 #include "conf/conf.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "auth/mechanisms.h"
@@ -74,6 +75,8 @@ struct conf *conf_new(uint32_t generation)
     struct conf *c = mem_alloc(sizeof *c);
     c->generation = generation;
     c->refs = 1;
+    c->file = "";
+    c->lines = arena_alloc(&c->arena, COUNT_OF(keys) * sizeof *c->lines);
     for (unsigned s = 0; s < CONF_SECTION_COUNT; s++)
         if (!conf_section_many(s))
             set_defaults(&c->arena, s, c);
@@ -96,6 +99,17 @@ void conf_unref(const struct conf **cp)
     mem_free(&c->domain);
     arena_free(&c->arena);
     mem_free(&c);
+}
+
+const char *conf_where(const struct conf *c, const void *member, char text[CONF_WHERE_MAX])
+{
+    size_t offset = (size_t)((const char *)member - (const char *)c);
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        if (keys[i].offset == offset && !conf_section_many(keys[i].section) && c->lines[i]) {
+            snprintf(text, CONF_WHERE_MAX, "%.280s:%u", c->file, c->lines[i]);
+            return text;
+        }
+    return "the default";
 }
 
 struct conf_listen *conf_add_listen(struct conf *c, struct span name)

@@ -60,6 +60,7 @@ struct conf_domain {
 
 struct conf {
     uint32_t generation;
+    const char *file; /* its name, for people; "" when there is none */
     CONF_KEYS_main(CONF_MEMBER)
     struct { CONF_KEYS_tls(CONF_MEMBER) } tls;
     struct { CONF_KEYS_smtp(CONF_MEMBER) } smtp;
@@ -80,6 +81,7 @@ struct conf {
     size_t domain_count;
 
     unsigned refs; /* the rest belongs to conf.c */
+    uint32_t *lines; /* of the keys of single sections, by row of the table; 0: not in the file */
     struct arena arena;
 };
 
@@ -87,6 +89,9 @@ struct sockaddr_storage;
 
 const struct conf *conf_ref(const struct conf *c);
 void conf_unref(const struct conf **c); /* the last one frees it */
+/* Where a key of a single section stands: "FILE:LINE", or "the default". member: conf_where(c, &c->door.helo, …). */
+#define CONF_WHERE_MAX 300
+const char *conf_where(const struct conf *c, const void *member, char text[CONF_WHERE_MAX]);
 /* All defaults (for tests, and what a program has before it is told more). */
 struct conf *conf_new(uint32_t generation);
 

@@ -262,6 +262,8 @@ static void set_key(struct reader *r, struct span word, const struct span *value
             return;
         }
         at->key_line[i] = line;
+        if (!conf_section_many(at->section))
+            r->p.conf->lines[i] = line;
         set_value(r, &keys[i], values, n, line);
         return;
     }
@@ -449,6 +451,7 @@ static struct conf *parse(const char *name, struct span text, uint32_t generatio
         .rest = text,
         .line = 1};
     size_t before = errors->count;
+    r.p.conf->file = arena_str(&r.p.conf->arena, span_of(name));
     read_file(&r);
     if (!*r.p.conf->hostname)
         machine_name(r.p.conf);

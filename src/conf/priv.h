@@ -5,7 +5,7 @@
 #include "conf/conf.h"
 
 #define CONF_KEYS_MAX 256       /* rows of the table */
-#define CONF_NAME_KEY 0xffff    /* on the wire: not a key but the section's name */
+#define CONF_NAME_KEY 0xffff    /* on the wire: not a key but the section's name; of the keys outside of sections: the file's */
 #define CONF_SECTIONS_MAX 10000 /* listen and domain sections of one file */
 
 /* Judges one value. values: the words as written. On success the value is stored at `at`. err: what is wrong and how

@@ -36,14 +36,15 @@ static int read_secret(const char *path, struct buf *out, struct err *err)
     return 0;
 }
 
-static void say(struct sender *s, enum conf_section section, unsigned instance, unsigned key, uint64_t number,
-                struct span value)
+static void say(struct sender *s, enum conf_section section, unsigned instance, unsigned key, unsigned line,
+                uint64_t number, struct span value)
 {
     struct msg m = {.type = MSG_setting,
                     .setting = {.generation = s->conf->generation,
                                 .section = (uint16_t)section,
                                 .instance = (uint16_t)instance,
                                 .key = (uint16_t)key,
+                                .line = line,
                                 .number = number,
                                 .value = value}};
     s->say(s->ctx, &m);
@@ -62,7 +63,8 @@ static int say_key(struct sender *s, size_t row, unsigned instance, const void *
     else
         conf_value_put(k, (const char *)base + k->offset, &number, &text);
     if (r == 0)
-        say(s, k->section, instance, (unsigned)row, number, buf_span(&text));
+        say(s, k->section, instance, (unsigned)row, conf_section_many(k->section) ? 0 : s->conf->lines[row], number,
+            buf_span(&text));
     if (text.p)
         explicit_bzero(text.p, text.cap);
     buf_free(&text);
@@ -75,7 +77,7 @@ static int say_section(struct sender *s, enum conf_section section, unsigned ins
     size_t count;
     const struct conf_key *keys = conf_keys(&count);
     if (name)
-        say(s, section, instance, CONF_NAME_KEY, 0, span_of(name));
+        say(s, section, instance, CONF_NAME_KEY, 0, 0, span_of(name));
     for (size_t i = 0; i < count; i++)
         if (keys[i].section == section && (keys[i].roles & FROM(s->role)) && say_key(s, i, instance, base, err))
             return -1;
@@ -85,6 +87,7 @@ static int say_section(struct sender *s, enum conf_section section, unsigned ins
 int conf_send(const struct conf *c, enum role role, conf_say_fn *fn, void *ctx, struct err *err)
 {
     struct sender s = {c, role, fn, ctx, 0};
+    say(&s, CONF_SECTION_main, 0, CONF_NAME_KEY, 0, 0, span_of(c->file));
     for (unsigned i = 0; i < CONF_SECTION_COUNT; i++)
         if (!conf_section_many((enum conf_section)i) && say_section(&s, (enum conf_section)i, 0, NULL, c, err))
             return -1;
@@ -148,11 +151,17 @@ static int take_setting(struct conf *c, const struct msg_setting *m, struct err 
         return err_set(err, "no section %u", m->section);
     if (m->key == CONF_NAME_KEY && conf_section_many((enum conf_section)m->section))
         return take_name(c, m, err);
+    if (m->key == CONF_NAME_KEY && m->section == CONF_SECTION_main) {
+        c->file = arena_str(&c->arena, m->value);
+        return 0;
+    }
     void *base = conf_section_base(c, (enum conf_section)m->section, m->instance);
     if (m->key >= count || keys[m->key].section != (enum conf_section)m->section || !base)
         return err_set(err, "no key %u in section %u %u", m->key, m->section, m->instance);
     if (conf_value_get(&keys[m->key], m->number, m->value, &c->arena, (char *)base + keys[m->key].offset))
         return err_set(err, "a wrong value for %s", keys[m->key].key);
+    if (!conf_section_many((enum conf_section)m->section))
+        c->lines[m->key] = m->line;
     return 0;
 }
 

@@ -24,8 +24,8 @@
 
 /* ---- supervisor and its services (on the control channel, descriptor 3) ------------------------------------------------ */
 
-/* One line of the checked configuration: section instance, key, canonical value. Numbers travel as numbers. */
-#define F_setting(F) F(u32, generation, 0) F(u16, section, 0) F(u16, instance, 0) F(u16, key, 0) F(u64, number, 0) F(text, value, 4096)
+/* One line of the checked configuration: section instance, key, canonical value. Numbers travel as numbers. line: where it stands, 0: nowhere. */
+#define F_setting(F) F(u32, generation, 0) F(u16, section, 0) F(u16, instance, 0) F(u16, key, 0) F(u32, line, 0) F(u64, number, 0) F(text, value, 4096)
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)
@@ -163,10 +163,12 @@
  * on its channel. Nothing is remembered of a transaction whose commit did not come; msg_abort drops it. Both are statements.
  * body_kind: 0 7bit, 1 8bit, 2 binary. tls: of the client, "TLSv1.3 CIPHER" or empty. tls_need: 0, 1 REQUIRETLS (RFC 8689), 2 TLS-Required: No.
  * deliver_by: ms since 1970, by_mode: 1 R, 2 N, +4 T (RFC 2852). hold_until: ms since 1970, hold: as it was asked for (RFC 4865).
- * priority: MT-PRIORITY (RFC 6710) as 0 to 9, -1 to -9 as 10 to 18. 0 everywhere: not asked for. */
+ * priority: MT-PRIORITY (RFC 6710) as 0 to 9, -1 to -9 as 10 to 18. 0 everywhere: not asked for.
+ * policy: for people, what was found out at the door and which settings decided. */
 #define F_msg_begin(F) F(u64, txn, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX) F(text, helo, 255) F(text, remote, 64) \
     F(u8, body_kind, 2) F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(text, tls, 100) F(u8, tls_need, 2) \
-    F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u64, hold_until, 0) F(text, hold, 64) F(u8, priority, 18) F(u8, terminal, 3)
+    F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u64, hold_until, 0) F(text, hold, 64) F(u8, priority, 18) F(u8, terminal, 3) \
+    F(text, policy, 1000)
 #define F_msg_rcpt(F) F(u64, txn, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_msg_abort(F) F(u64, txn, 0)
 /* Content larger than IPC_INLINE_MAX: asks for the spool file. Answer: spool_file with a descriptor open for writing, or not_queued. */
@@ -205,9 +207,10 @@
 #define F_attempt_rcpt(F) F(u64, lease, 0) F(u64, rcpt, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_attempt_go(F) F(u64, lease, 0) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 /* remote, tls: the host that said so, as in attempt_report; empty when none did. tells: it took over what the sender asked of
- * notifications (RFC 3461 §5.2.1). by: and the time by which it is to be delivered (RFC 2852 §4.1.4). */
+ * notifications (RFC 3461 §5.2.1). by: and the time by which it is to be delivered (RFC 2852 §4.1.4). dialogue: for people, what was said
+ * lately ("MAIL -> 250 ok | RCPT -> 550 5.1.1 no"), after what came of hosts that were tried before. */
 #define F_rcpt_report(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) \
-    F(text, remote, 320) F(text, tls, 100) F(u8, tells, 1) F(u8, by, 1)
+    F(text, remote, 320) F(text, tls, 100) F(u8, tells, 1) F(u8, by, 1) F(text, dialogue, 1000)
 /* remote: host[address] that answered; tls: "TLSv1.3 CIPHER" or empty; took: ms. unreached=1: no host could be talked to (counts for the destination). */
 #define F_attempt_report(F) F(u64, lease, 0) F(u8, unreached, 1) F(text, remote, 320) F(text, tls, 100) F(u32, took, 0)
 

@@ -111,6 +111,22 @@ static void put_header(struct buf *out, const struct dsn *d, struct span boundar
                SPANV(boundary)); /* RFC3834:5, RFC6522:3 */
 }
 
+/* The transcript, a line for each reply. */
+static void put_dialogue(struct buf *out, struct span all)
+{
+    const struct span between = SPAN(" | ");
+    if (!all.n)
+        return;
+    buf_adds(out, "    What was said there:\r\n");
+    for (ptrdiff_t at; all.n; all = span_from(all, (size_t)at + between.n)) {
+        at = span_search(all, between);
+        at = at < 0 ? (ptrdiff_t)all.n : at;
+        buf_adds(out, "      ");
+        put_line(out, span_sub(all, 0, (size_t)at));
+        buf_adds(out, "\r\n");
+    }
+}
+
 static void put_human_rcpt(struct buf *out, const struct dsn_rcpt *r)
 {
     buf_adds(out, "  ");
@@ -138,6 +154,8 @@ static void put_human_rcpt(struct buf *out, const struct dsn_rcpt *r)
         buf_printf(out, "%u ", r->code);
     put_line(out, r->why.n ? span_sub(r->why, 0, HALF_LINE_BYTES) : SPAN("no reason is known"));
     buf_adds(out, "\r\n");
+    if (r->action == DSN_FAILED)
+        put_dialogue(out, r->dialogue);
 }
 
 /* Recipients of whom the same is to be said. */

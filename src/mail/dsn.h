@@ -22,6 +22,7 @@ struct dsn_rcpt {
     uint16_t code;        /* SMTP reply code; 0: not from SMTP */
     struct span why;      /* the response, one line */
     struct span host;     /* who gave it: host or host[address]; empty: ourselves */
+    struct span dialogue; /* what was said in that attempt, " | " between; or empty */
     int64_t last_attempt; /* seconds since 1970, 0: none */
     unsigned attempts;
     int64_t retry_until; /* delayed: when it is given up, seconds since 1970 */

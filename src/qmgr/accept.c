@@ -352,6 +352,7 @@ static void on_begin(struct qmgr *q, struct senders *from, const struct msg_msg_
     m->helo = arena_dup(a, b->helo);
     m->remote = arena_dup(a, b->remote);
     m->envid = arena_dup(a, b->envid);
+    m->policy = arena_dup(a, b->policy);
     m->body_kind = b->body_kind;
     m->smtputf8 = b->smtputf8;
     m->ret = b->ret;

@@ -106,6 +106,7 @@ struct message *message_from_row(struct qmgr *q, const struct queue_message *row
     m->m.tls = arena_dup(&m->arena, row->tls);
     m->m.login = arena_dup(&m->arena, row->login);
     m->m.hold = arena_dup(&m->arena, row->hold);
+    m->m.policy = arena_dup(&m->arena, row->policy);
     return m;
 }
 
@@ -134,6 +135,7 @@ struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
     r->r.sender = dup_or_none(&m->arena, row->sender);
     r->r.why = dup_or_none(&m->arena, row->why);
     r->r.host = dup_or_none(&m->arena, row->host);
+    r->r.dialogue = dup_or_none(&m->arena, row->dialogue);
     r->r.destination = SPAN_NONE; /* it is taken up */
     return r;
 }

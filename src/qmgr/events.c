@@ -38,6 +38,7 @@ void events_accepted(struct qmgr *q, const struct queue_message *m, size_t recip
                               .helo = m->helo,
                               .login = m->login,
                               .tls = m->tls,
+                              .policy = m->policy,
                               .size = (int64_t)m->size,
                               .recipients = (int64_t)recipients,
                               .related = (int64_t)about};
@@ -79,7 +80,7 @@ void events_rcpt(struct qmgr *q, const struct rcpt *r)
         put_response(&e, &r->r);
         e.tls = r->tls;
         e.took = r->took;
-        e.dialogue = r->dialogue;
+        e.dialogue = r->r.dialogue;
     }
     if (operators)
         e.operator = r->by;

@@ -82,6 +82,7 @@ static void fill_rcpt(struct dsn_rcpt *d, const struct rcpt *r)
                            .kind = r->r.kind ? r->r.kind : (uint8_t)OUTCOME_FAILED,
                            .why = r->r.why,
                            .host = r->r.host,
+                           .dialogue = r->r.dialogue,
                            .last_attempt = r->r.last / 1000,
                            .attempts = r->r.attempts};
     if (r->expired || r->late) { /* RFC3463:3.5 X.4.7 delivery time expired; RFC2852:4.1.3 */

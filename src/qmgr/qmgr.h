@@ -78,7 +78,6 @@ struct rcpt {
     size_t child_count, child_cap;
     struct outcome *reported; /* by relay, in this lease */
     struct span tls;          /* how the host of its last attempt was reached: "TLSv1.3 …", empty in clear */
-    struct span dialogue;     /* how that attempt came to its response, for people */
     int64_t took;             /* ms, of it */
     int64_t by;               /* uid + 1 of the operator whose `wish`, or verdict, it is */
     uint8_t was;              /* enum queue_state of its row before the verdict */

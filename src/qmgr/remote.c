@@ -91,6 +91,7 @@ static void one_report(struct qmgr *q, const struct msg_rcpt_report *p)
     r->took = loop_now(q->loop) - j->leased_at;
     if (p->tls.n)
         r->tls = arena_dup(&r->msg->arena, p->tls);
+    r->r.dialogue = p->dialogue.n ? arena_dup(&r->msg->arena, p->dialogue) : SPAN_NONE;
     if (!j->said.p)
         j->said = arena_dup(&r->msg->arena, p->why);
     j->retriable |= p->kind == OUTCOME_RETRY;

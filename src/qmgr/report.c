@@ -82,6 +82,7 @@ static void show_message(struct query *u, const struct queue_message *m)
     admin_text(u->call, "helo", m->helo);
     admin_text(u->call, "tls", m->tls);
     admin_text(u->call, "login", m->login);
+    admin_text(u->call, "policy", m->policy);
     cells_of_wishes(u, m);
     admin_bytes(u->call, "size", m->size);
     admin_text(u->call, "message-id", m->message_id);
@@ -99,6 +100,7 @@ void operator_show_whole(struct query *u, const struct queue_item *i)
     cells_of_rcpt(u, i);
     admin_text(u->call, "original", i->recipient.original);
     admin_number(u->call, "depth", i->recipient.depth);
+    admin_text(u->call, "dialogue", i->recipient.dialogue.p ? i->recipient.dialogue : SPAN(""));
     admin_time(u->call, "last-attempt", i->recipient.last);
     admin_row(u->call);
 }
@@ -121,6 +123,7 @@ void operator_show_why(struct query *u, const struct queue_item *i)
     admin_text(u->call, "state", span_of(queue_state_name(r->state)));
     admin_text(u->call, "why", buf_span(&text));
     admin_text(u->call, "last-response", buf_span(&response));
+    admin_text(u->call, "dialogue", r->dialogue.p ? r->dialogue : SPAN(""));
     admin_time(u->call, "last-attempt", r->last);
     admin_number(u->call, "attempts", r->attempts);
     admin_time(u->call, "next-attempt", r->next);

@@ -45,6 +45,8 @@ static void set_response(struct rcpt *r, const struct outcome *o, struct span ho
     r->r.detail = o->detail;
     r->r.why = arena_dup(a, span_of(o->text));
     r->r.host = host.n ? arena_dup(a, host) : SPAN_NONE;
+    if (!r->reported) /* relay's report has brought its own */
+        r->r.dialogue = SPAN_NONE;
 }
 
 static void set_row(struct queue_recipient *r, enum verdict v, int64_t now)
@@ -543,6 +545,7 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     r->sender = row->sender.p ? arena_dup(&s->arena, row->sender) : SPAN_NONE;
     r->why = row->why.p ? arena_dup(&s->arena, row->why) : SPAN_NONE;
     r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
+    r->dialogue = row->dialogue.p ? arena_dup(&s->arena, row->dialogue) : SPAN_NONE;
     r->destination = SPAN_NONE;
     set_row(r, v, now);
     if (row->state == QUEUE_LIMITED && v == VERDICT_RELEASED) /* RFC4865:4.2: what its sender asked for still holds */

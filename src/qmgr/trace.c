@@ -64,9 +64,9 @@ static void put_attempt(struct buf *out, const struct history_event *e)
         buf_printf(out, "%.*s, %.*s, ", SPANV(e->host), SPANV(e->tls.n ? e->tls : SPAN("in clear")));
     if (e->took)
         buf_printf(out, "%lld ms, ", (long long)e->took);
-    if (e->dialogue.n)
-        buf_printf(out, "%.*s -> ", SPANV(e->dialogue));
     put_status(out, e);
+    if (e->dialogue.n)
+        buf_printf(out, " (said: %.*s)", SPANV(e->dialogue));
 }
 
 static void put_time(struct buf *out, int64_t ms)
@@ -220,6 +220,8 @@ static bool put_queued(struct trace *t, const struct queue_item *i)
                               .subject = r->subject,
                               .detail = r->detail,
                               .reply = r->why,
+                              .policy = i->message.policy,
+                              .dialogue = r->dialogue,
                               .next = r->next};
     if (t->fields)
         return put_fields(t->k, &e);

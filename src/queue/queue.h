@@ -48,6 +48,7 @@ struct queue_message {
     struct span sender; /* reverse-path, empty: null */
     struct span helo, remote, message_id, envid;
     struct span tls, login; /* of the client: "TLSv1.3 CIPHER"; who it proved to be */
+    struct span policy;     /* for people: what was found out at the door, and which settings decided */
     struct span hold;       /* FUTURERELEASE as it was asked for: "for;3600", "until;2026-01-01T00:00:00Z" */
     int64_t received; /* ms since 1970 */
     uint64_t size;    /* prefix and body */
@@ -86,6 +87,7 @@ struct queue_recipient {
     uint8_t kind;
     uint16_t code, subject, detail;
     struct span why, host;
+    struct span dialogue;    /* how the last attempt came to it, for people; p NULL: nothing is known */
     struct span destination; /* it waits for that one to be ready (queue_release); p NULL: only for `next` */
     struct span domain;      /* of the address, canonical, once it waits: what `waits` of a filter looks for. Not read back */
 };

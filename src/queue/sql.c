@@ -32,7 +32,8 @@ static const char *const migrations[] = {
     "  hold_until INTEGER NOT NULL,\n"
     "  hold TEXT NOT NULL,\n"
     "  priority INTEGER NOT NULL,\n"
-    "  terminal INTEGER NOT NULL\n"
+    "  terminal INTEGER NOT NULL,\n"
+    "  policy TEXT NOT NULL\n"
     ") STRICT;\n"
     /* apart, so that who looks through messages reads none of it */
     "CREATE TABLE content (id INTEGER PRIMARY KEY, prefix BLOB NOT NULL, body BLOB NOT NULL) STRICT;\n"
@@ -61,6 +62,7 @@ static const char *const migrations[] = {
     "  destination TEXT,\n"
     "  told INTEGER NOT NULL,\n"
     "  domain TEXT,\n"
+    "  dialogue TEXT,\n"
     "  PRIMARY KEY (message, id)\n"
     ") STRICT, WITHOUT ROWID;\n"
     "CREATE INDEX recipient_domain ON recipient (domain) WHERE domain IS NOT NULL;\n"
@@ -160,7 +162,7 @@ static int insert_content(struct sql *q, const struct queue_message *m, struct e
 static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)m->id);
     db_bind_text(s, 2, text_or_empty(m->sender));
     db_bind_i64(s, 3, m->account);
@@ -185,6 +187,7 @@ static int insert_message(struct sql *q, const struct queue_message *m, struct e
     db_bind_text(s, 22, text_or_empty(m->hold));
     db_bind_i64(s, 23, m->priority);
     db_bind_i64(s, 24, m->terminal);
+    db_bind_text(s, 25, text_or_empty(m->policy));
     return db_run(s, err) || (!m->spooled && insert_content(q, m, err)) ? -1 : 0;
 }
 
@@ -199,7 +202,7 @@ static void bind_next(struct db_stmt *s, int index, int64_t next)
 static int insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)message);
     db_bind_i64(s, 2, (int64_t)r->id);
     db_bind_i64(s, 3, (int64_t)r->parent);
@@ -223,6 +226,7 @@ static int insert_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_text(s, 21, r->destination);
     db_bind_i64(s, 22, r->told);
     db_bind_text(s, 23, r->domain);
+    db_bind_text(s, 24, r->dialogue);
     return db_run(s, err);
 }
 
@@ -231,7 +235,7 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     struct db_stmt *s = db_stmt(
         q->db, "UPDATE recipient SET state = ?, attempts = ?, next = ?, last = ?, kind = ?, code = ?, subject = ?, "
                "detail = ?, "
-               "why = ?, host = ?, passed = ?, destination = ?, told = ?, domain = ? WHERE message = ? AND id = ?");
+               "why = ?, host = ?, passed = ?, destination = ?, told = ?, domain = ?, dialogue = ? WHERE message = ? AND id = ?");
     db_bind_i64(s, 1, r->state);
     db_bind_i64(s, 2, r->attempts);
     bind_next(s, 3, r->next);
@@ -246,8 +250,9 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_text(s, 12, r->destination);
     db_bind_i64(s, 13, r->told);
     db_bind_text(s, 14, r->domain);
-    db_bind_i64(s, 15, (int64_t)message);
-    db_bind_i64(s, 16, (int64_t)r->id);
+    db_bind_text(s, 15, r->dialogue);
+    db_bind_i64(s, 16, (int64_t)message);
+    db_bind_i64(s, 17, (int64_t)r->id);
     return db_run(s, err);
 }
 
@@ -456,8 +461,8 @@ static struct span keep(struct arena *a, struct db_stmt *s, int column)
 #define MESSAGE_COLUMNS                                                                           \
     "m.id, m.sender, m.account, m.origin, m.helo, m.remote, m.received, m.size, m.header_bytes, " \
     "m.message_id, m.envid, m.ret, m.body_kind, m.smtputf8, m.spooled, m.tls, m.login, "          \
-    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority, m.terminal"
-enum { MESSAGE_WIDTH = 24 };
+    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority, m.terminal, m.policy"
+enum { MESSAGE_WIDTH = 25 };
 
 static void get_message(struct db_stmt *s, struct arena *a, struct queue_message *m)
 {
@@ -486,14 +491,15 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
         .hold = keep(a, s, 21),
         .priority = (int8_t)db_i64(s, 22),
         .terminal = (uint8_t)db_i64(s, 23),
+        .policy = keep(a, s, 24),
     };
 }
 
 #define RECIPIENT_COLUMNS                                                         \
     "r.id, r.parent, r.depth, r.notify, r.state, r.attempts, r.next, r.address, " \
     "r.original, r.orcpt, r.sender, r.last, r.kind, r.code, r.subject, r.detail, r.why, r.host, r.passed, "  \
-    "r.destination, r.told"
-enum { RECIPIENT_WIDTH = 21 };
+    "r.destination, r.told, r.dialogue"
+enum { RECIPIENT_WIDTH = 22 };
 
 static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queue_recipient *r)
 {
@@ -519,6 +525,7 @@ static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queu
         .passed = db_i64(s, c + 18) != 0,
         .destination = keep(a, s, c + 19),
         .told = db_i64(s, c + 20) != 0,
+        .dialogue = keep(a, s, c + 21),
     };
 }
 

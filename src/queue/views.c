@@ -97,27 +97,27 @@ static bool sql_domain(struct span arg, char *out, size_t size)
 
 static const char queue_views[] =
     "CREATE TEMP VIEW v1_message AS SELECT id AS message, qid(id) AS id, sender, origin_name(origin) AS origin, nullif(account, 0) AS account,"
-    " remote AS client, helo, tls, login, received, size, message_id, envid, nullif(hold_until, 0) AS hold_until,"
+    " remote AS client, helo, tls, login, received, size, message_id, envid, nullif(policy, '') AS policy, nullif(hold_until, 0) AS hold_until,"
     " nullif(deliver_by, 0) AS deliver_by, priority, spooled FROM main.message;"
     "CREATE TEMP VIEW v1_recipient AS SELECT r.message AS message, qid(r.message) AS id, r.id AS recipient, nullif(r.parent, 0) AS parent,"
     " coalesce(r.sender, m.sender) AS sender, r.address AS address, domain_of(r.address) AS domain, coalesce(r.original, r.address) AS original,"
     " state_name(r.state) AS state, r.attempts AS attempts, m.received AS received, r.next AS next_attempt, nullif(r.last, 0) AS last_attempt,"
-    " nullif(r.code, 0) AS code, " STATUS("r.") ", r.why AS reason, r.host AS host, r.destination AS destination"
+    " nullif(r.code, 0) AS code, " STATUS("r.") ", r.why AS reason, r.host AS host, r.dialogue AS dialogue, r.destination AS destination"
     " FROM main.recipient r JOIN main.message m ON m.id = r.message;"
     "CREATE TEMP VIEW v1_destination AS SELECT name, suspended, failures, nullif(down_until, 0) AS down_until, nullif(since, 0) AS since,"
     " nullif(reason, '') AS reason FROM main.destination;";
 
 static const char event_columns[] =
     "message, qid(message) AS id, at / 1000 AS time, event_name(kind) AS event, recipient, sender, address, domain_of(address) AS domain,"
-    " original, message_id, origin_name(origin) AS origin, account, client, helo, tls, login, size, recipients, host, took, attempts,"
+    " original, message_id, origin_name(origin) AS origin, account, client, helo, tls, login, policy, size, recipients, host, took, attempts,"
     " code, CASE WHEN status_class > 0 THEN status_class || '.' || coalesce(subject, 0) || '.' || coalesce(detail, 0) END AS status,"
-    " reply, next AS next_attempt, operator - 1 AS uid, qid(related) AS related";
+    " reply, dialogue, next AS next_attempt, operator - 1 AS uid, qid(related) AS related";
 
 /* An empty table of the right columns, when no day is there. */
 static const char no_events[] =
     "NULL AS message, NULL AS id, NULL AS time, NULL AS event, NULL AS recipient, NULL AS sender, NULL AS address, NULL AS domain,"
     " NULL AS original, NULL AS message_id, NULL AS origin, NULL AS account, NULL AS client, NULL AS helo, NULL AS tls, NULL AS login,"
-    " NULL AS size, NULL AS recipients, NULL AS host, NULL AS took, NULL AS attempts, NULL AS code, NULL AS status, NULL AS reply,"
+    " NULL AS policy, NULL AS size, NULL AS recipients, NULL AS host, NULL AS took, NULL AS attempts, NULL AS code, NULL AS status, NULL AS reply, NULL AS dialogue,"
     " NULL AS next_attempt, NULL AS uid, NULL AS related WHERE 0";
 
 static int attach(struct db *db, const char *dir, int64_t day, int index, struct err *err)

@@ -38,9 +38,22 @@ static void say(struct attempt *a, const struct msg *m)
         chan_say(service_chan(a->relay->service, ROLE_QMGR, 0), m, -1);
 }
 
-static void report(struct attempt *a, size_t i, const struct outcome *o)
+/* How this came about: hosts that were tried before, then what was said to this one. A success needs no more than the hosts. */
+static struct span dialogue(struct attempt *a, size_t index, const struct outcome *o, struct buf *room)
+{
+    buf_add(room, buf_span(&a->hosts));
+    if (o->kind != OUTCOME_DONE && a->session)
+        smtp_client_dialogue(session_client(a->session), index, room);
+    else if (o->kind != OUTCOME_DONE && a->said.n)
+        buf_printf(room, "%s%.*s", room->n ? " | " : "", SPANV(buf_span(&a->said)));
+    return span_utf8_cut(buf_span(room), ATTEMPT_DIALOGUE_BYTES);
+}
+
+/* index: in the transaction, SIZE_MAX: there is none. */
+static void report_one(struct attempt *a, size_t i, size_t index, const struct outcome *o)
 {
     struct rcpt *r = &a->rcpts[i];
+    struct buf room = {0};
     if (r->state == RCPT_REPORTED)
         return;
     r->state = RCPT_REPORTED;
@@ -56,8 +69,15 @@ static void report(struct attempt *a, size_t i, const struct outcome *o)
                                     .remote = span_of(a->remote),
                                     .tls = span_of(a->tls_text),
                                     .tells = o->kind == OUTCOME_DONE && a->tells,
-                                    .by = o->kind == OUTCOME_DONE && a->by}};
+                                    .by = o->kind == OUTCOME_DONE && a->by,
+                                    .dialogue = dialogue(a, index, o, &room)}};
     say(a, &m);
+    buf_free(&room);
+}
+
+static void report(struct attempt *a, size_t i, const struct outcome *o)
+{
+    report_one(a, i, SIZE_MAX, o);
 }
 
 static void report_open(struct attempt *a, const struct outcome *o)
@@ -96,6 +116,8 @@ void attempt_free(struct attempt *a)
     content_close(&a->content);
     recode_free(&a->recode);
     buf_free(&a->recoded);
+    buf_free(&a->hosts);
+    buf_free(&a->said);
     conf_unref(&a->conf);
     mem_free(&a->rcpts);
     mem_free(&a->order);
@@ -129,8 +151,26 @@ void attempt_finish(struct attempt *a, const struct outcome *rest)
 
 static void drop_session(struct attempt *a)
 {
+    buf_clear(&a->said);
+    if (a->session)
+        smtp_client_dialogue(session_client(a->session), SIZE_MAX, &a->said);
     session_free(&a->session);
     a->kept = false;
+}
+
+/* It is not the one: what is said from now on is said by another. */
+void attempt_leave_host(struct attempt *a, const struct outcome *why)
+{
+    if (a->hosts.n < ATTEMPT_HOSTS_BYTES) {
+        struct buf one = {0};
+        buf_printf(&one, "%s: %.*s", a->remote, SPANV(buf_span(&a->said)));
+        if (!a->said.n || !why->code) /* else it is the last thing said */
+            buf_printf(&one, "%s%s", a->said.n ? " | " : "", why->text);
+        buf_printf(&a->hosts, "%s%.*s", a->hosts.n ? " | " : "",
+                   SPANV(span_utf8_cut(buf_span(&one), ATTEMPT_HOSTS_BYTES - a->hosts.n)));
+        buf_free(&one);
+    }
+    buf_clear(&a->said);
 }
 
 void attempt_note_host(struct attempt *a, const struct outcome *why)
@@ -140,6 +180,7 @@ void attempt_note_host(struct attempt *a, const struct outcome *why)
         o.kind = OUTCOME_RETRY;
     if (a->why.kind != OUTCOME_RETRY || o.kind == OUTCOME_RETRY)
         a->why = o;
+    attempt_leave_host(a, &o);
     LOGI("host_failed", KVS("qid", a->qid), KVT("remote", a->remote), KVT("why", o.text));
 }
 
@@ -295,8 +336,8 @@ static void on_ready(void *ctx)
     struct attempt *a = ctx;
     if (is_ourselves(a)) {
         struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 6, "%s gives itself our own name: mail would loop", a->remote);
-        attempt_note_host(a, &o);
         drop_session(a);
+        attempt_note_host(a, &o);
         a->address++;
         reach_next_address(a);
         return;
@@ -324,7 +365,7 @@ static void on_rcpt(void *ctx, size_t index, const struct outcome *o)
     }
     if (o->kind == OUTCOME_DONE)
         a->taken_now++;
-    report(a, i, o);
+    report_one(a, i, index, o);
 }
 
 static void on_done(void *ctx)

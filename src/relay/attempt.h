@@ -57,7 +57,12 @@ struct attempt {
     size_t *order;        /* the recipients of the transaction */
     size_t order_count, taken, refused, later, taken_now;
     char remote[SESSION_REMOTE_MAX], tls_text[101];
+    struct buf hosts; /* what the hosts before this one said, or why they could not be reached, for people */
+    struct buf said;  /* in the session that is over */
 };
+
+#define ATTEMPT_HOSTS_BYTES 400 /* of the hosts before */
+#define ATTEMPT_DIALOGUE_BYTES 900
 
 void attempt_move(struct attempt *a, enum attempt_state next);
 void attempt_free(struct attempt *a);
@@ -65,6 +70,7 @@ void attempt_start_reversed(struct attempt *a); /* it has the session, which is 
 /* Everybody has an outcome (or gets `rest`): the reports, and the connection to the pool when it is fit for more. The attempt is gone. */
 void attempt_finish(struct attempt *a, const struct outcome *rest);
 void attempt_note_host(struct attempt *a, const struct outcome *why); /* this host would not */
+void attempt_leave_host(struct attempt *a, const struct outcome *why); /* likewise, and it is noted already */
 void attempt_mail(struct attempt *a);                                 /* on a session that is ready */
 extern const struct session_ops attempt_session_ops;
 

@@ -72,6 +72,7 @@ static void note(struct attempt *a, unsigned detail, const char *text)
     struct outcome o = outcome_make(OUTCOME_FAILED, 0, 7, detail, "%s: %s", a->remote, text);
     if (a->why.kind != OUTCOME_RETRY)
         a->why = o;
+    attempt_leave_host(a, &o);
     LOGI("host_failed", KVS("qid", a->qid), KVT("remote", a->remote), KVT("why", o.text));
 }
 

@@ -446,6 +446,7 @@ static void take_reply(struct smtp_client *c)
 {
     unsigned code = c->reply.code;
     c->progress++;
+    client_note_reply(c);
     if (code == 421 && c->state != CLIENT_QUIT) {
         struct outcome o = client_reply_outcome(&c->reply);
         client_fail(c, &o);

@@ -132,6 +132,9 @@ enum smtp_client_stage smtp_client_stage(const struct smtp_client *c);
 int64_t smtp_client_timeout(const struct smtp_client *c);
 /* Goes up with every reply and every piece of content: while it stands still, the time of smtp_client_timeout() runs. */
 uint64_t smtp_client_progress(const struct smtp_client *c);
+/* Appends the latest replies for people, "MAIL -> 250 ok | RCPT -> 550 5.1.1 no such user": 5 at most, each cut. index: of the recipient
+ * whose reply to RCPT is to be among them while its transaction lasts; SIZE_MAX: of none. */
+void smtp_client_dialogue(const struct smtp_client *c, size_t index, struct buf *out);
 /* The name the peer gave in its greeting; empty before. */
 struct span smtp_client_peer_name(const struct smtp_client *c);
 

@@ -28,6 +28,7 @@ static void tell_all(struct smtp_client *c, const struct outcome *o)
 void client_mail_drop(struct smtp_client *c)
 {
     mem_free(&c->rcpts);
+    mem_free(&c->rcpt_codes);
     mem_free(&c->order);
     c->mail = (struct smtp_client_mail){0};
     c->order_count = 0;
@@ -170,6 +171,7 @@ void smtp_client_mail(struct smtp_client *c, const struct smtp_client_mail *m)
     client_move(c, CLIENT_ENVELOPE);
     c->mail = *m;
     c->rcpts = mem_array(m->rcpt_count, sizeof *c->rcpts);
+    c->rcpt_codes = mem_array(m->rcpt_count, sizeof *c->rcpt_codes);
     c->order = mem_array(m->rcpt_count, sizeof *c->order);
     c->order_count = c->sent = c->answered = c->accepted = 0;
     c->mail_refused = c->empty_content = false;

@@ -24,6 +24,16 @@ enum client_state {
     CLIENT_STATES
 };
 
+#define SMTP_CLIENT_SAID_MAX 4
+#define SMTP_CLIENT_SAID_TEXT 100
+
+/* A reply that is remembered. */
+struct client_said {
+    const char *verb;
+    uint16_t code;
+    char text[SMTP_CLIENT_SAID_TEXT + 1]; /* of its first line, as it came */
+};
+
 enum client_rcpt { CLIENT_RCPT_OPEN, CLIENT_RCPT_ACCEPTED, CLIENT_RCPT_TOLD };
 
 struct smtp_client {
@@ -46,10 +56,15 @@ struct smtp_client {
     unsigned auth_step;
     bool auth_plain;
     char peer_name[SMTP_DOMAIN_MAX + 1];
+    struct client_said said[SMTP_CLIENT_SAID_MAX]; /* the latest, replies to RCPT apart */
+    unsigned said_count;
 
     /* the transaction: command 0 is MAIL, then a RCPT for each entry of `order`, DATA is the last */
     struct smtp_client_mail mail;
     uint8_t *rcpts; /* enum client_rcpt for each recipient */
+    uint16_t *rcpt_codes;         /* of the replies to RCPT, 0: none yet */
+    struct client_said rcpt_said; /* the latest of them */
+    size_t rcpt_said_of;          /* whose */
     size_t *order, order_count;
     size_t sent, answered, accepted;
     bool mail_refused, empty_content;
@@ -64,6 +79,9 @@ void client_broke_rules(struct smtp_client *c, const char *how);
 void client_enter(struct smtp_client *c);
 void client_leave(struct smtp_client *c);
 bool client_over(const struct smtp_client *c); /* freed, or the session has ended */
+
+/* client_dialogue.c: a reply is whole, and about to be dealt with. */
+void client_note_reply(struct smtp_client *c);
 
 void client_mail_drop(struct smtp_client *c);
 size_t client_mail_outstanding(const struct smtp_client *c);

@@ -14,6 +14,7 @@
 #include "smtpd/smtpd.h"
 
 #define COMMIT_TRIES 3
+#define POLICY_BYTES 1000
 #define STALL_MS 30000 /* how long a message waits for qmgr to come back */
 #define STALL_TICK_MS 1000
 #define ZONE_MS 60000
@@ -106,6 +107,8 @@ void commit_announce(struct session *s)
 {
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
     struct msg m = {.type = MSG_msg_begin};
+    struct buf policy = {0};
+    names_policy(s, &policy);
     s->txn = smtpd_id(s->d);
     m.msg_begin = (struct msg_msg_begin){.txn = s->txn,
                                          .session = s->login_begun ? s->id : 0,
@@ -123,8 +126,10 @@ void commit_announce(struct session *s)
                                          .hold_until = (uint64_t)t->hold_until,
                                          .hold = t->hold,
                                          .priority = msg_priority_put(t->priority),
-                                         .terminal = t->terminal};
+                                         .terminal = t->terminal,
+                                         .policy = span_utf8_cut(buf_span(&policy), POLICY_BYTES)};
     chan_say(s->d->qmgr, &m, -1);
+    buf_free(&policy);
     m.type = MSG_msg_rcpt;
     for (unsigned i = 0; i < t->rcpt_count; i++)
         if (t->rcpts[i].state == SMTP_RCPT_WELCOME) {

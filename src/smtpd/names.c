@@ -272,10 +272,46 @@ struct span names_client(const struct session *s)
     return s->names.client && s->names.client_kind == NAMED_BOTH_WAYS ? span_of(s->names.client) : SPAN("");
 }
 
+static const char *iprev_result(const struct session *s)
+{
+    static const char *const results[] = {"temperror", "permerror", "fail", "pass"};
+    return results[s->names.client_kind];
+}
+
+/* A result, and the setting that says what it is worth. */
+static void put_policy(const struct session *s, struct buf *out, const char *result, const char *key, const enum conf_grade *grade)
+{
+    char where[CONF_WHERE_MAX];
+    buf_printf(out, "%s%s (%s %s, %s)", out->n ? "; " : "", result, key, conf_type_choices(CONF_IS_grade)[*grade],
+               conf_where(s->house->conf, grade, where));
+}
+
+/* What is not known when the content ends decides nothing, and is left out. */
+void names_policy(const struct session *s, struct buf *out)
+{
+    const struct conf *c = s->house->conf;
+    char text[100];
+    if (s->d->submission || s->local)
+        return;
+    if (s->names.exempt) {
+        buf_printf(out, "not checked (limits exempt, %s)", conf_where(c, &c->limits.exempt, (char[CONF_WHERE_MAX]){0}));
+        return;
+    }
+    if (c->door.reverse_dns != CONF_GRADE_OFF && s->names.client_known) {
+        snprintf(text, sizeof text, "iprev=%s", iprev_result(s));
+        put_policy(s, out, text, "reverse-dns", &c->door.reverse_dns);
+    }
+    if (c->door.helo != CONF_GRADE_OFF && !s->names.helo_id) {
+        snprintf(text, sizeof text, "x-helo=%s", helo_result(s));
+        put_policy(s, out, text, "helo", &c->door.helo);
+    }
+    if (s->names.early)
+        put_policy(s, out, "x-early-talker=fail", "early-talker", &c->door.early_talker);
+}
+
 /* RFC8601:2.7.3 */
 void names_header(struct session *s, struct buf *out)
 {
-    static const char *const iprev[] = {"temperror", "permerror", "fail", "pass"};
     if (!on_duty(s))
         return;
     struct smtp_results r = {.by = s->house->smtp.hostname,
@@ -284,7 +320,7 @@ void names_header(struct session *s, struct buf *out)
                              .helo = smtp_server_helo(s->smtp),
                              .early = s->names.early && GRADE(s, early_talker) >= CONF_GRADE_HEADER};
     if (GRADE(s, reverse_dns) >= CONF_GRADE_HEADER)
-        r.iprev = iprev[s->names.client_kind];
+        r.iprev = iprev_result(s);
     if (GRADE(s, helo) >= CONF_GRADE_HEADER) {
         r.helo_result = helo_result(s);
         r.helo_why = s->names.helo_flaw ? "" : s->names.helo_known ? kind_text(s->names.helo_kind) : "";

@@ -172,6 +172,7 @@ bool names_hold(struct session *s, bool commits); /* true: commit() or spool_roo
 bool names_refuse(const struct session *s, struct span address, struct outcome *o); /* is that recipient refused? */
 struct span names_client(const struct session *s);           /* its verified name, or empty */
 void names_header(struct session *s, struct buf *out);
+void names_policy(const struct session *s, struct buf *out); /* for people */
 
 /* verdict.c: authd */
 void ask_rcpt(struct session *s, const struct smtp_request *r);

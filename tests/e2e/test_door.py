@@ -123,6 +123,10 @@ def test_the_header_says_what_was_found(instances, world):
         assert ("Received: from %s %s" % (helo, received % source)) in top(text), top(text)
         assert text.count(b"Authentication-Results: " + w.hostname.encode()) == 1, "RFC8601:5"
         assert b"Authentication-Results: other.test" in text
+    with open(w.conf) as f:
+        line = next(n for n, text in enumerate(f, 1) if "reverse-dns header" in text)
+    policies = {w.rows("trace", r["id"])[-1]["policy"] for r in w.rows("trace", "bob@example.test")}
+    assert any("iprev=fail (reverse-dns header, %s:%d)" % (w.conf, line) in p and "x-helo=fail (helo header, " in p for p in policies), policies
 
 
 def test_helo_is_judged_by_what_the_rfc_allows(instances, world):

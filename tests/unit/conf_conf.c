@@ -342,6 +342,20 @@ Test(conf, a_role_is_told_what_is_its_own)
     free_conf(c);
 }
 
+/* What a setting decided is shown with its place, by programs that never see the file. */
+Test(conf, places_travel)
+{
+    char text[CONF_WHERE_MAX];
+    struct conf *c = good("listen s { protocol smtp; port 25; tls none; }\ndoor {\n  helo defer;\n}\n");
+    const struct conf *mx = carry(c, ROLE_MX);
+    cr_expect_str_eq(conf_where(c, &c->door.helo, text), "/etc/waypost/waypost.conf:3");
+    cr_expect_str_eq(conf_where(mx, &mx->door.helo, text), "/etc/waypost/waypost.conf:3");
+    cr_expect_str_eq(conf_where(mx, &mx->door.reverse_dns, text), "the default");
+    cr_expect_str_eq(conf_where(mx, &mx->relay.concurrency, text), "the default");
+    conf_unref(&mx);
+    free_conf(c);
+}
+
 Test(conf, wrong_settings_are_refused)
 {
     static const struct msg_setting bad[] = {

@@ -283,3 +283,23 @@ Test(mail_dsn, the_whole_original)
         0);
     buf_free(&b);
 }
+
+/* The transcript stands in the part for people, a line for each reply, of failures alone. */
+Test(dsn, dialogue)
+{
+    struct dsn_rcpt r = two[0];
+    struct dsn d = base();
+    struct buf out = {0};
+    r.dialogue = SPAN("MAIL -> 250 ok | RCPT -> 550 5.1.1 No\nsuch user");
+    d.rcpts = &r;
+    d.count = 1;
+    dsn_write(&out, &d);
+    cr_assert(strstr(buf_cstr(&out), "said: 550 No such user\r\n    What was said there:\r\n      MAIL -> 250 ok\r\n"
+                                     "      RCPT -> 550 5.1.1 No such user\r\n\r\n"),
+              "%s", buf_cstr(&out));
+    r.action = DSN_DELAYED;
+    buf_clear(&out);
+    dsn_write(&out, &d);
+    cr_assert_not(strstr(buf_cstr(&out), "RCPT ->"));
+    buf_free(&out);
+}

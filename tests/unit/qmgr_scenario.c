@@ -650,7 +650,7 @@ static void answer(struct attempt *a, const char *only, const struct msg_rcpt_re
 static void reply(const struct words *v)
 {
     struct msg_rcpt_report r = {.kind = OUTCOME_RETRY, .subject = 4, .detail = 1, .why = SPAN("no answer")};
-    char text[1000] = "";
+    char text[1000] = "", dialogue[1200];
     unsigned at = 1, kind;
     const char *only = v->n > 1 && strchr(v->at[1], '@') ? v->at[at++] : NULL;
     if (!w->current)
@@ -666,6 +666,10 @@ static void reply(const struct words *v)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i > at + 2 ? " " : "", v->at[i]);
     r = (struct msg_rcpt_report){.kind = (uint8_t)kind, .code = (uint16_t)number_of(v->at[at]), .subject = (uint16_t)subject,
                                  .detail = (uint16_t)detail, .why = span_of(text), .remote = SPAN("mx.y.test[192.0.2.9]")};
+    if (kind != OUTCOME_DONE) {
+        snprintf(dialogue, sizeof dialogue, "MAIL -> 250 ok | RCPT -> %s %s", v->at[at], text);
+        r.dialogue = span_of(dialogue);
+    }
     answer(w->current, only, &r, false);
 }
 
@@ -780,6 +784,9 @@ static void step(char *line)
         operator_says(&v);
     } else if (strcmp(verb, "shows") == 0) {
         look(rest, true);
+    } else if (strcmp(verb, "content") == 0) {
+        if (!w->current || !strstr(buf_cstr(&w->current->content), rest))
+            fail("not in the content: %s", w->current ? buf_cstr(&w->current->content) : "no attempt was expected");
     } else if (strcmp(verb, "hides") == 0) {
         look(rest, false);
     } else if (strcmp(verb, "restart") == 0) {

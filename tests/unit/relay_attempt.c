@@ -173,6 +173,7 @@ struct world {
     struct dns_server dns_server;
     struct relay relay;
     struct buf trace; /* "RCPT:KIND/CODE/S.D " and "end remote " */
+    struct buf dialogue; /* of the latest report */
     unsigned ended, wanted;
     bool drained, late;
     struct timer *limit;
@@ -225,6 +226,8 @@ static void qmgr_msg(void *ctx, struct chan *c UNUSED, const struct msg *m, int 
     if (m->type == MSG_rcpt_report) {
         const struct msg_rcpt_report *r = &m->rcpt_report;
         buf_printf(&w->trace, "%llu:%u/%u/%u.%u ", (unsigned long long)r->rcpt, r->kind, r->code, r->subject, r->detail);
+        buf_clear(&w->dialogue);
+        buf_add(&w->dialogue, r->dialogue);
     }
     if (m->type != MSG_attempt_report)
         return;
@@ -308,6 +311,7 @@ static void teardown(struct world *w)
     cr_assert_eq(c->refs, 1, "every attempt has let go of it");
     conf_unref(&c);
     buf_free(&w->trace);
+    buf_free(&w->dialogue);
     loop_free(&w->loop);
 }
 
@@ -426,6 +430,36 @@ Test(relay, attempt_next_host)
         run_until(&w, 1);
         cr_expect_str_eq(buf_cstr(&w.trace), cases[i].trace, "%s: %s", cases[i].what, buf_cstr(&w.trace));
         cr_expect_eq(w.b.messages, cases[i].at_b, "%s", cases[i].what);
+        teardown(&w);
+    }
+}
+
+/* What was said is reported for people: by each host that was tried, and nothing of a success without a story. */
+Test(relay, attempt_keeps_the_dialogue)
+{
+    static const struct {
+        struct line_rule rule;
+        const char *dialogue;
+    } cases[] = {
+        {{"QUIT", "221 bye\r\n", 0}, ""},
+        {{"RCPT", "550 5.1.1 nobody\r\n", 0}, "connect -> 220 peer.test | EHLO -> 250 peer.test | MAIL -> 250 2.1.0 ok | RCPT -> 550 5.1.1 nobody"},
+        {{".", "close", 0},
+         "connect -> 220 peer.test | EHLO -> 250 peer.test | MAIL -> 250 2.1.0 ok | DATA -> 354 go"},
+        {{"", "421 4.3.2 busy\r\n", 0}, "a.test[127.5.0.1]: connect -> 421 4.3.2 busy"},
+        {{"EHLO", "close", 0},
+         "a.test[127.5.0.1]: connect -> 220 peer.test | the next host closed the connection while waiting for the answer to EHLO"},
+        {{"", "220 us.test\r\n", 0},
+         "a.test[127.5.0.1]: connect -> 220 us.test | EHLO -> 250 peer.test | a.test[127.5.0.1] gives itself our own name: mail would loop"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct world w;
+        struct letter l = {.lease = 1, .domain = "two.test", .rcpts = {"x@two.test"}};
+        setup(&w);
+        w.a.rules[0] = cases[i].rule;
+        peer_start(&w.b, w.loop, "127.5.0.2", w.a.port);
+        give(&w, &l);
+        run_until(&w, 1);
+        cr_expect_str_eq(buf_cstr(&w.dialogue), cases[i].dialogue, "%zu: %s", i, buf_cstr(&w.dialogue));
         teardown(&w);
     }
 }

@@ -15,6 +15,8 @@ struct driver {
     bool free_at_ready, free_at_rcpt, quit_at_ready, tls_pending;
     enum smtp_client_stage failed_at;
     struct outcome failed;
+    struct buf dialogues; /* of each recipient that is told, when `listen` */
+    bool listen;
 };
 
 static void note(struct driver *d, const char *text)
@@ -51,6 +53,12 @@ static void on_rcpt(void *ctx, size_t index, const struct outcome *o)
 {
     struct driver *d = ctx;
     buf_printf(&d->trace, "%zu:%u/%u/%u.%u ", index, o->kind, o->code, o->subject, o->detail);
+    if (d->listen) {
+        struct buf text = {0};
+        smtp_client_dialogue(d->c, index, &text);
+        buf_printf(&d->dialogues, "%zu: %s\n", index, buf_cstr(&text));
+        buf_free(&text);
+    }
     if (d->free_at_rcpt)
         smtp_client_free(&d->c);
 }
@@ -405,6 +413,25 @@ Test(smtp, client_says_what_the_message_needs)
     dialogue(&d, STEPS("> 220 x\r\n", "< EHLO us.test\r\n", "> 250-x\r\n250-size 500\r\n250-8bitmime\r\n250 SMTPUTF8\r\n",
                        "< MAIL FROM:<a@us.test> SIZE=7 BODY=8BITMIME SMTPUTF8\r\n", "> 250 ok\r\n", "< RCPT TO:<j\xc3\xbcrgen@b\xc3\xbc" "cher.test>\r\n"), false);
     cr_assert_eq(smtp_client_size_limit(d.c), 500);
+    end(&d);
+}
+
+/* What was said, for people: each recipient with the reply to its own RCPT and no other's, cut, on one line, in UTF-8. */
+Test(smtp, client_keeps_the_dialogue)
+{
+    struct smtp_client_mail m = mail_of(3);
+    struct driver d = {.next = &m, .content = SPAN("x\r\n"), .listen = true};
+    begin(&d, &(struct smtp_client_options){.tls = SMTP_CLIENT_CLEAR});
+    dialogue(&d, STEPS("> 220 x | y\r\n", "> 250-x\r\n250 PIPELINING\r\n", "> 250 2.1.0 ok\r\n", "> 250 one\r\n",
+                       "> 550-5.1.1 nobody\t\xff here\r\n550 5.1.1 go away\r\n", "> 251 three\r\n", "> 354 go\r\n",
+                       "> 451 4.3.0 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\r\n"), false);
+    cr_expect_str_eq(buf_cstr(&d.dialogues),
+                     "1: connect -> 220 x / y | EHLO -> 250 x | MAIL -> 250 2.1.0 ok | RCPT -> 550 5.1.1 nobody ? here\n"
+                     "0: EHLO -> 250 x | MAIL -> 250 2.1.0 ok | RCPT -> 250 | DATA -> 354 go | content -> 451 4.3.0 "
+                     "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123\n"
+                     "2: EHLO -> 250 x | MAIL -> 250 2.1.0 ok | RCPT -> 251 three | DATA -> 354 go | content -> 451 4.3.0 "
+                     "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123\n");
+    buf_free(&d.dialogues);
     end(&d);
 }
 
