@@ -153,9 +153,9 @@ static int set_up(struct db *db, const struct db_options *o, struct err *err)
     sqlite3_wal_autocheckpoint(db->h, o->own_checkpoints ? 0 : AUTO_CHECKPOINT_PAGES);
     snprintf(
         sql, sizeof(sql),
-        "PRAGMA page_size=%u;%s%sPRAGMA synchronous=%s;PRAGMA temp_store=MEMORY;PRAGMA mmap_size=0;PRAGMA cache_size=-%u;"
+        "PRAGMA page_size=%u;%s%s%sPRAGMA synchronous=%s;PRAGMA temp_store=MEMORY;PRAGMA mmap_size=0;PRAGMA cache_size=-%u;"
         "PRAGMA journal_size_limit=%lld;",
-        o->page_size ? o->page_size : PAGE_SIZE_DEFAULT, o->unsynced_setup ? "PRAGMA synchronous=OFF;" : "",
+        o->page_size ? o->page_size : PAGE_SIZE_DEFAULT, o->gives_back ? "PRAGMA auto_vacuum=INCREMENTAL;" : "", o->unsynced_setup ? "PRAGMA synchronous=OFF;" : "",
         o->read_only ? "PRAGMA query_only=1;" : "PRAGMA journal_mode=WAL;", o->no_sync ? "OFF" : o->sync_full ? "FULL" : "NORMAL",
         o->cache_kib ? o->cache_kib : CACHE_KIB, (long long)(o->wal_limit ? o->wal_limit : WAL_LIMIT));
     return db_exec(db, sql, err);

@@ -49,6 +49,7 @@ struct db_options {
     unsigned busy_ms;     /* 0: 5 s */
     unsigned cache_kib;   /* 0: 2 MiB */
     unsigned page_size;   /* of a new file; 0: 4096 */
+    bool gives_back;      /* of a new file: its free pages can be given back in steps, db_give_back() */
     int64_t wal_limit;    /* bytes the WAL file is cut back to when it starts anew; 0: 4 MiB */
 };
 

@@ -34,7 +34,9 @@ struct queue {
     struct queue_stats stats;
     _Atomic unsigned open_senders;
     /* the writer's: */
+    int64_t tidy_at_us; /* when the file is looked at for free pages; 0: after the next batch */
     int64_t wal_next;  /* pages at which the next checkpoint is asked for */
+    bool tidied;       /* since the last checkpoint that was asked for because of it */
     bool spool_synced; /* in this batch */
     uint64_t *gone;    /* messages whose files go after this batch */
     size_t gone_count, gone_cap;

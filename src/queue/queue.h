@@ -221,6 +221,7 @@ void queue_limited_end(struct queue *q, struct queue_limited_end *e);
 
 struct queue_stats {
     uint64_t commits, requests, checkpoints, wal_pages;
+    uint64_t tidied; /* steps that gave free pages back to the disk */
 };
 struct queue_stats queue_stats(struct queue *q);
 

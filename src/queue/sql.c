@@ -101,18 +101,7 @@ static const char *const migrations[] = {
 
 /* ---- opening ---- */
 
-#define QUEUE_PAGE 16384  /* holds some ordinary messages: fewer writes a commit than small pages that overflow */
-#define SHRINK_PAGES 2048 /* free pages (32 MiB) that are worth giving back */
-
-/* A file that a backlog has left mostly empty is written anew: there is little in it. */
-static int shrink(struct sql *q, struct err *err)
-{
-    int64_t free_pages, pages;
-    if (db_value(q->db, "PRAGMA freelist_count", 0, &free_pages, err) ||
-        db_value(q->db, "PRAGMA page_count", 0, &pages, err))
-        return -1;
-    return free_pages > SHRINK_PAGES && free_pages > pages / 8 * 7 ? db_exec(q->db, "VACUUM", err) : 0;
-}
+#define QUEUE_PAGE 16384 /* holds some ordinary messages: fewer writes a commit than small pages that overflow */
 
 int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
 {
@@ -122,6 +111,7 @@ int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
                            .one_process = true,
                            .cache_kib = 4096,
                            .page_size = QUEUE_PAGE,
+                           .gives_back = true,
                            .wal_limit = INT64_C(64) << 20};
     int64_t mark, tokens;
     *q = (struct sql){.tokens_since_us = now_us};
@@ -129,7 +119,7 @@ int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
         return -1;
     if (db_migrate(q->db, migrations, COUNT_OF(migrations), err) ||
         db_value(q->db, "SELECT id FROM mark", 0, &mark, err) ||
-        db_value(q->db, "SELECT tokens FROM mark", 0, &tokens, err) || shrink(q, err)) {
+        db_value(q->db, "SELECT tokens FROM mark", 0, &tokens, err)) {
         sql_close(q);
         return -1;
     }
@@ -372,6 +362,17 @@ int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *e
         return -1;
     q->mark = highest_id + SQL_MARK_AHEAD;
     return 0;
+}
+
+int sql_give_back(struct sql *q, bool *more, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, "PRAGMA freelist_count");
+    int got = db_step(s, err);
+    int64_t free_pages = got > 0 ? db_i64(s, 0) : 0;
+    if (got > 0)
+        db_reset(s);
+    *more = free_pages > SQL_FREE_PAGES;
+    return got < 0 || (*more && db_run(db_stmt(q->db, "PRAGMA incremental_vacuum(" SQL_STEP_PAGES ")"), err)) ? -1 : 0;
 }
 
 int sql_has_message(struct sql *q, uint64_t id, bool *there, struct err *err)

@@ -15,6 +15,7 @@
 #include "queue/impl.h"
 
 #define BATCH_MAX 2000
+#define TIDY_EVERY_US 50000
 
 int64_t queue_now_us(clockid_t id)
 {
@@ -171,16 +172,41 @@ static void take_batch(struct queue *q, struct link *batch)
     q->first_sender_us = q->earliest_us = queue_now_us(CLOCK_MONOTONIC); /* of those that are left: they go next */
 }
 
+/* What a backlog has left free goes back to the disk in small steps, while nobody waits: a file that was large is small
+ * again, and no start and no commit pays for it at once. With the lock, which is let go meanwhile. */
+static void tidy(struct queue *q)
+{
+    struct err err;
+    bool more = false;
+    pthread_mutex_unlock(&q->lock);
+    int rc = sql_give_back(&q->sql, &more, &err);
+    if (rc && db_code(q->sql.db) != DB_BUSY)
+        LOGW("queue-tidy", KVT("why", err.text));
+    pthread_mutex_lock(&q->lock);
+    if (rc == 0 && more) {
+        q->stats.tidied++;
+        q->tidied = true;
+    } else if (rc == 0 && q->tidied) { /* the file itself gets shorter with a checkpoint */
+        q->tidied = false;
+        q->checkpoint_wanted = true;
+        pthread_cond_signal(&q->checkpoint_work);
+    }
+    q->tidy_at_us = rc == 0 && more ? queue_now_us(CLOCK_MONOTONIC) + TIDY_EVERY_US : 0;
+}
+
 /* False: it is time to stop. With the lock. */
 static bool wait_for_batch(struct queue *q)
 {
     for (;;) {
-        int64_t at = leave_at(q);
-        if (at && at <= queue_now_us(CLOCK_MONOTONIC))
+        int64_t at = leave_at(q), now = queue_now_us(CLOCK_MONOTONIC);
+        if (at && at <= now)
             return true;
         if (!at && q->stopping)
             return false;
-        sleep_until(q, at);
+        if (q->tidy_at_us && q->tidy_at_us <= now && !q->waiting_senders)
+            tidy(q);
+        else
+            sleep_until(q, q->tidy_at_us && !q->waiting_senders && (!at || q->tidy_at_us < at) ? q->tidy_at_us : at);
     }
 }
 
@@ -224,6 +250,8 @@ void *queue_writer_run(void *ctx)
         if (rest)
             move_rest(q);
         pthread_mutex_lock(&q->lock);
+        if (!q->tidy_at_us)
+            q->tidy_at_us = queue_now_us(CLOCK_MONOTONIC) + TIDY_EVERY_US;
     }
     pthread_mutex_unlock(&q->lock);
     return NULL;

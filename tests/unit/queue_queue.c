@@ -289,6 +289,7 @@ Test(queue, content_that_is_gone_is_told_from_an_empty_one)
 
 static struct world *settled_world;
 
+
 static void on_settled(struct queue_request *r)
 {
     count(settled_world, r);
@@ -302,6 +303,71 @@ static void settle(struct world *w, struct queue_settle *s)
     queue_settle(w->q, s, 0);
     run(w, 1);
     cr_assert_eq(s->request.fail, QUEUE_OK, "%s", s->request.why);
+}
+
+static int64_t file_bytes(void)
+{
+    char path[100];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/queue.db", dir);
+    cr_assert_eq(stat(path, &st), 0);
+    return st.st_size;
+}
+
+struct small_file {
+    struct world *w;
+    struct timer *t;
+};
+
+static void stop_when_small(void *ctx)
+{
+    struct small_file *f = ctx;
+    if (queue_stats(f->w->q).tidied > 10 && file_bytes() < INT64_C(20) << 20)
+        loop_stop(f->w->loop);
+    else
+        timer_start(f->t, 100);
+}
+
+/* After a backlog of 48 MiB the file is given back in steps, and what is behind the gap is moved. */
+Test(queue, the_file_of_a_backlog_gets_small_again)
+{
+    enum { N = 1200 };
+    struct world w;
+    static char body[40000];
+    struct queue_due d[8];
+    memset(body, 'x', sizeof body);
+    open_queue(&w, 0);
+    struct one *all = mem_array(N, sizeof *all);
+    struct queue_settle *gone = mem_array(N, sizeof *gone);
+    struct queue_change *ch = mem_array(N, sizeof *ch);
+    for (unsigned i = 0; i < N; i++) {
+        make(&w, &all[i], i, 1);
+        all[i].m.body = span_make(body, sizeof body);
+        queue_accept(w.q, &all[i].a);
+    }
+    run(&w, N);
+    salt = 1;
+    struct one *stay = accept_many(&w, 2, 1);
+    cr_assert_gt(file_bytes() + (INT64_C(16) << 10) * (int64_t)queue_stats(w.q).wal_pages, INT64_C(40) << 20);
+    settled_world = &w;
+    w.done = 0;
+    for (unsigned i = 0; i < N; i++) {
+        ch[i] = (struct queue_change){.kind = QUEUE_GONE, .row = {.id = all[i].r[0].id}};
+        gone[i] = (struct queue_settle){.message = all[i].m.id, .changes = &ch[i], .count = 1, .request.done = on_settled};
+        queue_settle(w.q, &gone[i], 0);
+    }
+    run(&w, N);
+    struct small_file f = {&w, NULL};
+    f.t = timer_new(w.loop, stop_when_small, &f);
+    timer_start(f.t, 10);
+    loop_run(w.loop); /* or for ever */
+    timer_free(&f.t);
+    close_queue(&w);
+    cr_assert_eq(due(d, 8), 2, "nothing was lost by it");
+    mem_free(&all);
+    mem_free(&gone);
+    mem_free(&ch);
+    mem_free(&stay);
 }
 
 Test(queue, a_token_is_taken_once_and_remembered_after_its_message_left)
