@@ -176,6 +176,19 @@ void chan_connect(struct chan *c, int fd)
     release(c);
 }
 
+void chan_missed(struct chan *c)
+{
+    c->busy++;
+    c->epoch++;
+    if (c->fd >= 0) {
+        close_pair(c);
+        end_all_asks(c);
+    }
+    if (c->ops->on_down && !c->freed)
+        c->ops->on_down(c->ctx, c);
+    release(c);
+}
+
 void chan_free(struct chan **cp)
 {
     struct chan *c = *cp;
@@ -407,10 +420,28 @@ static void take_answer(struct chan *c, const struct msg *m, int fd)
             close(fd);
         return;
     }
-    if (a->on_part && m->type != a->last)
+    if (m->type == MSG_no_descriptor)
+        end_ask(c, a, CHAN_LOST, NULL, -1);
+    else if (a->on_part && m->type != a->last)
         a->on_part(a->ctx, c, CHAN_ANSWERED, m, fd);
     else
         end_ask(c, a, CHAN_ANSWERED, m, fd);
+}
+
+/* A frame is here and its descriptor is not, because this process has no room for one more. Only what hung on it fails. */
+static void take_lost(struct chan *c, const struct msg *m)
+{
+    LOGW("descriptor-lost", KVT("peer", role_name(c->peer)), KVT("message", msg_info((unsigned)m->type)->name),
+         KVT("mend", "it goes on by itself; raise LimitNOFILE or lower max-connections"));
+    struct ask *a = m->answer ? idmap_get(&c->asks, m->id) : NULL;
+    if (a)
+        end_ask(c, a, CHAN_LOST, NULL, -1);
+    else if (!m->answer && m->id)
+        chan_answer(c, c->epoch, m->id, &(struct msg){.type = MSG_no_descriptor}, -1);
+    else if (!m->answer && c->ops->on_lost)
+        c->ops->on_lost(c->ctx, c, m);
+    else if (!m->answer)
+        go_down(c);
 }
 
 /* False: the channel is not to be read any further now. */
@@ -427,14 +458,16 @@ static bool receive_one(struct chan *c)
         go_down(c);
         return false;
     }
-    if (st == FRAME_BAD || msg_decode(span_make(recv_buffer, n), c->peer, fd >= 0, &m, &err)) {
+    if (st == FRAME_BAD || msg_decode(span_make(recv_buffer, n), c->peer, fd >= 0 || st == FRAME_LOST, &m, &err)) {
         if (fd >= 0)
             close(fd);
         LOGE("bad-frame", KVT("peer", role_name(c->peer)), KVU("instance", c->instance), KVT("why", err.text));
         go_down(c);
         return false;
     }
-    if (m.answer)
+    if (st == FRAME_LOST)
+        take_lost(c, &m);
+    else if (m.answer)
         take_answer(c, &m, fd);
     else
         c->ops->on_msg(c->ctx, c, &m, fd);
@@ -494,6 +527,8 @@ int chan_recv_now(int fd, enum role sender, struct buf *in, struct msg *m, int *
         break;
     case FRAME_AGAIN: /* a receive time-out was set on the socket */
         return err_set(err, "no answer in time");
+    case FRAME_LOST:
+        return err_set(err, "no descriptor left: raise LimitNOFILE");
     case FRAME_BAD:
         return err_set(err, "bad frame");
     }

@@ -17,7 +17,8 @@
 
 struct chan;
 
-enum chan_why { CHAN_ANSWERED, CHAN_LATE, CHAN_GONE };
+/* CHAN_LOST: one of the two programs has no descriptor left: it could not take the one of the request, or of its answer. */
+enum chan_why { CHAN_ANSWERED, CHAN_LATE, CHAN_GONE, CHAN_LOST };
 /* The end of a request. m is NULL unless why is CHAN_ANSWERED; its spans, and fd (-1: none, else the callee's), are as in on_msg. */
 typedef void chan_answer_fn(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd);
 
@@ -27,11 +28,15 @@ struct chan_ops {
     void (*on_down)(void *ctx, struct chan *c); /* may be NULL; never called by chan_free */
     void (*on_up)(void *ctx, struct chan *c);   /* may be NULL; a fresh pair is in place */
     void (*on_room)(void *ctx, struct chan *c); /* may be NULL; chan_full() was true and is no longer */
+    /* May be NULL. A statement came, but not its descriptor: we are out of them. NULL: the channel goes down. (A request that this
+     * happens to is not heard of: its asker learns it, as CHAN_LOST.) */
+    void (*on_lost)(void *ctx, struct chan *c, const struct msg *m);
 };
 
 /* fd -1: down until chan_connect. self/peer: the roles at each end; instance: which one of the peer role. */
 struct chan *chan_new(struct loop *l, int fd, enum role peer, uint32_t instance, const struct chan_ops *ops, void *ctx);
 void chan_connect(struct chan *c, int fd); /* the fresh end; the epoch goes up; open requests end as GONE first */
+void chan_missed(struct chan *c);          /* a fresh end was sent to us and lost on the way: the epoch goes up, on_down is called */
 void chan_free(struct chan **c);           /* open requests end as GONE */
 
 enum role chan_peer(const struct chan *c);

@@ -46,7 +46,8 @@ enum frame_status frame_recv(int sock, void *buf, size_t size, bool block, size_
     if (r < 0)
         return errno == EAGAIN ? FRAME_AGAIN : errno == ECONNRESET ? FRAME_END : FRAME_BAD;
     unsigned seen = take_fds(&h, fd);
-    if ((h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || seen > 1) {
+    bool lost = seen == 0 && (h.msg_flags & MSG_CTRUNC) && !(h.msg_flags & MSG_TRUNC) && r > 0;
+    if (!lost && ((h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || seen > 1)) {
         if (*fd >= 0)
             close(*fd);
         *fd = -1;
@@ -55,7 +56,7 @@ enum frame_status frame_recv(int sock, void *buf, size_t size, bool block, size_
     if (r == 0)
         return FRAME_END; /* no frame of ours is empty */
     *n = (size_t)r;
-    return FRAME_GOT;
+    return lost ? FRAME_LOST : FRAME_GOT;
 }
 
 int frame_send(int sock, const struct frame_out *frames, unsigned count, bool block)

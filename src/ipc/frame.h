@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-enum frame_status { FRAME_GOT, FRAME_AGAIN, FRAME_END, FRAME_BAD };
+enum frame_status { FRAME_GOT, FRAME_LOST, FRAME_AGAIN, FRAME_END, FRAME_BAD };
 
-/* Receives one frame into buf. FRAME_GOT: *n bytes and *fd (-1: none), the caller's. FRAME_BAD: truncated, or more descriptors than
- * one (all closed), or an error of the socket. */
+/* Receives one frame into buf. FRAME_GOT: *n bytes and *fd (-1: none), the caller's. FRAME_LOST: *n bytes, and a descriptor that this
+ * process had no room for (RLIMIT_NOFILE; recvmsg(2): MSG_CTRUNC), which is closed. FRAME_BAD: truncated, or more descriptors than one
+ * (all closed), or an error of the socket. */
 enum frame_status frame_recv(int sock, void *buf, size_t size, bool block, size_t *n, int *fd);
 
 struct frame_out {

@@ -65,6 +65,9 @@
 /* The service could not write its log: please connect resource 1 again, which is the same socket for all. */
 #define F_log_lost(F)
 
+/* Answer to a request whose descriptor got lost, because the one asked has no room for a further one: nothing was done. */
+#define F_no_descriptor(F)
+
 /* ---- authd: who is who -------------------------------------------------------------------------------------------------- */
 
 /* terminal, here and in msg_begin: 1 SEND, 2 SOML, 3 SAML (RFC 821 §3.4), 0 MAIL. */
@@ -270,6 +273,7 @@
     M(drop_file, FROM_SUPERVISOR, FD, 0, NONE)                         \
     M(pair_lost, FROM_SERVICE | FROM(ROLE_MDA), NOFD, 0, NONE)                          \
     M(log_lost, FROM_SERVICE, NOFD, 0, NONE)                           \
+    M(no_descriptor, FROM_ANY & ~FROM(ROLE_ADMIN), NOFD, 0, NONE)      \
     M(rcpt_check, FROM_PORTS, NOFD, 10000, DEFER)                      \
     M(sender_check, FROM(ROLE_SUBMISSION) | FROM(ROLE_QMGR), NOFD, 10000, DEFER) \
     M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \

@@ -254,6 +254,17 @@ static void from_zygote(void *ctx, struct chan *c, const struct msg *m, int fd)
     }
 }
 
+/* We are out of descriptors: that peer's channel is down, until the zygote makes another pair. */
+static void zygote_lost(void *ctx, struct chan *c, const struct msg *m)
+{
+    struct worker *w = ctx;
+    (void)c;
+    if (m->type == MSG_peer_end && m->peer_end.role == ROLE_AUTHD)
+        chan_missed(w->authd);
+    else if (m->type == MSG_peer_end && m->peer_end.role == ROLE_QMGR)
+        chan_missed(w->qmgr);
+}
+
 static void zygote_down(void *ctx, struct chan *c)
 {
     struct worker *w = ctx;
@@ -297,7 +308,7 @@ static void peer_down(void *ctx, struct chan *c)
         timer_start(w->lost, LOST_MS);
 }
 
-static const struct chan_ops zygote_ops = {.on_msg = from_zygote, .on_down = zygote_down};
+static const struct chan_ops zygote_ops = {.on_msg = from_zygote, .on_down = zygote_down, .on_lost = zygote_lost};
 static const struct chan_ops authd_ops = {.on_msg = from_authd, .on_up = authd_up, .on_down = peer_down};
 static const struct chan_ops qmgr_ops = {.on_msg = from_qmgr, .on_down = peer_down};
 

@@ -5,9 +5,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/client.h"
@@ -17,11 +19,15 @@
 #include "base/util.h"
 #include "net/proxied.h"
 
+/* Descriptors that no new connection gets: who is inside needs them, for spool files, for the way to a mailbox, for a fresh channel. */
+#define KEPT 64
+
 struct listener {
     struct loop *loop;
     struct io *io;
     struct timer *rest;
     int fd;
+    int end;     /* connections are taken while their descriptor is below */
     int reserve; /* gives one descriptor back when there is no other; -1: spent */
     listener_fn *fn;
     void *ctx;
@@ -63,8 +69,6 @@ static void out_of_room(struct listener *ln, int error)
     if (!ln->told)
         LOGW("accept-failed", KVT("error", strerror(error)), KVT("mend", "it goes on by itself; raise LimitNOFILE or lower max-connections"));
     ln->told = true;
-    if (error == EMFILE || error == ENFILE)
-        shed_one(ln);
     ln->resting = true;
     ln->budget = 1;
     watch(ln);
@@ -104,6 +108,11 @@ static bool take_one(struct listener *ln)
     struct sockaddr_storage peer = {0};
     socklen_t n = sizeof peer;
     int fd = accept4(ln->fd, (struct sockaddr *)&peer, &n, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= ln->end) { /* descriptors are given from below: so many are in use */
+        close(fd);
+        out_of_room(ln, EMFILE);
+        return false;
+    }
     if (fd >= 0) {
         if (ln->told)
             LOGI("accept-again");
@@ -112,19 +121,23 @@ static bool take_one(struct listener *ln)
         arrived(ln, fd, &peer);
         return true;
     }
-    switch (errno) {
+    int error = errno;
+    switch (error) {
     case EAGAIN:
         ln->budget = 1;
         return false;
     case EMFILE:
     case ENFILE:
+        shed_one(ln);
+        out_of_room(ln, error);
+        return false;
     case ENOBUFS:
     case ENOMEM:
-        out_of_room(ln, errno);
+        out_of_room(ln, error);
         return false;
     case EINVAL: /* not listening any more: nothing will ever come */
     case EBADF:
-        LOGE("accept-failed", KVT("error", strerror(errno)));
+        LOGE("accept-failed", KVT("error", strerror(error)));
         ln->paused = true;
         watch(ln);
         return false;
@@ -160,6 +173,15 @@ static void inherited_options(int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* output is gathered by the stream, one write a turn */
 }
 
+/* Of a small limit, a quarter is kept. */
+static int end_of_ours(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (int)(r.rlim_cur - MIN_OF((rlim_t)KEPT, r.rlim_cur / 4));
+}
+
 struct listener *listener_new(struct loop *l, int fd, listener_fn *fn, void *ctx)
 {
     struct listener *ln = mem_alloc(sizeof *ln);
@@ -171,6 +193,7 @@ struct listener *listener_new(struct loop *l, int fd, listener_fn *fn, void *ctx
     inherited_options(fd);
     ln->loop = l;
     ln->fd = fd;
+    ln->end = end_of_ours();
     ln->fn = fn;
     ln->ctx = ctx;
     ln->budget = 1;

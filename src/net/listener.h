@@ -17,7 +17,8 @@ struct listener;
 typedef void listener_fn(void *ctx, int fd, const struct sockaddr_storage *peer);
 
 /* The listening socket stays the caller's and open for as long as the listener. What is accepted inherits
- * TCP_NODELAY and keep-alive from it. NULL: the kernel refuses the descriptor. */
+ * TCP_NODELAY and keep-alive from it. The last descriptors of the process (of RLIMIT_NOFILE as it is now) are kept for those
+ * who are inside. NULL: the kernel refuses the descriptor. */
 struct listener *listener_new(struct loop *l, int fd, listener_fn *fn, void *ctx);
 /* Every connection begins with a PROXY header (net/proxy.h), whose client fn is told as the peer; who is not trusted to
  * send one is closed. ctx is the listener's. */

@@ -103,7 +103,9 @@ static void on_delivered(void *ctx, struct chan *c, enum chan_why why, const str
     if (fd >= 0)
         close(fd);
     if (why != CHAN_ANSWERED || m->type != MSG_delivered || m->delivered.lease != j->lease) {
-        job_lost(j, why == CHAN_LATE ? "no answer in time" : "the account's process ended");
+        job_lost(j, why == CHAN_LATE   ? "no answer in time"
+                    : why == CHAN_LOST ? "the account's process has no descriptor left"
+                                       : "the account's process ended");
         return;
     }
     const struct msg_delivered *d = &m->delivered;

@@ -52,6 +52,7 @@ struct service {
     bool started, ready_later, ready_said, draining;
     bool asking; /* inside can_reload: certificates are the next generation's */
     bool hasty;  /* ended with work in flight */
+    bool lost;   /* a listener or certificate came without its descriptor, since the last question whether all is well */
     char sandbox[SANDBOX_TEXT_MAX];
 };
 
@@ -181,7 +182,7 @@ static void on_peer_room(void *ctx, struct chan *c)
         p->service->def->on_room(p->service, c);
 }
 
-static const struct chan_ops peer_ops = {on_peer_msg, on_peer_down, on_peer_up, on_peer_room};
+static const struct chan_ops peer_ops = {.on_msg = on_peer_msg, .on_down = on_peer_down, .on_up = on_peer_up, .on_room = on_peer_room};
 
 static struct peer *find_peer(struct service *s, enum role role, uint32_t instance)
 {
@@ -214,10 +215,18 @@ struct chan *service_chan(struct service *s, enum role peer, uint32_t instance)
 
 /* ---- certificates, listeners, resources ---- */
 
+/* -1: some of what was handed to us since the last call got lost. */
+static int all_came(struct service *s, struct err *why)
+{
+    bool lost = s->lost;
+    s->lost = false;
+    return lost ? err_set(why, "%s has no descriptor left: raise LimitNOFILE or lower max-connections", s->def->name) : 0;
+}
+
 static void take_certs(struct service *s, uint32_t round)
 {
     struct err why = {""};
-    if (s->started && s->def->on_certs && s->def->on_certs(s, &why))
+    if (all_came(s, &why) || (s->started && s->def->on_certs && s->def->on_certs(s, &why)))
         LOGE("certificate", KVT("why", why.text));
     struct msg m = {.type = MSG_certs_taken, .certs_taken = {.round = round, .why = span_of(why.text)}};
     chan_say(s->control, &m, -1);
@@ -239,7 +248,7 @@ static void answer_reload(struct service *s, uint32_t generation)
     struct err why = {"these settings have not come"};
     bool good = s->next && s->next->generation == generation && !s->draining;
     s->asking = true;
-    good = good && !(s->def->can_reload && s->def->can_reload(s, s->next, &why));
+    good = all_came(s, &why) == 0 && good && !(s->def->can_reload && s->def->can_reload(s, s->next, &why));
     s->asking = false;
     struct msg m =
         good ? (struct msg){.type = MSG_ready, .ready = {.generation = generation, .sandbox = span_of(s->sandbox)}}
@@ -402,6 +411,20 @@ static void on_control(void *ctx, struct chan *c, const struct msg *m, int fd)
     take_running(ctx, m, fd);
 }
 
+/* The supervisor makes another pair when it hears that one is lost; listeners and certificates are refused with the generation or
+ * round that they belong to. The log stays as it is, operators and files of the drop directory are turned away by that their descriptor
+ * was closed. */
+static void on_control_lost(void *ctx, struct chan *c, const struct msg *m)
+{
+    struct service *s = ctx;
+    struct peer *p = m->type == MSG_peer_end ? find_peer(s, (enum role)m->peer_end.role, m->peer_end.instance) : NULL;
+    (void)c;
+    if (p)
+        chan_missed(p->chan);
+    else if (m->type == MSG_listener || m->type == MSG_cert_file)
+        s->lost = true;
+}
+
 static void on_control_down(void *ctx, struct chan *c)
 {
     struct service *s = ctx;
@@ -412,7 +435,7 @@ static void on_control_down(void *ctx, struct chan *c)
     service_done(s);
 }
 
-static const struct chan_ops control_ops = {.on_msg = on_control, .on_down = on_control_down};
+static const struct chan_ops control_ops = {.on_msg = on_control, .on_down = on_control_down, .on_lost = on_control_lost};
 
 /* ---- start ---- */
 

@@ -145,6 +145,11 @@ static void write_done(void *ctx)
 
 /* ---- opening ---- */
 
+static struct outcome no_queue(void)
+{
+    return outcome_make(OUTCOME_RETRY, 451, 3, 0, "The queue does not answer just now, try again later");
+}
+
 static void on_open(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
 {
     (void)c;
@@ -159,7 +164,8 @@ static void on_open(void *ctx, struct chan *c, enum chan_why why, const struct m
     }
     if (fd >= 0)
         close(fd);
-    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The queue does not answer just now, try again later");
+    struct outcome o = why == CHAN_LOST ? outcome_make(OUTCOME_RETRY, 451, 3, 0, "Too much is going on here just now, try again later")
+                                        : no_queue();
     if (why == CHAN_ANSWERED && m->type == MSG_not_queued &&
         (m->not_queued.kind == OUTCOME_RETRY || m->not_queued.kind == OUTCOME_FAILED)) {
         const struct msg_not_queued *n = &m->not_queued;
@@ -184,11 +190,6 @@ static bool spool_begin(struct session *s)
     m.spool_open = (struct msg_spool_open){.txn = s->txn, .size_hint = smtp_server_transaction(s->smtp)->declared};
     sp->open_id = chan_ask(d->qmgr, &m, -1, on_open, sp);
     return true;
-}
-
-static struct outcome no_queue(void)
-{
-    return outcome_make(OUTCOME_RETRY, 451, 3, 0, "The queue does not answer just now, try again later");
 }
 
 void spool_room(struct session *s)

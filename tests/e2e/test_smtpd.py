@@ -1,4 +1,5 @@
 """smtpd as a daemon: what the engine's own tests and the dialogues can't show."""
+import contextlib
 import os
 import re
 import signal
@@ -6,6 +7,8 @@ import smtplib
 import socket
 import subprocess
 import threading
+
+import pytest
 
 import waypost as wp
 from waypost import message
@@ -107,12 +110,18 @@ def test_single_bytes_win_no_time(instances):
 def test_out_of_descriptors_and_back(instances):
     """HAZARDS 10: who is inside goes on, who comes waits or is sent away, the log has one line, and all is well again by itself."""
     w = instances("a", wrap=["sh", "-c", 'ulimit -n 100; exec "$@"', "sh"])
-    old = w.smtp()
+    old, second = w.smtp(), w.smtp()
     old.ehlo()
+    second.ehlo()
+    assert second.mail("c@remote.test")[0] == 250
     outside = [connect(w) for _ in range(120)]
     w.wait_log(r"smtpd\[.*accept-failed ")
     old.sendmail("c@remote.test", ["bob@example.test"], message("while there are none"))
-    w.wait_inbox("bob@example.test", 1)
+    old.sendmail("c@remote.test", ["bob@example.test"], message("one that needs a file", "0123456789\r\n" * 17000))
+    w.wait_inbox("bob@example.test", 2)
+    assert second.rcpt("bob@example.test")[0] == 250
+    assert second.data(message("in the middle of it", "0123456789\r\n" * 17000))[0] == 250
+    w.wait_inbox("bob@example.test", 3)
     for s, f in outside:
         f.close()
         s.close()
@@ -120,7 +129,79 @@ def test_out_of_descriptors_and_back(instances):
         assert new.noop()[0] == 250
     w.wait_log("accept-again")
     assert len([l for l in w.logged().splitlines() if "accept-failed" in l]) == 1
+    assert all(r["restarts"] == 0 for r in w.rows("status"))
     old.quit()
+
+
+@contextlib.contextmanager
+def no_descriptors(pid):
+    """Not one more fits into that process."""
+    owner = os.stat("/proc/%d" % pid)
+    as_itself = dict(user=owner.st_uid, group=owner.st_gid, extra_groups=[]) if wp.AS_ROOT else {}  # root alone may not, in a container
+
+    def prlimit(*args):
+        return subprocess.run(["prlimit", "--pid", str(pid), *args], check=True, capture_output=True, text=True, **as_itself).stdout
+    was = prlimit("--nofile", "--noheadings", "--raw", "--output", "SOFT").strip()
+    prlimit("--nofile=3:")
+    try:
+        yield
+    finally:
+        prlimit("--nofile=%s:" % was)
+
+
+def test_a_descriptor_that_finds_no_room_costs_one_message(server):
+    """RFC3463:3.4: not even one descriptor left: who needs it is told 451, everybody else goes on, and so does the program."""
+    big = message("one that needs a file", "0123456789\r\n" * 17000)
+    with server.smtp() as s, server.smtp() as other:
+        s.ehlo()
+        other.ehlo()
+        assert other.mail("c@remote.test")[0] == 250
+        assert [s.mail("c@remote.test")[0], s.rcpt("bob@example.test")[0]] == [250, 250]
+        with no_descriptors(pids(server, "smtpd-mx")[0]):
+            code, text = s.data(big)
+            assert (code, text[:6]) == (451, b"4.3.0 "), text
+            server.wait_log("smtpd.*descriptor-lost .*message=spool_file")
+            assert other.rcpt("bob@example.test")[0] == 250
+            assert other.data(message("a small one"))[0] == 250
+        s.sendmail("c@remote.test", ["bob@example.test"], big)
+    server.wait_inbox("bob@example.test", 2)
+    assert all(r["restarts"] == 0 for r in server.rows("status"))
+
+
+def test_a_channel_that_finds_no_room_comes_later(server):
+    """A program that has no descriptor for the fresh end of a channel asks for another one, instead of ending with all its sessions."""
+    with server.smtp() as s:
+        s.ehlo()
+        front = pids(server, "smtpd-mx")[0]
+        with no_descriptors(front):
+            os.kill(pids(server, "authd")[0], signal.SIGKILL)
+            server.wait_log("smtpd.*descriptor-lost .*message=peer_end")
+        wp.until(lambda: s.mail("c@remote.test")[0] == 250 and s.rcpt("bob@example.test")[0] == 250 or s.rset()[0] != 250, "a recipient is welcome again")
+        assert s.data(message("later"))[0] == 250
+    server.wait_inbox("bob@example.test", 1)
+    assert pids(server, "smtpd-mx")[0] == front
+
+
+@pytest.mark.parametrize("front", ["imap", "pop3"])
+def test_a_readers_front_out_of_descriptors_and_back(instances, front):
+    """HAZARDS 10: who is at the door of a front that has none left still gets to his mail."""
+    w = instances("a", wrap=["sh", "-c", 'ulimit -n 100; exec "$@"', "sh"])
+    waiting = getattr(w, front)()
+    outside = []
+    while "accept-failed" not in w.logged():
+        outside.append(connect(w, front))
+        assert len(outside) < 1000
+    if front == "imap":
+        assert waiting.login("alice@example.test", "wonder-1")[0] == "OK"
+    else:
+        waiting.user("alice@example.test")
+        waiting.pass_("wonder-1")
+    for s, f in outside:
+        f.close()
+        s.close()
+    getattr(w, front)("bob@example.test").noop()
+    assert waiting.noop()
+    assert all(r["restarts"] == 0 for r in w.rows("status"))
 
 
 def test_out_of_memory_for_more_and_back(instances):

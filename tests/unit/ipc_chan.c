@@ -1,6 +1,7 @@
 /* Channels over real socket pairs: requests and answers, and above all what happens when the peer goes away and comes back. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,7 +45,7 @@ static void on_room(void *ctx, struct chan *c UNUSED)
     ((struct side *)ctx)->rooms++;
 }
 
-static const struct chan_ops ops = {on_msg, on_down, on_up, on_room};
+static const struct chan_ops ops = {.on_msg = on_msg, .on_down = on_down, .on_up = on_up, .on_room = on_room};
 
 struct end {
     unsigned calls;
@@ -321,4 +322,145 @@ Test(ipc_chan, the_last_words_of_a_dead_peer_are_heard)
         chan_free(&s.chan);
         world_close(&w);
     }
+}
+
+/* ---- out of descriptors ---- */
+
+struct got {
+    unsigned calls;
+    enum chan_why why;
+    int fd;
+};
+
+static void on_got(void *ctx, struct chan *c UNUSED, enum chan_why why, const struct msg *m UNUSED, int fd)
+{
+    struct got *g = ctx;
+    g->calls++;
+    g->why = why;
+    g->fd = fd;
+}
+
+static struct rlimit all;
+
+/* From here on no further descriptor fits in. */
+static void take_all_descriptors(void)
+{
+    int first = dup(0);
+    close(first);
+    getrlimit(RLIMIT_NOFILE, &all);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)first, all.rlim_max}), 0);
+}
+
+static void give_them_back(void)
+{
+    setrlimit(RLIMIT_NOFILE, &all);
+}
+
+static unsigned losses;
+
+static void on_lost(void *ctx UNUSED, struct chan *c UNUSED, const struct msg *m)
+{
+    cr_assert_eq(m->type, MSG_peer_end);
+    cr_assert_eq(m->peer_end.role, ROLE_QMGR);
+    losses++;
+}
+
+Test(ipc_chan, an_answer_without_its_descriptor_ends_that_request_alone)
+{
+    struct loop *l = loop_new();
+    struct world w = {.loop = l};
+    int fds[2];
+    cr_assert_eq(chan_pair(fds, NULL), 0);
+    struct side s = {0};
+    struct got lost = {0}, next = {0};
+    struct end other = {0};
+    s.chan = chan_new(l, fds[0], ROLE_QMGR, 0, &ops, &s);
+    struct msg m = {.type = MSG_spool_open}, plain = {.type = MSG_token_ask};
+    uint64_t id = chan_ask(s.chan, &m, -1, on_got, &lost), plain_id = chan_ask(s.chan, &plain, -1, on_end, &other);
+    turn(&w);
+    struct msg file = {.type = MSG_spool_file, .id = id, .answer = true, .spool_file = {.qid = SPAN("x")}};
+    struct msg queued = {.type = MSG_queued, .id = plain_id, .answer = true};
+    cr_assert_eq(chan_send_now(fds[1], &file, fds[1], NULL), 0);
+    cr_assert_eq(chan_send_now(fds[1], &queued, -1, NULL), 0);
+    take_all_descriptors();
+    struct timer *t = timer_new(l, stop, l);
+    timer_start(t, 20);
+    loop_run(l);
+    give_them_back();
+    timer_free(&t);
+    cr_assert(lost.calls == 1 && lost.why == CHAN_LOST && lost.fd == -1);
+    cr_assert(other.calls == 1 && other.why == CHAN_ANSWERED && s.downs == 0);
+    id = chan_ask(s.chan, &m, -1, on_got, &next);
+    turn(&w);
+    file.id = id;
+    cr_assert_eq(chan_send_now(fds[1], &file, fds[1], NULL), 0);
+    turn(&w);
+    cr_assert(next.calls == 1 && next.why == CHAN_ANSWERED && next.fd >= 0);
+    close(next.fd);
+    close(fds[1]);
+    chan_free(&s.chan);
+    loop_free(&l);
+}
+
+Test(ipc_chan, a_request_without_its_descriptor_is_answered_so)
+{
+    struct world w = {.loop = loop_new()};
+    int fds[2];
+    cr_assert_eq(chan_pair(fds, NULL), 0);
+    struct got g = {0};
+    w.a.chan = chan_new(w.loop, fds[0], ROLE_AUTHD, 0, &ops, &w.a);
+    w.b.chan = chan_new(w.loop, fds[1], ROLE_IMAPD, 0, &ops, &w.b);
+    struct msg m = {.type = MSG_attach, .attach = {.session = 1}};
+    struct timer *t = timer_new(w.loop, stop, w.loop);
+    timer_start(t, 20);
+    chan_ask(w.a.chan, &m, 0, on_got, &g);
+    chan_flush(w.a.chan); /* our own copy is gone */
+    take_all_descriptors();
+    loop_run(w.loop);
+    give_them_back();
+    timer_free(&t);
+    cr_assert(g.calls == 1 && g.why == CHAN_LOST);
+    cr_assert(w.b.msgs == 0 && w.b.downs == 0 && w.a.downs == 0);
+    world_close(&w);
+}
+
+Test(ipc_chan, a_statement_without_its_descriptor_is_told_or_ends_the_pair)
+{
+    for (int told = 0; told < 2; told++) {
+        struct world w = {.loop = loop_new()};
+        struct chan_ops own = ops;
+        own.on_lost = told ? on_lost : NULL;
+        losses = 0;
+        int fds[2];
+        cr_assert_eq(chan_pair(fds, NULL), 0);
+        w.a.chan = chan_new(w.loop, fds[0], ROLE_WAYPOSTD, 0, &own, &w.a);
+        struct msg m = {.type = MSG_peer_end, .peer_end = {.role = ROLE_QMGR}};
+        cr_assert_eq(chan_send_now(fds[1], &m, fds[1], NULL), 0);
+        struct timer *t = timer_new(w.loop, stop, w.loop);
+        timer_start(t, 20);
+        take_all_descriptors();
+        loop_run(w.loop);
+        give_them_back();
+        timer_free(&t);
+        cr_assert(losses == (unsigned)told && w.a.downs == !told && w.a.msgs == 0);
+        close(fds[1]);
+        chan_free(&w.a.chan);
+        loop_free(&w.loop);
+    }
+}
+
+/* The fresh end that got lost counts: who asks for the next one names the right epoch. */
+Test(ipc_chan, a_missed_end_is_a_pair_that_went_down)
+{
+    struct world w;
+    struct end e = {0};
+    world_open(&w);
+    struct msg m = check(1);
+    chan_ask(w.a.chan, &m, -1, on_end, &e);
+    chan_missed(w.a.chan);
+    cr_assert(e.calls == 1 && e.why == CHAN_GONE && w.a.downs == 1 && !chan_is_up(w.a.chan));
+    cr_assert_eq(chan_epoch(w.a.chan), 2);
+    chan_missed(w.a.chan);
+    cr_assert(w.a.downs == 2 && chan_epoch(w.a.chan) == 3);
+    world_close(&w);
 }

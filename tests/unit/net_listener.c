@@ -139,6 +139,39 @@ Test(net_listener, out_of_descriptors, .timeout = 30)
     loop_free(&l);
 }
 
+/* The last descriptors are for those who are inside. */
+Test(net_listener, keeps_some_descriptors_for_who_is_inside, .timeout = 30)
+{
+    struct sockaddr_in at;
+    int ls = listening(&at), c[100];
+    struct rlimit was;
+    getrlimit(RLIMIT_NOFILE, &was);
+    l = loop_new();
+    for (size_t i = 0; i < 100; i++)
+        c[i] = client(&at);
+    int highest = dup(0);
+    close(highest);
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)highest + 70, was.rlim_max}), 0);
+    ln = listener_new(l, ls, on_connection, NULL);
+    turn(100);
+    int spare[64];
+    size_t n = 0;
+    while (n < 64 && (spare[n] = dup(0)) >= 0)
+        n++;
+    size_t kept = ((size_t)highest + 70) / 4 < 64 ? ((size_t)highest + 70) / 4 : 64;
+    cr_assert(count > 0 && n >= kept, "%zu came in, %zu are left of %zu", count, n, kept);
+    while (n)
+        close(spare[--n]);
+    while (count)
+        close(taken[--count]);
+    listener_free(&ln);
+    setrlimit(RLIMIT_NOFILE, &was);
+    for (size_t i = 0; i < 100; i++)
+        close(c[i]);
+    close(ls);
+    loop_free(&l);
+}
+
 static struct sockaddr_storage address(const char *text)
 {
     struct sockaddr_storage a = {0};
