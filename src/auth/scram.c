@@ -2,8 +2,7 @@
  * time whatever they find (HAZARDS 24). SHA-256, HMAC and random bytes are libsodium's;
  * SHA-1 is libcrypto's. As HMAC and in PBKDF2 SHA-1 is not broken (RFC6194:3.3), but it is served for old clients only.
  *
- * Names and passwords are taken as UTF-8 without SASLprep's mapping (RFC5802:2.2): whoever sets a password beyond ASCII
- * gets a verifier of the bytes given, which is the mapped form for what keyboards produce. */
+ * Passwords come prepared (auth/saslprep.h, RFC5802:2.2). Names are mail addresses and compared as such. */
 #include "auth/scram.h"
 
 #include <openssl/crypto.h>

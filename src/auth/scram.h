@@ -28,7 +28,7 @@ struct scram_verifier {
     uint8_t salt[SCRAM_SALT], stored_key[SCRAM_KEY], server_key[SCRAM_KEY];
 };
 
-/* Takes tens of milliseconds: it belongs on a pool thread. */
+/* Takes tens of milliseconds: it belongs on a pool thread. password: prepared by saslprep(). */
 void scram_derive(enum scram_hash hash, struct span password, const uint8_t *salt, uint32_t iterations,
                   struct scram_verifier *out);
 /* The same with a fresh salt. */

@@ -145,6 +145,8 @@ struct password_change {
 static void keep_scram(struct authd *a, uint32_t id, const char *hash, const hasher_scram *scram)
 {
     struct err err;
+    if (service_conf(a->service)->accounts.scram && !(*scram)[SCRAM_SHA_256][0])
+        LOGW("scram-not-kept", KVU("account", id), KVT("why", "the password has characters that SASLprep does not take: PLAIN works, SCRAM can't"));
     for (unsigned i = 0; i < SCRAM_HASHES; i++)
         if ((*scram)[i][0] &&
             directory_account_scram(a->directory, id, hash, (enum scram_hash)i, (*scram)[i], &err))

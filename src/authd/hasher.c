@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "auth/saslprep.h"
 #include "base/list.h"
 #include "base/mem.h"
 
@@ -10,10 +11,10 @@ struct job {
     struct link link;
     struct hasher *hasher; /* NULL once it is freed */
     uint64_t client, round; /* every client has one job in a round */
-    bool make, known, ok;
+    bool make, known, ok, prepared;
     unsigned want_scram;
     size_t password_n;
-    char password[PASSWORD_MAX];
+    char password[PASSWORD_MAX + 1];
     char hash[PASSWORD_HASH_MAX];
     hasher_scram scram;
     hasher_fn *fn;
@@ -149,6 +150,19 @@ static unsigned waiting_of(const struct hasher *h, uint64_t client)
     return n;
 }
 
+/* In its prepared form, so that one typed elsewhere is the same (RFC4616:2). One that can't be prepared (newer signs than Unicode 3.2 has)
+ * is as good as any, byte for byte, but no client could prove it with SCRAM. One that is too long is no password: empty ones are refused
+ * after the same work. */
+static void take_password(struct job *j, struct span password)
+{
+    j->prepared = saslprep(password, j->password, sizeof(j->password), &j->password_n);
+    if (j->prepared)
+        return;
+    j->password_n = password.n <= PASSWORD_MAX ? password.n : 0;
+    if (j->password_n)
+        memcpy(j->password, password.p, j->password_n);
+}
+
 static struct job *job_new(struct hasher *h, uint64_t client, struct span password, unsigned scram, hasher_fn *fn,
                            void *ctx)
 {
@@ -158,11 +172,8 @@ static struct job *job_new(struct hasher *h, uint64_t client, struct span passwo
     struct job *j = mem_alloc(sizeof(*j));
     j->client = client;
     j->round = h->round + mine;
-    /* One that is too long is no password: empty ones are refused after the same work. */
-    j->password_n = password.n <= PASSWORD_MAX ? password.n : 0;
-    if (j->password_n)
-        memcpy(j->password, password.p, j->password_n);
-    j->want_scram = scram;
+    take_password(j, password);
+    j->want_scram = j->prepared ? scram : 0;
     j->fn = fn;
     j->ctx = ctx;
     return j;

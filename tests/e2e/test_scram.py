@@ -164,3 +164,25 @@ def test_sha_1_where_it_is_switched_on(instances):
     c = w.imap()
     assert "AUTH=SCRAM-SHA-1" in c.capabilities
     c.logout()
+
+
+def test_passwords_beyond_ascii(instances):
+    """RFC5802:2.2, RFC4013: one password, however its letters are put together; what can't be prepared is for PLAIN alone."""
+    composed, apart, newer = "p\u00e4ssword-\u2168", "pa\u0308ssword-IX", "smile-\U0001f600"
+    w = instances("a", sections={"accounts": "scram yes;"}, accounts={ALICE: composed, "bob@example.test": newer})
+
+    def attempts(user, word):
+        codes = []
+        for scram in (True, False):
+            with w.smtp("submission") as s:
+                s.starttls(context=w.tls())
+                s.ehlo()
+                plain = base64.b64encode(("\0%s\0%s" % (user, word)).encode()).decode()
+                codes.append(smtp_auth(s, "SCRAM-SHA-256", Scram(user, word))[0] if scram else s.docmd("AUTH PLAIN " + plain)[0])
+        return codes
+    prepared = "p\u00e4ssword-IX"  # what a client makes of both
+    assert attempts(ALICE, prepared) == [235, 235]
+    assert attempts(ALICE, composed)[1] == attempts(ALICE, apart)[1] == 235
+    assert attempts(ALICE, "password-IX") == [535, 535]
+    w.wait_log("scram-not-kept account=2 ")
+    assert attempts("bob@example.test", newer) == [535, 235]
