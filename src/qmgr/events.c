@@ -1,4 +1,4 @@
-/* What the queue manager tells history: each thing once, when it is on disk. */
+/* What the queue manager tells history, and counts: each thing once, when it is on disk. */
 #include "qmgr/qmgr.h"
 
 static const enum history_kind kinds[] = {
@@ -25,6 +25,11 @@ void events_configure(struct qmgr *q)
         history_keep(q->history, keep_of(q->conf), qmgr_wall(q));
 }
 
+static void count(struct qmgr *q, enum rate what)
+{
+    rates_add(&q->rates, what, loop_now(q->loop));
+}
+
 void events_accepted(struct qmgr *q, const struct queue_message *m, size_t recipients, uint64_t about)
 {
     struct history_event e = {.message = m->id,
@@ -42,6 +47,7 @@ void events_accepted(struct qmgr *q, const struct queue_message *m, size_t recip
                               .size = (int64_t)m->size,
                               .recipients = (int64_t)recipients,
                               .related = (int64_t)about};
+    count(q, RATE_IN);
     history_add(q->history, &e);
 }
 
@@ -56,6 +62,18 @@ static struct history_event event_of(struct qmgr *q, uint64_t message, const str
                                   .address = r->address,
                                   .original = r->original,
                                   .attempts = r->attempts};
+}
+
+static void count_verdict(struct qmgr *q, enum verdict v)
+{
+    if (v == VERDICT_DELIVERED)
+        count(q, RATE_DELIVERED);
+    else if (v == VERDICT_RELAYED)
+        count(q, RATE_RELAYED);
+    else if (v == VERDICT_DEFERRED)
+        count(q, RATE_DEFERRED);
+    else if (v == VERDICT_FAILED)
+        count(q, RATE_BOUNCED);
 }
 
 static void put_response(struct history_event *e, const struct queue_recipient *r)
@@ -73,6 +91,7 @@ void events_rcpt(struct qmgr *q, const struct rcpt *r)
     enum verdict v = r->verdict;
     bool tried = v == VERDICT_DELIVERED || v == VERDICT_RELAYED || v == VERDICT_DEFERRED || v == VERDICT_FAILED;
     bool operators = v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REMOVED;
+    count_verdict(q, v);
     if (!kinds[v] || (v == VERDICT_PARKED && r->was == QUEUE_PARKED) || (v == VERDICT_PICKUP && r->was == QUEUE_PICKUP))
         return;
     struct history_event e = event_of(q, r->msg->m.id, &r->r, r->expired ? HISTORY_EXPIRED : kinds[v], rcpt_sender(r));
@@ -93,6 +112,7 @@ void events_rcpt(struct qmgr *q, const struct rcpt *r)
 void events_row(struct qmgr *q, uint64_t message, const struct queue_recipient *row, enum verdict v, struct span sender,
                 int64_t by)
 {
+    count_verdict(q, v);
     if (v == VERDICT_RELEASED && !by)
         return; /* by a setting, or its domain asks for it */
     struct history_event e = event_of(q, message, row, kinds[v], row->sender.p ? row->sender : sender);

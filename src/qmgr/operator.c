@@ -369,6 +369,8 @@ static const struct admin_command commands[] = {
     {"queue hold", WHICH, 1, ADMIN_ARGS_MAX, on_hold},
     {"queue release", WHICH, 1, ADMIN_ARGS_MAX, on_release},
     {"queue remove", WHICH, 1, ADMIN_ARGS_MAX, on_remove},
+    {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
+    {"queue sample", NULL, 0, 0, top_sample},
     {"queue sql", "SELECT [--limit N]", 1, 3, sql_command},
     {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", 1, 7, trace_command},
 };

@@ -94,6 +94,7 @@ static void init_state(struct qmgr *q)
     /* Never one that an earlier qmgr gave out, so that its report is recognised as stale. */
     q->next_lease = (uint64_t)clock_wall() * 1000000;
     sched_init(&q->sched, &limits, qmgr_wall(q));
+    rates_init(&q->rates, loop_now(q->loop));
     list_init(&q->sender_list);
     turns_init(&q->picked);
     list_init(&q->leased);

@@ -18,6 +18,7 @@
 #include "queue/history.h"
 #include "queue/queue.h"
 #include "queue/retry.h"
+#include "qmgr/rates.h"
 #include "queue/sched.h"
 #include "queue/turns.h"
 #include "service/service.h"
@@ -173,6 +174,8 @@ struct qmgr {
     struct link syncing;
     struct timer *sync_timer;
     bool sync_running;
+
+    struct rates rates; /* events.c */
 
     /* dests.c */
     struct timer *dest_timer;

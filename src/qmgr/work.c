@@ -170,6 +170,8 @@ static void end_lease(struct job *j, enum sched_result result)
     list_del(&j->link);
     if (j->sched.under_way)
         sched_done(&q->sched, &j->sched, result, j->said, qmgr_wall(q));
+    if (result != SCHED_ENDED && leased)
+        sched_took(&q->sched, j->class, j->name, loop_now(q->loop) - j->leased_at);
     if (result != SCHED_ENDED)
         dests_attempted(j, result);
     if (leased)

@@ -300,4 +300,25 @@ struct queue_place {
 int queue_read_page(struct queue_reader *r, const struct queue_filter *f, struct queue_place *at, size_t look,
                     struct queue_item *out, size_t max, size_t *count, bool *end, struct arena *a, struct err *err);
 
+/* ---- adding up (stats.c) ---- */
+
+struct queue_fact {
+    uint64_t message;
+    uint8_t state;
+    struct span address, sender;
+    struct span destination; /* it waits for that one; p NULL: for none */
+    uint64_t size;           /* of the message */
+    int64_t received;
+};
+typedef void queue_fact_fn(void *ctx, const struct queue_fact *f); /* spans live until it returns */
+/* Calls fn for up to `look` recipients after `at`, which moves on, in their order. *end: there are no more. */
+int queue_each_fact(struct queue_reader *r, struct queue_place *at, size_t look, queue_fact_fn *fn, void *ctx, bool *end,
+                    struct err *err);
+
+/* Recipients: with a time, which is now or later (parked and pickup ones among them), and in the states that are rare. */
+struct queue_counts {
+    uint64_t due, later, parked, held, pickup, limited;
+};
+int queue_count(struct queue_reader *r, int64_t now, struct queue_counts *out, struct err *err);
+
 #endif

@@ -299,6 +299,13 @@ const struct sched_dest *sched_find(const struct sched *s, enum sched_class clas
     return map_get(&s->dests[class], name);
 }
 
+void sched_took(struct sched *s, enum sched_class class, struct span name, int64_t ms)
+{
+    struct sched_dest *d = map_get(&s->dests[class], name);
+    if (d)
+        d->took = MAX_OF(d->took ? d->took + (ms - d->took) / 8 : ms, (int64_t)1);
+}
+
 /* ---- senders ---- */
 
 static struct sched_flow *flow_get(struct sched_dest *d, uint64_t sender)

@@ -65,6 +65,7 @@ struct sched_dest {
     unsigned coming;               /* fetched ones that have not been pushed yet */
     int64_t probe_until;           /* until then one attempt is let through in spite of its state; 0: none */
     int64_t since;                 /* of being down or suspended */
+    int64_t took;                  /* ms of an attempt, a moving average; 0: none has ended */
     char *reason;                  /* of its last failure, or the operator's; may be NULL */
     int64_t wake;                  /* in the heap; 0: not */
     size_t heap_at;
@@ -126,6 +127,8 @@ enum sched_result {
 };
 /* The job is no longer under way. why: with UNREACHED, what happened. */
 void sched_done(struct sched *s, struct sched_job *j, enum sched_result result, struct span why, int64_t now);
+/* An attempt there took so long. */
+void sched_took(struct sched *s, enum sched_class class, struct span name, int64_t ms);
 /* Takes a waiting job out. */
 void sched_remove(struct sched *s, struct sched_job *j, int64_t now);
 /* A waiting job whose destination has gone down or was suspended, taken out; its destination is *from, which stays valid

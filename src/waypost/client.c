@@ -93,12 +93,14 @@ static void end_row(struct reading *r, client_row_fn *fn, void *ctx)
     arena_reset(&r->arena);
 }
 
-/* Rows have paused: what is kept for company is shown. */
-static void tell_pause(int fd, client_pause_fn *pause, void *ctx)
+/* Until something comes, or who asked has enough (false). */
+static bool await(int fd, client_pause_fn *pause, void *ctx)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    if (pause && poll(&p, 1, CLIENT_PAUSE_MS) == 0)
-        pause(ctx);
+    while (pause && poll(&p, 1, CLIENT_PAUSE_MS) == 0)
+        if (!pause(ctx))
+            return false;
+    return true;
 }
 
 static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn, client_pause_fn *pause, void *ctx,
@@ -107,7 +109,8 @@ static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn
     for (;;) {
         struct msg m;
         int got_fd;
-        tell_pause(fd, pause, ctx);
+        if (!await(fd, pause, ctx))
+            return err_set(err, "interrupted");
         int got = chan_recv_now(fd, role, &r->frame, &m, &got_fd, err);
         if (got_fd >= 0)
             close(got_fd);

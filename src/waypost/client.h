@@ -16,7 +16,7 @@ struct client_row {
 };
 typedef void client_row_fn(void *ctx, const struct client_row *row);
 #define CLIENT_PAUSE_MS 50
-typedef void client_pause_fn(void *ctx); /* nothing has come for that long */
+typedef bool client_pause_fn(void *ctx); /* nothing has come for that long; false: enough */
 /* Reads rows to the end; pause may be NULL; how far it is is shown on stderr (progress.h). Returns the exit status with
  * its message in `message`; -1: the connection broke. */
 int client_read(int fd, const char *service, client_row_fn *fn, client_pause_fn *pause, void *ctx, struct buf *message,

@@ -11,6 +11,7 @@
 #include "waypost/secret.h"
 #include "waypost/sendmail.h"
 #include "waypost/terminal.h"
+#include "waypost/top.h"
 
 #define ARGS_MAX 64
 #define CERTIFICATE_MAX 16000 /* bytes of a file with one */
@@ -251,6 +252,24 @@ static int run_terminal(struct cli *cli, const struct command *c)
     return status;
 }
 
+static int run_top(struct cli *cli, const struct command *c)
+{
+    struct buf run = {0};
+    struct err err;
+    (void)c;
+    if (cli->json || !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
+        fprintf(stderr, "waypost: queue top draws on a terminal: for programs there is 'waypost --json queue stats'\n");
+        return EXIT_USAGE;
+    }
+    int status = EXIT_FAILED;
+    if (instance_run_folder(cli->config, &run, &err))
+        fprintf(stderr, "waypost: %s\n", err.text);
+    else
+        status = top_show(buf_cstr(&run), cli->args, cli->nargs);
+    buf_free(&run);
+    return status;
+}
+
 static int run_help(struct cli *cli, const struct command *c);
 
 static const struct command commands[] = {
@@ -309,6 +328,8 @@ static const struct command commands[] = {
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
     {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
+    {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
+    {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
     {"queue sql", "'SELECT ...' [--limit N]", "ask the queue and its history in SQL", ask, "qmgr", NULL, 0},
     {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},
     {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},

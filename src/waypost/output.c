@@ -191,7 +191,7 @@ static void table_row(struct output *o, const struct client_row *row)
     if (o->page_rows == PAGE_ROWS || o->page.n > PAGE_BYTES)
         print_page(o);
     else if (clock_mono() - o->page_since >= PAGE_MS)
-        output_pause(o);
+        (void)output_pause(o);
 }
 
 /* ---- records ---- */
@@ -285,11 +285,12 @@ void output_row(void *output, const struct client_row *row)
         table_row(o, &full);
 }
 
-void output_pause(void *output)
+bool output_pause(void *output)
 {
     struct output *o = output;
     print_page(o);
     fflush(o->to);
+    return true;
 }
 
 int output_end(struct output **op)

@@ -19,7 +19,7 @@ struct output *output_new(enum output_form form, FILE *to);
 void output_extra(struct output *o, const char *name, const char *value);
 void output_row(void *output, const struct client_row *row); /* a client_row_fn */
 /* Nothing more comes for now: what is kept to be aligned with it is written. A client_pause_fn. */
-void output_pause(void *output);
+bool output_pause(void *output);
 /* Appends text that may come from mail, with nothing in it that a terminal obeys but, where it is allowed, line ends.
  */
 void output_clean(struct buf *to, struct span text, bool lines);

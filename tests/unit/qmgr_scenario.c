@@ -883,5 +883,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 15u);
+    cr_assert_eq(n, 16u);
 }
