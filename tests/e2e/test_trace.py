@@ -47,6 +47,8 @@ def test_trace_of_what_was_delivered_relayed_and_refused(instances):
     assert [r["event"] for r in why] == [r["event"] for r in reversed(rows)], "gone from the queue, known to history"
     assert "no such user" in w.waypost("queue", "why", told["id"]).stdout
     words = w.waypost("trace", told["id"]).stdout
+    assert re.search(r"\(said: .*MAIL -> 250 .* \| RCPT -> 550 5.1.1 no such user here\)", words) and "RCPT -> 550 5.1.1" in failed["dialogue"]
+    assert b"      RCPT -> 550 5.1.1 no such user here\r\n" in w.inbox("alice@example.test")[0], "the sender has it, too"
     assert "no such user" in words and "logged in as alice@example.test" in words and "notification " + told["related"] in words
     assert len(w.rows("trace", "alice@example.test", "--limit", "2")) == 2
     assert len(w.rows("trace", told["id"], "--since", "1h")) == 5

@@ -872,6 +872,7 @@ SCENARIO(recipients)
 SCENARIO(notifications)
 SCENARIO(patterns)
 SCENARIO(mailing)
+SCENARIO(dialogue)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
