@@ -1,8 +1,10 @@
 """What the benchmarks measure with: a cgroup around each server, smtp-source as the load, smtp-sink as the far end, syncs counted by strace,
 memory as PSS. Everything on loopback; every load is bounded."""
+import contextlib
 import os
 import re
 import shlex
+import signal
 import socket
 import statistics
 import subprocess
@@ -17,49 +19,66 @@ POSTFIX_ENV = dict(os.environ, LD_LIBRARY_PATH=PEERS + "/usr/lib/postfix")
 
 
 class Cgroup:
-    """A cgroup of its own (v2), so that CPU time, also of children that ended, is exact. None where none can be made."""
+    """A cgroup of its own, so that CPU time, also of children that ended, and the list of processes are exact. Version 2, or the cpuacct group
+    of version 1. Where none can be made nothing can be measured: that is an error, not a missing figure."""
+    BASES = (("/sys/fs/cgroup/unified", "0::"), ("/sys/fs/cgroup", "0::"), ("/sys/fs/cgroup/cpuacct", ":cpuacct:"), ("/sys/fs/cgroup/cpu,cpuacct", ":cpu,cpuacct:"))
 
     def __init__(self, name):
-        self.path = None
-        for base in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
-            if os.path.exists(base + "/cgroup.procs"):
-                try:
-                    self.path = "%s/waypost-bench-%s-%d" % (base, name, os.getpid())
-                    os.makedirs(self.path, exist_ok=True)
-                    break
-                except OSError:
-                    self.path = None
+        why = "no cgroup is mounted"
+        for self.base, self.mark in self.BASES:
+            if not os.path.exists(self.base + "/cgroup.procs"):
+                continue
+            self.path = "%s/waypost-bench-%s-%d" % (self.base, name, os.getpid())
+            try:
+                os.makedirs(self.path, exist_ok=True)
+                return
+            except OSError as e:
+                why = str(e)
+        raise SystemExit("bench: no cgroup can be made for a server, so its CPU time can't be measured (%s): run it as root, where cgroups can be written" % why)
+
+    def _move(self, path):
+        with open(path + "/cgroup.procs", "w") as f:
+            f.write(str(os.getpid()))
 
     def __enter__(self):
-        """The calling process moves in, so that what it starts now is in it; leave() moves it out again."""
-        if self.path:
-            self.home = next(l.split(":", 2)[2].strip() for l in open("/proc/self/cgroup") if l.startswith("0::"))
-            with open(self.path + "/cgroup.procs", "w") as f:
-                f.write(str(os.getpid()))
+        """The calling process moves in, so that what it starts now is in it, and out again at the end."""
+        with open("/proc/self/cgroup") as f:
+            self.home = next(l.split(":", 2)[2].strip() for l in f if self.mark in l)
+        self._move(self.path)
         return self
 
     def __exit__(self, *_):
-        if self.path:
-            base = os.path.dirname(self.path)
-            with open(base + (self.home if self.home != "/" else "") + "/cgroup.procs", "w") as f:
-                f.write(str(os.getpid()))
+        self._move(self.base + (self.home if self.home != "/" else ""))
 
     def cpu(self):
-        if not self.path:
-            return None
-        for line in open(self.path + "/cpu.stat"):
-            if line.startswith("usage_usec"):
-                return int(line.split()[1]) / 1e6
+        if self.mark != "0::":
+            with open(self.path + "/cpuacct.usage") as f:
+                return int(f.read()) / 1e9
+        with open(self.path + "/cpu.stat") as f:
+            return next(int(l.split()[1]) for l in f if l.startswith("usage_usec")) / 1e6
 
     def pids(self):
-        return [int(p) for p in open(self.path + "/cgroup.procs")] if self.path else []
+        with open(self.path + "/cgroup.procs") as f:
+            found = [int(p) for p in f]
+        if not found:
+            raise RuntimeError("no process in %s" % self.path)
+        return found
+
+    def kill(self):
+        """What is left in it, when a server that is somebody else's does not end by itself."""
+        for _ in range(200):
+            with open(self.path + "/cgroup.procs") as f:
+                left = [int(p) for p in f]
+            for p in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(p, signal.SIGKILL)
+            if not left:
+                return
+            time.sleep(0.05)
 
     def remove(self):
-        if self.path:
-            try:
-                os.rmdir(self.path)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
 
 
 def pss_kb(pids):
@@ -74,7 +93,7 @@ def pss_kb(pids):
     return total
 
 
-def _answers(address, port):
+def answers(address, port):
     try:
         socket.create_connection((address, port), timeout=5).close()
         return True
@@ -100,7 +119,7 @@ class Sink:
         self.p = subprocess.Popen([PEERS + "/usr/sbin/smtp-sink", *as_root, "-c", "-m", "1000", "%s:%d" % (address, port), "1024"], stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, env=POSTFIX_ENV)
         threading.Thread(target=self._read, daemon=True).start()
-        wait_for(lambda: self.p.poll() is not None or _answers(address, port))
+        wait_for(lambda: self.p.poll() is not None or answers(address, port))
 
     def _read(self):
         tail = b""
@@ -118,24 +137,20 @@ class Sink:
         self.p.wait()
 
 
-def source(address, port, rcpt, count, sessions=20, size=4096, reuse=False):
-    cmd = [PEERS + "/usr/sbin/smtp-source", "-l", str(size), "-f", "sender@bench.test", "-M", "client.bench.test", "-s", str(min(sessions, count)), "-m", str(count),
-           "-t", rcpt] + (["-d"] if reuse else []) + ["%s:%d" % (address, port)]
-    return subprocess.Popen(cmd, env=POSTFIX_ENV, stderr=subprocess.PIPE)
+def _source(address, port, rcpt, count, sessions=20, size=4096, reuse=False, lmtp=False):
+    return [PEERS + "/usr/sbin/smtp-source", "-l", str(size), "-f", "sender@bench.test", "-M", "client.bench.test", "-s", str(min(sessions, count)), "-m", str(count),
+            "-t", rcpt] + (["-d"] if reuse else []) + (["-L"] if lmtp else []) + ["%s:%d" % (address, port)]
 
 
-def send(address, port, rcpts, count, timeout=120, **kw):
+def send(address, port, rcpts, count, timeout=120, sessions=20, **kw):
     """Sends `count` messages spread over the recipients; seconds until the last one was acknowledged."""
-    t0 = time.perf_counter()
     if len(rcpts) == 1:
-        procs = [source(address, port, rcpts[0], count, **kw)]
+        commands = [_source(address, port, rcpts[0], count, sessions=sessions, **kw)]
     else:  # one worker per session, each serving its share of the recipients in turn
-        sessions = min(kw.pop("sessions", 20), len(rcpts))
-        per = count // len(rcpts)
-        shares = [rcpts[i::sessions] for i in range(sessions)]
-        size = kw.get("size", 4096)
-        procs = [subprocess.Popen(["sh", "-c", " && ".join(shlex.join([PEERS + "/usr/sbin/smtp-source", "-l", str(size), "-f", "sender@bench.test", "-M", "client.bench.test", "-s", "1", "-m",
-                                                                      str(per), "-t", r, "%s:%d" % (address, port)]) for r in share)], env=POSTFIX_ENV, stderr=subprocess.PIPE) for share in shares]
+        per, workers = count // len(rcpts), min(sessions, len(rcpts))
+        commands = [["sh", "-c", " && ".join(shlex.join(_source(address, port, r, per, sessions=1, **kw)) for r in rcpts[i::workers])] for i in range(workers)]
+    t0 = time.perf_counter()
+    procs = [subprocess.Popen(c, env=POSTFIX_ENV, stderr=subprocess.PIPE) for c in commands]
     bad = []
     for p in procs:
         _, err = p.communicate(timeout=timeout)
@@ -144,6 +159,70 @@ def send(address, port, rcpts, count, timeout=120, **kw):
     if bad:
         raise RuntimeError("smtp-source: " + "; ".join(bad))
     return time.perf_counter() - t0
+
+
+class Lines:
+    """How often a text stands in a log that grows: what was read once is not read again."""
+
+    def __init__(self, path, text):
+        self.path, self.text, self.at, self.n, self.rest = path, text, 0, 0, b""
+
+    def count(self):
+        with open(self.path, "rb") as f:
+            f.seek(self.at)
+            new = f.read()
+        self.at += len(new)
+        whole, nl, self.rest = (self.rest + new).rpartition(b"\n")
+        self.n += (whole + nl).count(self.text)
+        return self.n
+
+
+class SlowHost:
+    """A mail host that takes its time for each answer. n: recipients that it took."""
+
+    def __init__(self, address, port, wait):
+        self.n, self.wait = 0, wait
+        self.listener = socket.create_server((address, port), backlog=100)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._session, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _session(self, sock):
+        with contextlib.suppress(OSError), sock, sock.makefile("rwb") as f:
+            def say(text):
+                time.sleep(self.wait)
+                f.write(text + b"\r\n")
+                f.flush()
+            say(b"220 slow")
+            for line in f:
+                verb = line[:4].upper()
+                if verb == b"DATA":
+                    say(b"354 go on")
+                    while f.readline() not in (b".\r\n", b""):
+                        pass
+                self.n += verb == b"RCPT"
+                say(b"221 bye" if verb == b"QUIT" else b"250 ok")
+                if verb == b"QUIT":
+                    return
+
+    def close(self):
+        self.listener.close()
+
+
+def mass(c, sender, domain, recipients):
+    """One mailing over a session of smtplib: messages to 1,000 recipients each, pipelined."""
+    for first in range(0, recipients, 1000):
+        names = range(first, min(first + 1000, recipients))
+        assert c.mail(sender)[0] == 250
+        c.send(b"".join(b"RCPT TO:<r%d@%s>\r\n" % (i, domain.encode()) for i in names))
+        for _ in names:
+            code, text = c.getreply()
+            assert code == 250, text
+        code, text = c.data(b"Subject: to all\r\n\r\nhello\r\n")
+        assert code == 250, text
 
 
 def wait_for(fn, timeout=120, pause=0.01):
@@ -160,11 +239,18 @@ class SyncCount:
 
     def __init__(self, out):
         self.out = out
-        self.wrap = ["strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,syncfs,sync_file_range,msync,sync", "-e", "signal=none", "-o", out]
+        self.wrap = ["strace", "-f", "-qq", "-y", "--seccomp-bpf", "-e", "trace=fsync,fdatasync,syncfs,sync_file_range,msync,sync", "-e", "signal=none", "-o", out]
+
+    def _lines(self):
+        with open(self.out, errors="replace") as f:
+            return [line for line in f if "resumed" not in line and "sync" in line]
 
     def total(self):
-        with open(self.out) as f:
-            return sum("resumed" not in line and "sync" in line for line in f)
+        return len(self._lines())
+
+    def checkpoints(self):
+        """Of the queue: the write-ahead log goes into the database file, which is synced by nothing else."""
+        return sum("/queue.db>" in line for line in self._lines())
 
 
 def spread(values, fmt="%.0f"):

@@ -6,7 +6,9 @@
 # As an IMAP peer (DIR's name has "imap" in it) PORT is imap, PORT+1 imaps, PORT+2 pop3; users u1..u100 and bench, password "pw".
 # The drivers' "pw" is shorter than a password may be, so its hash is put into the directory of a stopped instance. HASH=least (the
 # default: the peers store theirs in plain text) or real: what one costs to check.
-# WAYPOST_BUILD: the build to run. WRAP: a command put before the server's (strace …). Wants root, for the cgroup.
+# WAYPOST_BUILD: the build to run. WRAP: a command put before the server's (strace …). Wants root, for the cgroup; the system users
+# that Waypost then needs are made at the first start. A driver that changes its directory must be given the whole path of this script:
+#   .../run_smtp.sh postfix "$PWD/tests/bench/peer.sh"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 verb=${1:-} DIR=${2:-} PORT=${3:-}
 build=${WAYPOST_BUILD:-$here/../../build}
@@ -99,6 +101,7 @@ accounts() {
 
 case $verb in
 start)
+    [ "$(id -u)" = 0 ] && { "$here/../../contrib/make-users" || exit; }
     mkdir -p "$DIR"; chmod 755 "$DIR"
     group=$(cgroup_base)/$(basename "$DIR")
     mkdir -p "$group" && echo "$group" > "$DIR/cgroup"

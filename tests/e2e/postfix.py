@@ -6,6 +6,7 @@
 import email
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -19,8 +20,9 @@ def available():
 
 
 class Postfix:
-    def __init__(self, tmp, address, port, domain, users=(), extra=""):
+    def __init__(self, tmp, address, port, domain, users=(), extra="", wrap=()):
         self.dir = str(tmp)
+        self.wrap = list(wrap)  # a command put before the server's (strace …)
         self.address, self.port, self.domain, self.users, self.extra = address, port, domain, list(users), extra
         self.sbin = PEERS + "/usr/sbin"
         self.env = dict(os.environ, LD_LIBRARY_PATH=PEERS + "/usr/lib/postfix", MAIL_CONFIG=self.dir + "/etc")
@@ -94,7 +96,7 @@ queue_run_delay = 5s
             if d != "pid":
                 shutil.chown("%s/spool/%s" % (self.dir, d), OWNER, GROUP if d in ("maildrop", "public") else None)
             os.chmod("%s/spool/%s" % (self.dir, d), {"maildrop": 0o730, "public": 0o710, "pid": 0o755}.get(d, 0o700))
-        self.proc = subprocess.Popen([PEERS + "/usr/lib/postfix/sbin/master", "-c", self.dir + "/etc", "-d"], env=self.env, stdin=subprocess.DEVNULL,
+        self.proc = subprocess.Popen(self.wrap + [PEERS + "/usr/lib/postfix/sbin/master", "-c", self.dir + "/etc", "-d"], env=self.env, stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         end = time.monotonic() + 20
         while time.monotonic() < end:
@@ -131,7 +133,11 @@ queue_run_delay = 5s
             return ""
 
     def stop(self):
-        self.proc.terminate()  # master ends its children
+        if self.wrap:  # strace passes no signal on
+            with open(self.dir + "/spool/pid/master.pid") as f:
+                os.kill(int(f.read()), signal.SIGTERM)
+        else:
+            self.proc.terminate()  # master ends its children
         try:
             self.proc.wait(20)
         except subprocess.TimeoutExpired:
