@@ -1,6 +1,6 @@
-/* A deterministic simulation of the scheduler: its clock, the destinations, their failures, what operators do, when the
- * program dies, are all made from a seed. The world around it does what qmgr does (work.c, dests.c, refill.c): rows on
- * a disk that are due, come into memory, are attempted, or given back to wait for their destination.
+/* A deterministic simulation of the scheduler: its clock, the destinations of both classes, their failures, priorities, what
+ * operators do, reloads, when the program dies, are all made from a seed. The world around it does what qmgr does (work.c,
+ * dests.c, refill.c): rows on a disk that are due, come into memory, are attempted, or given back to wait for their destination.
  *
  * A failing seed prints itself; WAYPOST_SEED=N runs that one alone. */
 #include <criterion/criterion.h>
@@ -18,6 +18,7 @@
 #define ROWS_MAX 60
 #define DESTS_MAX 6
 #define SENDERS_MAX 5
+#define COST_MAX 5
 #define STARTS_MAX 64 /* remembered for the rate; above every rate here */
 #define HOUR INT64_C(3600000)
 #define MINUTE INT64_C(60000)
@@ -39,6 +40,7 @@ struct row {
     bool null_sender;
     unsigned before, bound; /* starts there since it came first of its sender, and how many there may be */
     bool bounded;
+    bool again; /* in turn since its lease was lost: never refused */
 };
 
 struct saved {
@@ -48,6 +50,7 @@ struct saved {
 
 struct dest {
     char name[16];
+    enum sched_class class;
     int64_t latency, dead_from, dead_until;
     unsigned temporary, permanent; /* of 100 answers */
     struct sched_rule rule;
@@ -55,6 +58,7 @@ struct dest {
     int64_t starts[STARTS_MAX];
     size_t start_count;
     bool suspended, probe;
+    int64_t suspended_at; /* the last time that it was so */
     struct saved disk, late; /* late: written LAZY ms after */
     int64_t late_at;
 };
@@ -63,10 +67,16 @@ struct sim {
     uint64_t seed, random;
     int64_t now, sweep, crash, deed;
     struct sched s;
+    struct sched_limits limits;
+    size_t held; /* when it last paused */
+    bool priorities;
     struct dest dests[DESTS_MAX];
     struct row rows[ROWS_MAX];
     unsigned dest_count, row_count, ended, deeds;
 };
+
+/* Of all seeds: a world in which these never happen proves nothing. */
+static unsigned long seen_expired, seen_local, seen_passed, seen_reloads, seen_full;
 
 #define CHECK(sim, condition, ...)                                                                     \
     do {                                                                                               \
@@ -96,16 +106,24 @@ static struct sched_rule rule_of(void *ctx, enum sched_class class, struct span 
     return m->dests[name.p[1] - '0'].rule;
 }
 
-static const struct sched_limits limits = {.window_first = {4, 2},
-                                           .window_max = {8, 5},
-                                           .total_max = {100, 6},
-                                           .queue_max = 24,
-                                           .down_min = {1000, MINUTE},
-                                           .down_max = {8000, HOUR}};
-
-static unsigned window_max(const struct dest *d)
+static struct sched_limits make_limits(struct sim *m)
 {
-    return d->rule.window_max ? d->rule.window_max : limits.window_max[SCHED_REMOTE];
+    return (struct sched_limits){.window_first = {4, 2},
+                                 .window_max = {2 + (unsigned)roll(m, 8), 1 + (unsigned)roll(m, 8)},
+                                 .total_max = {2 + (unsigned)roll(m, 20), 2 + (unsigned)roll(m, 8)},
+                                 .queue_max = 6 + (unsigned)roll(m, 40),
+                                 .down_min = {1000, MINUTE},
+                                 .down_max = {8000, HOUR}};
+}
+
+static unsigned window_max(const struct sim *m, const struct dest *d)
+{
+    return d->rule.window_max ? d->rule.window_max : m->limits.window_max[d->class];
+}
+
+static struct span name_of(const struct dest *d)
+{
+    return span_of(d->name);
 }
 
 /* ---- the world ---- */
@@ -114,6 +132,8 @@ static void make_dest(struct sim *m, unsigned i)
 {
     struct dest *d = &m->dests[i];
     snprintf(d->name, sizeof d->name, "d%u.test", i);
+    d->class = roll(m, 3) == 0 ? SCHED_LOCAL : SCHED_REMOTE;
+    d->suspended_at = INT64_MIN;
     d->latency = (int64_t)(1 + roll(m, 10) * roll(m, 3000));
     if (roll(m, 3) == 0) {
         d->dead_from = START + (int64_t)roll(m, 2 * HOUR);
@@ -127,21 +147,25 @@ static void make_dest(struct sim *m, unsigned i)
         d->rule.rate = 1 + (unsigned)roll(m, 20);
         d->rule.rate_per = roll(m, 2) ? 1000 : MINUTE;
     }
+    seen_local += d->class == SCHED_LOCAL;
 }
 
 /* Half of the runs have a mailing: one sender, one destination, all at once. */
 static void make_rows(struct sim *m)
 {
     bool mailing = roll(m, 2) == 0;
+    m->priorities = roll(m, 3) == 0;
     m->row_count = 10 + (unsigned)roll(m, ROWS_MAX - 10);
     for (unsigned i = 0; i < m->row_count; i++) {
         struct row *r = &m->rows[i];
         bool in_mailing = mailing && i < m->row_count * 3 / 4;
         r->dest = in_mailing ? 0 : (unsigned)roll(m, m->dest_count);
         r->job.sender = in_mailing ? 0 : roll(m, SENDERS_MAX);
-        r->job.cost = 1 + (unsigned)roll(m, 5);
+        r->job.cost = 1 + (unsigned)roll(m, COST_MAX);
         r->received = r->next = START + (in_mailing ? 0 : (int64_t)roll(m, 2 * HOUR));
         r->null_sender = !in_mailing && roll(m, 8) == 0;
+        if (m->priorities)
+            r->job.priority = (int8_t)((int)roll(m, 19) - 9);
     }
 }
 
@@ -163,18 +187,36 @@ static int64_t row_end(const struct row *r)
     return retry_end(&times, r->received, r->null_sender);
 }
 
+/* RFC5321:4.5.4.1: who expires has been tried for as long as was said, and as often as the waits in that time ask for; or its
+ * destination could not be reached, was suspended, or its rate let not all of them through. */
+static bool has_excuse(const struct sim *m, const struct row *r)
+{
+    const struct dest *d = &m->dests[r->dest];
+    bool dead = d->dead_until && d->dead_from <= m->now && d->dead_until + HOUR >= r->received;
+    bool slow = d->rule.rate && d->rule.rate_per == MINUTE && d->rule.rate < 5;
+    return dead || slow || d->suspended_at >= r->received || r->attempts >= (r->null_sender ? 5 : 8);
+}
+
+static void row_expires(struct sim *m, struct row *r)
+{
+    CHECK(m, has_excuse(m, r), "%s: gave up after %u attempts, and it was there all the time", m->dests[r->dest].name,
+          r->attempts);
+    seen_expired++;
+    row_ends(m, r, ROW_EXPIRED);
+}
+
 /* ---- what qmgr does ---- */
 
 static void give_back(struct sim *m, struct row *r)
 {
     if (m->now >= row_end(r)) {
-        row_ends(m, r, ROW_EXPIRED);
+        row_expires(m, r);
         return;
     }
     r->state = ROW_WAITING;
     r->waits = true;
     r->next = row_end(r);
-    sched_parked(&m->s, SCHED_REMOTE, span_of(m->dests[r->dest].name), m->now);
+    sched_parked(&m->s, m->dests[r->dest].class, name_of(&m->dests[r->dest]), m->now);
 }
 
 static unsigned flows_of(struct sim *m, const struct row *r)
@@ -204,10 +246,13 @@ static bool sender_waits(struct sim *m, const struct row *r)
 static void push(struct sim *m, struct row *r)
 {
     int64_t later;
-    bool first = !sender_waits(m, r);
+    const struct dest *d = &m->dests[r->dest];
+    bool first = !sender_waits(m, r) && !m->priorities;
     unsigned flows = flows_of(m, r);
-    r->waits = false;
-    if (sched_push(&m->s, &r->job, SCHED_REMOTE, span_of(m->dests[r->dest].name), m->now, &later) != SCHED_TAKEN) {
+    r->waits = r->again = false;
+    enum sched_answer a = sched_push(&m->s, &r->job, d->class, name_of(d), m->now, &later);
+    seen_full += a == SCHED_IS_FULL;
+    if (a != SCHED_TAKEN) {
         give_back(m, r);
         return;
     }
@@ -226,6 +271,25 @@ static void check_rate(struct sim *m, struct dest *d)
           (long long)d->rule.rate_per, d->rule.rate);
 }
 
+/* RFC6710:5.1: of a sender's mail for one destination what has a higher priority goes first, but nobody is passed for ever,
+ * and who stands before such a one stays there. */
+static void check_priority(struct sim *m, const struct row *r)
+{
+    int8_t highest = r->job.priority;
+    bool enough = r->again || r->job.passed >= SCHED_PASSED_MAX;
+    for (unsigned i = 0; i < m->row_count; i++) {
+        const struct row *o = &m->rows[i];
+        if (o->state != ROW_IN_TURN || o->dest != r->dest || o->job.sender != r->job.sender)
+            continue;
+        highest = o->again ? highest : MAX_OF(highest, o->job.priority);
+        enough |= o->job.passed >= SCHED_PASSED_MAX;
+    }
+    CHECK(m, highest == r->job.priority || enough, "%s: priority %d went before %d", m->dests[r->dest].name,
+          r->job.priority, highest);
+    CHECK(m, r->job.passed <= SCHED_PASSED_MAX, "%u went before it", r->job.passed);
+    seen_passed += r->job.passed > 0;
+}
+
 static void start(struct sim *m, struct row *r)
 {
     struct dest *d = &m->dests[r->dest];
@@ -238,9 +302,11 @@ static void start(struct sim *m, struct row *r)
         d->probe = false;
     if (d->rule.rate)
         check_rate(m, d);
+    check_priority(m, r);
     d->starts[d->start_count++ % STARTS_MAX] = m->now;
     d->under_way++;
-    CHECK(m, d->under_way <= window_max(d), "%s: %u under way", d->name, d->under_way);
+    CHECK(m, d->under_way <= window_max(m, d), "%s: %u under way", d->name, d->under_way);
+    CHECK(m, m->s.under_way[d->class] <= m->limits.total_max[d->class], "too many in all");
     for (unsigned i = 0; i < m->row_count; i++)
         if (&m->rows[i] != r && m->rows[i].dest == r->dest && m->rows[i].state == ROW_IN_TURN)
             m->rows[i].before++;
@@ -263,14 +329,14 @@ static void release(struct sim *m)
                 n++;
             }
         }
-        sched_released(&m->s, SCHED_REMOTE, span_make(d->name, d->name_n), n, n == max, m->now);
+        sched_released(&m->s, d->class, span_make(d->name, d->name_n), n, n == max, m->now);
     }
 }
 
 static struct saved snapshot(const struct sched_dest *d)
 {
     return (struct saved){.there = sched_worth_saving(d),
-                          .s = {.class = SCHED_REMOTE,
+                          .s = {.class = d->class,
                                 .suspended = d->suspended,
                                 .failures = d->failures,
                                 .down_until = d->down_until,
@@ -288,6 +354,22 @@ static void save(struct sim *m, bool at_once)
         if (at_once)
             on->disk = on->late;
     }
+}
+
+/* What waits in memory is bounded: a destination may always have one job, and who lost its lease is never refused. After a
+ * reload with a lower bound it only becomes less. */
+static void check_memory(struct sim *m)
+{
+    size_t held = 0, again = 0;
+    for (unsigned i = 0; i < m->row_count; i++) {
+        const struct row *r = &m->rows[i];
+        held += r->state == ROW_IN_TURN ? r->job.cost : 0;
+        again += r->state == ROW_IN_TURN && r->again ? r->job.cost : 0;
+    }
+    CHECK(m, m->s.held == held, "%zu recipients wait in memory, it says %zu", held, m->s.held);
+    CHECK(m, held <= m->limits.queue_max + m->dest_count * COST_MAX + again || held <= m->held,
+          "%zu recipients wait in memory, %u are allowed", held, m->limits.queue_max);
+    m->held = held;
 }
 
 static void pump(struct sim *m)
@@ -308,12 +390,13 @@ static void pump(struct sim *m)
         }
         while ((j = sched_park(&m->s, &d, m->now)) != NULL)
             give_back(m, container_of(j, struct row, job));
-        while ((j = sched_next(&m->s, SCHED_REMOTE, m->now)) != NULL)
-            start(m, container_of(j, struct row, job));
+        for (int c = 0; c < SCHED_CLASSES; c++)
+            while ((j = sched_next(&m->s, (enum sched_class)c, m->now)) != NULL)
+                start(m, container_of(j, struct row, job));
         release(m);
     }
     save(m, false);
-    CHECK(m, m->s.under_way[SCHED_REMOTE] <= limits.total_max[SCHED_REMOTE], "too many in all");
+    check_memory(m);
 }
 
 static void attempt_ends(struct sim *m, struct row *r)
@@ -330,47 +413,69 @@ static void attempt_ends(struct sim *m, struct row *r)
     else if (!dead && said >= d->temporary)
         row_ends(m, r, ROW_BOUNCED);
     else if (m->now >= row_end(r))
-        row_ends(m, r, ROW_EXPIRED);
+        row_expires(m, r);
     else
         r->next = MIN_OF(m->now + retry_wait(&times, r->attempts, roll(m, UINT32_MAX)), row_end(r));
 }
 
 /* ---- what happens to it ---- */
 
+/* A worker died: its leases end without a report. */
+static void lose_leases(struct sim *m, unsigned at)
+{
+    struct dest *d = &m->dests[at];
+    for (unsigned i = 0; i < m->row_count; i++) {
+        struct row *r = &m->rows[i];
+        if (r->state != ROW_UNDER_WAY || r->dest != at)
+            continue;
+        d->under_way--;
+        sched_done(&m->s, &r->job, SCHED_ENDED, SPAN_NONE, m->now);
+        sched_again(&m->s, &r->job, d->class, name_of(d), m->now);
+        r->state = ROW_IN_TURN;
+        r->bounded = false;
+        r->again = true;
+        for (unsigned k = 0; k < m->row_count; k++) /* it goes before all that wait */
+            m->rows[k].bound++;
+    }
+}
+
+/* Other limits, and another rule for one destination. */
+static void reload(struct sim *m, unsigned at)
+{
+    struct dest *d = &m->dests[at];
+    m->limits = make_limits(m);
+    d->rule = (struct sched_rule){.window_max = roll(m, 2) ? 1 + (unsigned)roll(m, 4) : 0};
+    sched_limit(&m->s, &m->limits, m->now);
+    seen_reloads++;
+}
+
 static void operator_acts(struct sim *m)
 {
     unsigned at = (unsigned)roll(m, m->dest_count);
     struct dest *d = &m->dests[at];
-    struct span name = span_of(d->name);
-    switch (roll(m, 4)) {
+    switch (roll(m, 5)) {
     case 0:
-        sched_suspend(&m->s, SCHED_REMOTE, name, SPAN("an operator"), m->now);
+        sched_suspend(&m->s, d->class, name_of(d), SPAN("an operator"), m->now);
         d->suspended = true;
         d->probe = false;
         save(m, true);
         break;
     case 1:
-        CHECK(m, sched_resume(&m->s, SCHED_REMOTE, name, m->now) == d->suspended, "resumed what was not suspended");
+        CHECK(m, sched_resume(&m->s, d->class, name_of(d), m->now) == d->suspended, "resumed what was not suspended");
+        if (d->suspended)
+            d->suspended_at = m->now;
         d->suspended = d->probe = false;
         save(m, true);
         break;
     case 2:
-        sched_probe(&m->s, SCHED_REMOTE, name, m->now);
+        sched_probe(&m->s, d->class, name_of(d), m->now);
         d->probe = true;
         break;
-    default: /* a worker died: its lease ends without a report */
-        for (unsigned i = 0; i < m->row_count; i++) {
-            struct row *r = &m->rows[i];
-            if (r->state != ROW_UNDER_WAY || r->dest != at)
-                continue;
-            d->under_way--;
-            sched_done(&m->s, &r->job, SCHED_ENDED, SPAN_NONE, m->now);
-            sched_again(&m->s, &r->job, SCHED_REMOTE, name, m->now);
-            r->state = ROW_IN_TURN;
-            r->bounded = false;
-            for (unsigned k = 0; k < m->row_count; k++) /* it goes before all that wait */
-                m->rows[k].bound++;
-        }
+    case 3:
+        reload(m, at);
+        break;
+    default:
+        lose_leases(m, at);
     }
     m->deed = ++m->deeds < 8 ? m->now + (int64_t)roll(m, HOUR) : INT64_MAX;
 }
@@ -379,7 +484,8 @@ static void operator_acts(struct sim *m)
 static void dies(struct sim *m)
 {
     sched_free(&m->s);
-    sched_init(&m->s, &limits, m->now);
+    sched_init(&m->s, &m->limits, m->now);
+    m->held = 0;
     m->s.rule = rule_of;
     m->s.rule_ctx = m;
     for (unsigned i = 0; i < m->dest_count; i++) {
@@ -399,10 +505,10 @@ static void dies(struct sim *m)
         if (r->state == ROW_IN_TURN || r->state == ROW_UNDER_WAY)
             r->state = ROW_WAITING;
         if (r->state == ROW_WAITING && r->waits)
-            sched_parked(&m->s, SCHED_REMOTE, span_of(m->dests[r->dest].name), m->now);
+            sched_parked(&m->s, m->dests[r->dest].class, name_of(&m->dests[r->dest]), m->now);
     }
     for (unsigned i = 0; i < m->dest_count; i++) {
-        const struct sched_dest *d = sched_find(&m->s, SCHED_REMOTE, span_of(m->dests[i].name));
+        const struct sched_dest *d = sched_find(&m->s, m->dests[i].class, name_of(&m->dests[i]));
         CHECK(m, (d && d->suspended) == m->dests[i].suspended, "%s: a suspension did not survive", m->dests[i].name);
     }
     m->crash = roll(m, 2) ? m->now + (int64_t)roll(m, 2 * HOUR) : INT64_MAX;
@@ -459,11 +565,9 @@ static bool some_wait(const struct sim *m, unsigned dest)
 /* Nobody waits who could go: nothing in the way of a waiting one but a limit. */
 static void check_idle(struct sim *m)
 {
-    if (m->s.under_way[SCHED_REMOTE] >= limits.total_max[SCHED_REMOTE])
-        return;
     for (unsigned i = 0; i < m->dest_count; i++) {
-        const struct sched_dest *d = sched_find(&m->s, SCHED_REMOTE, span_of(m->dests[i].name));
-        if (!d || sched_state(d, m->now) != SCHED_OPEN)
+        const struct sched_dest *d = sched_find(&m->s, m->dests[i].class, name_of(&m->dests[i]));
+        if (!d || sched_state(d, m->now) != SCHED_OPEN || m->s.under_way[d->class] >= m->limits.total_max[d->class])
             continue;
         CHECK(m, !d->waiting || d->under_way >= d->window, "%s: %u wait for nothing", m->dests[i].name, d->waiting);
         bool alone = !d->held && !d->under_way && !d->coming;
@@ -484,12 +588,16 @@ static void run(uint64_t seed)
     for (unsigned i = 0; i < m->dest_count; i++)
         make_dest(m, i);
     make_rows(m);
-    sched_init(&m->s, &limits, START - HOUR);
+    m->limits = make_limits(m);
+    sched_init(&m->s, &m->limits, START - HOUR);
     m->s.rule = rule_of;
     m->s.rule_ctx = m;
     for (unsigned steps = 0; m->ended < m->row_count; steps++) {
         CHECK(m, steps < 200000, "%u of %u ended: somebody starves", m->ended, m->row_count);
         CHECK(m, m->now <= START + 2 * HOUR + times.expire + HOUR, "%u of %u ended in time", m->ended, m->row_count);
+        for (unsigned i = 0; i < m->dest_count; i++)
+            if (m->dests[i].suspended)
+                m->dests[i].suspended_at = m->now;
         step(m);
         check_idle(m);
     }
@@ -506,6 +614,8 @@ Test(queue_simulation, every_message_ends_and_nothing_breaks_a_rule, .timeout = 
     }
     for (uint64_t seed = 1; seed <= SEEDS; seed++)
         run(seed);
+    cr_assert(seen_expired && seen_local && seen_passed && seen_reloads && seen_full, "%lu %lu %lu %lu %lu", seen_expired,
+              seen_local, seen_passed, seen_reloads, seen_full);
 }
 
 /* ---- the two bounds of fairness, with numbers ---- */
