@@ -173,6 +173,15 @@ static void on_more(void *ctx, struct admin_call *call)
     next_query(u->q);
 }
 
+static void go_on_later(struct query *u)
+{
+    if (u->verdict == VERDICT_NONE)
+        admin_progress(u->call, u->at.looked, 0, "recipients looked at");
+    else
+        admin_progress(u->call, u->changed, 0, "recipients changed");
+    admin_later(u->call, on_more, on_drop, u);
+}
+
 static void page_done(void *ctx)
 {
     struct query *u = ctx;
@@ -197,7 +206,7 @@ static void page_done(void *ctx)
     if (u->error || u->end || u->cut || (u->call && admin_gone(u->call)))
         finished(u);
     else if (u->call)
-        admin_later(u->call, on_more, on_drop, u);
+        go_on_later(u);
     else
         on_more(u, NULL);
     next_query(q);
@@ -371,6 +380,7 @@ static const struct admin_command commands[] = {
     {"queue remove", WHICH, 1, ADMIN_ARGS_MAX, on_remove},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
     {"queue sample", NULL, 0, 0, top_sample},
+    {"queue verify", "[--repair]", 0, 1, verify_command},
     {"queue sql", "SELECT [--limit N]", 1, 3, sql_command},
     {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", 1, 7, trace_command},
 };

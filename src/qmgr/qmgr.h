@@ -235,6 +235,8 @@ void accept_message(struct qmgr *q, struct chan *from, const struct msg *m);
  * about to be freed. */
 void accept_peer_changed(struct qmgr *q, struct chan *c, bool gone);
 void accept_free(struct qmgr *q);
+/* The lowest id of a message whose file is open to be written; no lower one is: every other has a row, or never will. */
+uint64_t accept_lowest_open(struct qmgr *q);
 /* The disk is full, or the database can't write. */
 void accept_close(struct qmgr *q, const char *why);
 

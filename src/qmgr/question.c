@@ -16,6 +16,7 @@
 #define STACK_BYTES (512u << 10)
 #define BUFFER_MAX (256u << 10)
 #define NAME_MAX_BYTES 64
+#define PROGRESS_MS 200
 #define TEXT_MAX_BYTES 32768
 
 /* A cell in the buffer, its name and text behind it; a row ends with kind ROW_END. */
@@ -41,12 +42,15 @@ struct question {
     pthread_cond_t room;
     /* under the lock: */
     struct buf rows;
+    uint64_t done, total;
+    const char *unit; /* NULL: no progress to tell */
     bool ended;
     enum admin_status status;
     char message[1000];
     /* the thread's: */
     struct buf row;
     uint64_t row_count;
+    int64_t told; /* progress, last */
     /* the loop's: */
     struct buf giving;
     size_t given;
@@ -125,6 +129,20 @@ bool question_row(struct question *k)
     if (first)
         wake_up(k->wake);
     return true;
+}
+
+void question_progress(struct question *k, uint64_t done, uint64_t total, const char *unit)
+{
+    int64_t now = clock_mono();
+    if (now - k->told < PROGRESS_MS)
+        return;
+    k->told = now;
+    pthread_mutex_lock(&k->lock);
+    k->done = done;
+    k->total = total;
+    k->unit = unit;
+    pthread_mutex_unlock(&k->lock);
+    wake_up(k->wake);
 }
 
 void question_end(struct question *k, enum admin_status status, const char *fmt, ...)
@@ -243,6 +261,17 @@ static bool has_ended(struct question *k)
     return ended;
 }
 
+static void tell_progress(struct question *k)
+{
+    pthread_mutex_lock(&k->lock);
+    uint64_t done = k->done, total = k->total;
+    const char *unit = k->unit;
+    k->unit = NULL;
+    pthread_mutex_unlock(&k->lock);
+    if (unit)
+        admin_progress(k->call, done, total, unit);
+}
+
 static void go_on(struct question *k)
 {
     if (k->call && admin_gone(k->call)) {
@@ -260,7 +289,9 @@ static void go_on(struct question *k)
         if (!take(k))
             break;
     }
-    if (!k->call)
+    if (k->call)
+        tell_progress(k);
+    else
         take(k);
     if (!has_ended(k))
         return;

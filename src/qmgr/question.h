@@ -29,6 +29,8 @@ void question_text(struct question *k, const char *name, struct span value);
 void question_number(struct question *k, enum question_cell kind, const char *name, int64_t value);
 /* False: stop. Waits while the operator reads slowly. */
 bool question_row(struct question *k);
+/* How far it is, shown where somebody looks (admin_progress()); unit: a literal. */
+void question_progress(struct question *k, uint64_t done, uint64_t total, const char *unit);
 bool question_over(void *question); /* its time has passed, or nobody wants it any more */
 bool question_late(const struct question *k); /* its time has passed */
 uint64_t question_rows(const struct question *k);

@@ -105,8 +105,10 @@ static int add_up(struct question *k, struct stats *t, struct err *err)
     int rc = 0;
     if (queue_reader_open(&r, question_dir(k), err))
         return -1;
-    while (rc == 0 && !end && !question_over(k))
+    while (rc == 0 && !end && !question_over(k)) {
         rc = queue_each_fact(r, &at, LOOK, on_fact, t, &end, err);
+        question_progress(k, t->all->recipients, 0, "recipients");
+    }
     queue_reader_close(&r);
     return rc;
 }

@@ -8,6 +8,7 @@ admin_fn trace_command;
 admin_fn sql_command;   /* sql_command.c */
 admin_fn stats_command; /* stats.c */
 admin_fn top_sample;    /* top.c */
+admin_fn verify_command; /* verify.c */
 /* Rows of what happens, a rate in each: texts of how many a minute. */
 struct rate_texts {
     char text[RATE_COUNT][3][24]; /* over 1, 5 and 60 minutes */

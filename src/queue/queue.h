@@ -295,6 +295,7 @@ struct queue_item {
 struct queue_place {
     uint64_t message, recipient; /* the last row that was looked at */
     bool rest;
+    uint64_t looked; /* rows, so far */
 };
 /* Up to `max` matching rows after `at`, which moves on; looks at no more than `look` rows. *end: there are no more. */
 int queue_read_page(struct queue_reader *r, const struct queue_filter *f, struct queue_place *at, size_t look,

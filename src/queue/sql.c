@@ -664,6 +664,7 @@ int queue_read_page(struct queue_reader *r, const struct queue_filter *f, struct
     db_bind_i64(s, 4, (int64_t)look);
     while (*count < max && (got = db_step(s, err)) > 0) {
         looked++;
+        at->looked++;
         at->message = (uint64_t)db_i64(s, 0);
         at->recipient = (uint64_t)db_i64(s, MESSAGE_WIDTH);
         if (!matches(f, s))
@@ -677,7 +678,7 @@ int queue_read_page(struct queue_reader *r, const struct queue_filter *f, struct
     *end = got == 0 && looked < look;
     if (*end && has_parts(f) && !at->rest) {
         *end = false;
-        *at = (struct queue_place){.rest = true};
+        *at = (struct queue_place){.rest = true, .looked = at->looked};
     }
     return got < 0 ? -1 : 0;
 }

@@ -330,6 +330,7 @@ static const struct command commands[] = {
     {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
+    {"queue verify", "[--repair]", "check all that must be so in it, and mend what is safe", ask, "qmgr", NULL, 0},
     {"queue sql", "'SELECT ...' [--limit N]", "ask the queue and its history in SQL", ask, "qmgr", NULL, 0},
     {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},
     {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},

@@ -1,0 +1,73 @@
+"""`waypost queue verify`: nothing is wrong in a queue at work; what was broken by hand is named and mended."""
+import contextlib
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+import time
+
+import waypost as wp
+from waypost import message, until
+
+SECTIONS = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+
+
+def test_a_broken_queue_is_named_and_mended(instances):
+    w = instances("a", sections=SECTIONS)
+    with w.submit("alice@example.test") as s:
+        s.sendmail("alice@example.test", ["x@far.test", "y@other.test"], message("one", sender="alice@example.test"))
+        s.sendmail("alice@example.test", ["z@far.test"], message("two", ("w" * 70 + "\r\n") * 2000, sender="alice@example.test"))
+        s.sendmail("alice@example.test", ["bob@example.test"], message("delivered", sender="alice@example.test"))
+    until(lambda: len([r for r in w.queue() if r["attempts"] and not r["activity"]]) == 3, "three deferred")
+    w.wait_inbox("bob@example.test", 1)
+    assert "as it should be" in w.waypost("queue", "verify").stdout and w.rows("queue", "verify") == []
+    first, second = sorted({r["id"] for r in w.queue()})
+    w.stop()
+    with sqlite3.connect(w.dir + "/state/queue/queue.db") as db:
+        db.execute("UPDATE recipient SET next = NULL WHERE address = 'x@far.test'")
+        db.execute("UPDATE recipient SET domain = 'wrong.test' WHERE address = 'y@other.test'")
+        db.execute("INSERT INTO recipient SELECT message + 1, id, parent, depth, notify, state, attempts, next, 'lost@far.test', original, orcpt, sender, last,"
+                   " kind, code, subject, detail, why, host, passed, destination, told, domain, dialogue FROM recipient WHERE address = 'x@far.test'")
+    db.close()
+    spool = w.dir + "/state/queue/spool/"
+    open(spool + second, "ab").write(b"more than there should be")
+    w.start()
+    stray = spool + "0123456789A"
+    open(stray, "w").close()
+    os.chown(stray, os.stat(spool).st_uid, os.stat(spool).st_gid)
+    os.utime(stray, (time.time() - 7200, time.time() - 7200))
+    r = w.waypost("--json", "queue", "verify", check=False)
+    assert r.returncode == 1 and "5 problems, --repair mends 4" in r.stderr, r.stderr
+    found = lambda *more: {x["problem"]: x for x in json.loads(w.waypost("--json", "queue", "verify", *more, check=False).stdout)}
+    before = found()
+    assert len(before) == 5 and not any(x["repaired"] for x in before.values()) and os.path.exists(stray)
+    damaged = next(x for p, x in before.items() if "file is missing or damaged" in p)
+    assert damaged["id"] == second and damaged["repair"] == "none"
+    assert {x["detail"] for x in before.values()} == {"x@far.test", "y@other.test", "lost@far.test", "0123456789A", damaged["detail"]}
+    after = found("--repair")
+    assert {p: x["repaired"] for p, x in after.items()} == {p: x is not damaged for p, x in before.items()}
+    assert not os.path.exists(stray) and list(found()) == [damaged["problem"]]
+    w.wait_log("queue-mended", 4)
+    until(lambda: [r for r in w.queue() if r["recipient"] == "x@far.test" and r["attempts"] > 1], "due now, and attempted")
+    assert len(w.rows("queue", "list", "other.test")) == 1
+    w.waypost("queue", "remove", second)
+    assert w.waypost("queue", "verify").returncode == 0
+    assert w.waypost("queue", "verify", "everything", check=False).returncode == 2
+
+
+def test_progress_is_shown_on_a_terminal_only(instances):
+    w = instances("a", sections=SECTIONS)
+    with w.submit("alice@example.test") as s:
+        s.sendmail("alice@example.test", ["x@far.test"], message("one", sender="alice@example.test"))
+    until(w.queue, "it waits")
+    master, slave = pty.openpty()
+    r = subprocess.run([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "verify"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, text=True)
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while True:
+            shown += os.read(master, 1000)
+    os.close(master)
+    assert r.returncode == 0 and b"\r1 recipients\x1b[K" in shown and shown.endswith(b"\r\x1b[K"), shown
+    assert w.waypost("queue", "verify").stderr == ""
