@@ -217,7 +217,7 @@
     K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_IMAPD), \
       "Failed logins after which a connection is closed.") \
     K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_IMAPD), \
-      "How long a client may be silent before it has logged in.") \
+      "How long a client may take to log in, whatever it says meanwhile. The time in which it waits for us does not count.") \
     K(idle_timeout, "idle-timeout", time, "31m", CONF_MINUTE, 7 * CONF_DAY, FROM(ROLE_IMAPD) | FROM(ROLE_ZYGOTE), \
       "How long a client that has logged in may be silent; RFC 3501 section 5.4 asks for at least 30 minutes.")
 
@@ -232,7 +232,7 @@
     K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_POP3D), \
       "Failed logins after which a connection is closed.") \
     K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_POP3D), \
-      "How long a client may be silent before it has logged in.") \
+      "How long a client may take to log in, whatever it says meanwhile. The time in which it waits for us does not count.") \
     K(idle_timeout, "idle-timeout", time, "10m", CONF_SECOND, CONF_DAY, FROM(ROLE_POP3D) | FROM(ROLE_ZYGOTE), \
       "How long a client that has logged in may be silent; RFC 1939 section 3 asks for at least 10 minutes.")
 

@@ -53,13 +53,28 @@ struct front_session {
     bool attach_done;
     bool account_over; /* the account's stream ended before authd said whether it has it */
     unsigned failures;
-    struct timer *delay;
+    struct timer *timer; /* at the door and after a wrong password: until we go on; while it is the client's turn: until its time is up */
+    int64_t left, since; /* of the time it has for logging in, in ms, and when its turn began */
     struct buf out;
 };
 
 static void move(struct front_session *s, enum state to)
 {
     sm_move(states, COUNT_OF(states), &s->state, to);
+}
+
+/* ---- the time for logging in: only what the client takes counts, and nothing it sends adds to it ---- */
+
+static void clock_run(struct front_session *s)
+{
+    s->since = loop_now(s->front->loop);
+    timer_start(s->timer, s->left);
+}
+
+static void clock_stop(struct front_session *s)
+{
+    s->left -= loop_now(s->front->loop) - s->since;
+    timer_stop(s->timer);
 }
 
 /* ---- the end ---- */
@@ -83,7 +98,7 @@ static void session_free(struct front_session *s)
     gate_leave(&f->gate, &s->peer);
     if (s->engine)
         f->protocol->close(&s->engine);
-    timer_free(&s->delay);
+    timer_free(&s->timer);
     stream_free(&s->client);
     stream_free(&s->account);
     house_unref(&s->house);
@@ -107,6 +122,7 @@ static void end(struct front_session *s)
         return;
     say(s);
     move(s, ENDING);
+    timer_stop(s->timer);
     forget_login(s);
     stream_timeout(s->client, 10000);
     stream_finish(s->client);
@@ -152,17 +168,25 @@ static void back_to_talk(struct front_session *s)
 {
     say(s);
     move(s, TALKING);
-    stream_timeout(s->client, s->house->limits.login_timeout);
+    clock_run(s);
     stream_resume(s->client);
 }
 
 static void enter(struct front_session *s);
 
-static void delay_over(void *ctx)
+static void time_is_up(void *ctx)
 {
     struct front_session *s = ctx;
     if (s->state == AT_DOOR) {
         enter(s);
+        return;
+    }
+    if (s->state == SHAKING) {
+        session_free(s);
+        return;
+    }
+    if (s->state == TALKING) {
+        end_with(s, LOGIN_BYE_IDLE);
         return;
     }
     s->front->protocol->refused(s->engine, LOGIN_WRONG, &s->out);
@@ -181,7 +205,7 @@ static void refuse(struct front_session *s, enum login_refusal why)
     }
     s->failures++;
     move(s, WAITING);
-    timer_start(s->delay, (int64_t)s->failures * REFUSAL_DELAY_MS);
+    timer_start(s->timer, (int64_t)s->failures * REFUSAL_DELAY_MS);
 }
 
 static void on_attached(void *ctx, struct chan *c UNUSED, enum chan_why why, const struct msg *m, int fd)
@@ -284,6 +308,7 @@ static void ask(struct front_session *s, const struct login_action *a)
             m.auth_begin.names = span_make(client.names, client.names_n);
         }
     }
+    clock_stop(s);
     move(s, ASKING);
     stream_pause(s->client);
     s->known = true;
@@ -380,12 +405,10 @@ static void on_tls_up(struct front_session *s)
 
 static void on_timeout(struct front_session *s)
 {
-    if (s->state == ENDING || s->state == SHAKING || s->state == AT_DOOR)
+    if (s->state == ENDING)
         session_free(s);
-    else if (s->state == ATTACHED)
-        end(s); /* the account's process, which speaks the protocol, has a shorter time and its own last words */
     else
-        end_with(s, LOGIN_BYE_IDLE);
+        end(s); /* attached: the account's process, which speaks the protocol, has a shorter time and its own last words */
 }
 
 static void client_event(void *ctx, enum stream_event e)
@@ -447,6 +470,7 @@ static void enter(struct front_session *s)
 {
     bool implicit = s->house->mode == CONF_TLS_IMPLICIT;
     move(s, implicit ? SHAKING : TALKING);
+    clock_run(s);
     stream_resume(s->client);
     if (implicit)
         stream_tls_server(s->client, s->house->tls);
@@ -465,7 +489,7 @@ static void on_guest(struct guest *g, bool refused, uint32_t slow, struct span w
             s->front->protocol->bye(NULL, LOGIN_BYE_FULL, &s->out);
         end(s);
     } else if (slow) {
-        timer_start(s->delay, slow);
+        timer_start(s->timer, slow);
     } else {
         enter(s);
     }
@@ -488,7 +512,7 @@ void front_session_open(struct front_door *d, int fd, const struct sockaddr_stor
     s->state = AT_DOOR;
     list_add_tail(&f->sessions, &s->link);
     f->count++;
-    s->delay = timer_new(f->loop, delay_over, s);
+    s->timer = timer_new(f->loop, time_is_up, s);
     s->client = stream_new(f->loop, fd, &client_ops, s);
     if (!s->client) {
         close(fd);
@@ -496,7 +520,7 @@ void front_session_open(struct front_door *d, int fd, const struct sockaddr_stor
         return;
     }
     stream_set_peer(s->client, peer);
-    stream_timeout(s->client, s->house->limits.login_timeout);
+    s->left = s->house->limits.login_timeout;
     if (guest_come(&f->guests, &s->guest, peer, on_guest))
         enter(s);
     else

@@ -105,7 +105,7 @@ void imap_prelogin_refused(struct imap_prelogin *p, enum login_refusal why, stru
 
 void imap_prelogin_bye(enum login_bye why, struct buf *out)
 {
-    static const char *const texts[] = {[LOGIN_BYE_IDLE] = "idle for too long",
+    static const char *const texts[] = {[LOGIN_BYE_IDLE] = "no login came for too long",
                                         [LOGIN_BYE_STOPPING] = "[UNAVAILABLE] the server is stopping, come back soon",
                                         [LOGIN_BYE_FAILURES] = "too many failed logins",
                                         [LOGIN_BYE_FULL] = "[UNAVAILABLE] too many connections, try again later",

@@ -301,7 +301,7 @@ void pop3_prelogin_refused(struct pop3_prelogin *p, enum login_refusal why, stru
 
 void pop3_prelogin_bye(enum login_bye why, struct buf *out)
 {
-    static const char *const words[] = {[LOGIN_BYE_IDLE] = "[SYS/TEMP] nothing came for too long",
+    static const char *const words[] = {[LOGIN_BYE_IDLE] = "[SYS/TEMP] no login came for too long",
                                         [LOGIN_BYE_STOPPING] = "[SYS/TEMP] the server is stopping",
                                         [LOGIN_BYE_FAILURES] = "[AUTH] too many failed logins",
                                         [LOGIN_BYE_FULL] = "[SYS/TEMP] too many connections, try again later",

@@ -234,13 +234,18 @@ struct session *session_open_local(struct port *p, int fd, uint32_t uid)
     return s;
 }
 
+static int64_t handshake_ms(const struct session *s)
+{
+    return MIN_OF(s->house->conf->smtp.command_timeout, (int64_t)HANDSHAKE_MS);
+}
+
 /* The door is open (door.c). */
 void session_begin(struct session *s)
 {
     if (s->house->implicit && !stream_is_tls(s->stream)) {
         stream_tls_server(s->stream, s->house->tls);
         s->shaking = true;
-        set_timeout(s, HANDSHAKE_MS);
+        set_timeout(s, handshake_ms(s));
         return;
     }
     smtp_server_greet(s->smtp);
@@ -296,7 +301,7 @@ static void start_tls(struct session *s)
     stream_flush(s->stream);
     stream_tls_server(s->stream, s->house->tls); /* drops, and logs, what came behind the command (HAZARDS 3) */
     s->shaking = true;
-    set_timeout(s, HANDSHAKE_MS);
+    set_timeout(s, handshake_ms(s));
 }
 
 static void note(const struct session *s, const struct smtp_request *r)

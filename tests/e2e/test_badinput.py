@@ -3,6 +3,7 @@ import os
 import random
 import re
 import socket
+import ssl
 import threading
 
 import pytest
@@ -11,6 +12,8 @@ import waypost as wp
 from waypost import message
 
 DOORS = ("mx", "submission", "imap", "pop3")
+TLS_DOORS = ("submissions", "imaps", "pop3s")
+PROGRAMS = {"mx": "smtpd-mx", "submission": "smtpd-submission", "submissions": "smtpd-submission", "imap": "imapd", "imaps": "imapd", "pop3": "pop3d", "pop3s": "pop3d"}
 
 
 def connect(w, port):
@@ -38,6 +41,8 @@ def drain(s):
             out += d
             if len(out) > 4 << 20:
                 raise AssertionError("a flood of replies")
+    except TimeoutError:
+        raise AssertionError("the door stays open")
     except OSError:
         return out
 
@@ -56,11 +61,11 @@ def rss_kb(w, name):
     return total
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", DOORS + TLS_DOORS)
 def test_garbage_nuls_and_endless_lines(server, door):
     before = restarts(server)
     r = random.Random(7)
-    name = {"mx": "smtpd-mx", "submission": "smtpd-submission", "imap": "imapd", "pop3": "pop3d"}[door]
+    name = PROGRAMS[door]
     start = rss_kb(server, name)
     for payload in (bytes(r.randrange(256) for _ in range(20000)), b"\0" * 5000 + b"\r\n", b"A" * (10 << 20), b"NOOP\0\r\n" * 50, b"\r\n" * 2000, b"a " + b"(" * 100000 + b"\r\n",
                     b"a LOGIN {999999999999}\r\n", b"a LOGIN {100000+}\r\n" + b"x" * 100000, b"AUTH PLAIN " + b"=" * 20000 + b"\r\n", b"\xff\xfe\r\n" * 100):
@@ -78,6 +83,65 @@ def test_garbage_nuls_and_endless_lines(server, door):
     assert restarts(server) == before, "no program died"
     if not wp.SANITIZED:
         assert rss_kb(server, name) - start < 8192, "memory stays bounded"
+
+
+def client_hello(w):
+    """The first flight of a client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        w.tls().wrap_bio(incoming, outgoing, server_hostname=w.address).do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize("door", TLS_DOORS)
+def test_handshakes_that_break_off(server, door):
+    """At the ports where TLS comes first: nothing but an alert is answered to what is no handshake, and half a ClientHello harms nobody."""
+    hello = client_hello(server)
+    before = restarts(server)
+    for part in (b"", hello[:1], hello[:5], hello[:len(hello) // 2], hello[:-1]):
+        s, f = connect(server, door)
+        s.sendall(part)
+        s.shutdown(socket.SHUT_WR)
+        assert drain(s)[:1] in (b"", b"\x15"), "an alert at most (RFC8446:6)"
+        s.close()
+    for bad in (b"EHLO c.test\r\n", b"a LOGIN alice wonder-1\r\n", b"GET / HTTP/1.0\r\n\r\n", hello[:5] + b"\0" * (len(hello) - 5), hello + b"\xff" * 100):
+        s, f = connect(server, door)
+        s.sendall(bad)
+        got = drain(s)  # the server closes by itself
+        assert got[:1] in (b"", b"\x15", b"\x16") and not re.search(rb"220|OK|500|BAD|ERR", got[:5]), got
+        s.close()
+    assert restarts(server) == before
+
+
+@pytest.mark.parametrize("door", TLS_DOORS)
+def test_half_a_handshake_is_let_go(instances, door):
+    w = instances("a", sections={"smtp": "command-timeout 1s;", "imap": "login-timeout 1s;", "pop3": "login-timeout 1s;"})
+    hello = client_hello(w)
+    for part in (b"", hello[:len(hello) // 2]):
+        s, f = connect(w, door)
+        s.sendall(part)
+        assert drain(s) == b""  # and the server closes
+        s.close()
+
+
+@pytest.mark.parametrize("door", ("imap", "pop3"))
+def test_single_bytes_win_no_time_before_the_login(instances, door):
+    """One byte now and then, or one command after the other: who does not log in is let go."""
+    w = instances("a", sections={"imap": "login-timeout 1s;", "pop3": "login-timeout 1s;"})
+    for said in (b"x", {"imap": b"a NOOP\r\n", "pop3": b"CAPA\r\n"}[door]):
+        s, f = connect(w, door)
+        assert re.match(rb"\* OK|\+OK", f.readline())
+        got = []
+        reader = threading.Thread(target=lambda: got.append(drain(s)), daemon=True)
+        reader.start()
+        while reader.is_alive():
+            try:
+                s.sendall(said)
+            except OSError:
+                pass
+            reader.join(0.05)
+        assert b"no login came for too long" in got[0], got
+        s.close()
 
 
 def smtp_send(w, data):
@@ -127,7 +191,7 @@ def test_half_closed_and_slow_senders(server):
         s.sendall(bytes([c]))
     assert f.readline().startswith(b"250")
     s.shutdown(socket.SHUT_WR)
-    assert drain(s) == b"" or True
+    assert re.fullmatch(rb"(421 4\.[0-9.]+ [^\r\n]*\r\n)?", drain(s)), "nothing is answered to the end but perhaps a farewell"
     server.wait_inbox("bob@example.test", 1)
     assert b"Subject: slow" in server.inbox("bob@example.test")[0]
 

@@ -287,6 +287,29 @@ Test(front, silent_clients_are_let_go)
     front_down();
 }
 
+/* What it says wins no time; what we take for an answer does not count. */
+Test(front, clients_that_never_log_in_are_let_go)
+{
+    struct house h = clear;
+    h.login_timeout = 1000;
+    front_up(&h);
+    struct end *c = client_new();
+    expect(c, "ready\r\n");
+    tell(c, "a LOGIN alice wrong\r\n"); /* its answer takes a second */
+    expect(c, "a NO");
+    unsigned said = 0;
+    while (!strpbrk(c->events, "EX") && said < 10000) {
+        tell(c, said % 2 ? "b NOOP\r\n" : "c"); /* whole commands as well as single bytes */
+        pass_time(10);
+        said++;
+    }
+    cr_assert(said > 1 && said < 10000, "%u", said);
+    expect(c, "* BYE");
+    expect_end(c);
+    client_free(&c);
+    front_down();
+}
+
 Test(front, silent_handshakes_are_let_go)
 {
     struct house h = imaps;
