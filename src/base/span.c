@@ -167,6 +167,28 @@ bool span_is_ascii(struct span s)
     return true;
 }
 
+bool span_fits(struct span s, struct span pattern)
+{
+    size_t i = 0, p = 0, star = SIZE_MAX, back = 0; /* behind the last *; where that was tried */
+    while (i < s.n) {
+        if (p < pattern.n && pattern.p[p] == '*') {
+            star = ++p;
+            back = i;
+        } else if (p < pattern.n && ascii_lower(pattern.p[p]) == ascii_lower(s.p[i])) {
+            p++;
+            i++;
+        } else if (star != SIZE_MAX) {
+            p = star;
+            i = ++back;
+        } else {
+            return false;
+        }
+    }
+    while (p < pattern.n && pattern.p[p] == '*')
+        p++;
+    return p == pattern.n;
+}
+
 struct span span_utf8_cut(struct span s, size_t most)
 {
     size_t n = MIN_OF(s.n, most);

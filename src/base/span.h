@@ -42,6 +42,9 @@ ptrdiff_t span_find(struct span s, char c);
 ptrdiff_t span_rfind(struct span s, char c);
 ptrdiff_t span_search(struct span s, struct span piece);
 
+/* Whether the pattern, in which * stands for any bytes, fits all of s; ASCII letters without case. */
+bool span_fits(struct span s, struct span pattern);
+
 struct span span_sub(struct span s, size_t from, size_t n); /* clipped to s */
 struct span span_from(struct span s, size_t from);          /* clipped to s */
 struct span span_utf8_cut(struct span s, size_t most);      /* its first bytes, no sequence of UTF-8 cut in two */

@@ -9,6 +9,8 @@
 #include "base/url.h"
 #include "conf/priv.h"
 
+#define HOLD_NAME_MAX 40
+
 /* ---- files ---- */
 
 /* secret: must not be readable by everybody (HAZARDS 32). Whether it can be read. */
@@ -218,6 +220,47 @@ static void check_patterns(struct conf_parse *p)
     }
 }
 
+/* ---- sections hold ---- */
+
+static bool is_hold_name(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.");
+    return n > 0 && n <= HOLD_NAME_MAX && name[n] == '\0';
+}
+
+/* Patterns that nothing could fit. with_at: of addresses, else of domains. */
+static void check_hold_patterns(struct conf_parse *p, const struct conf_hold *h, const char *key, const struct conf_list *l, bool with_at)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const char *v = l->items[i];
+        bool any = strchr(v, '*') != NULL, at = strchr(v, '@') != NULL;
+        if (with_at && !at && !any && strcmp(v, "<>") != 0 && !span_ieqs(span_of(v), "postmaster"))
+            conf_error(p, conf_line(p, CONF_SECTION_hold, h->index, key),
+                       "%s: \"%s\" fits no address, write one such as ann@example.org or *@example.org", key, v);
+        else if (!with_at && at)
+            conf_error(p, conf_line(p, CONF_SECTION_hold, h->index, key),
+                       "%s: \"%s\" fits no domain, write one such as example.org or *.example.org", key, v);
+    }
+}
+
+static void check_holds(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    for (size_t i = 0; i < c->hold_count; i++) {
+        const struct conf_hold *h = &c->hold[i];
+        if (!is_hold_name(h->name))
+            conf_error(p, h->line, "hold \"%s\": a name has 1 to %d letters, digits, dots, dashes and underscores, choose another",
+                       h->name, HOLD_NAME_MAX);
+        if (!h->sender.n && !h->recipient.n && !h->domain.n && !h->larger && !*h->header)
+            conf_error(p, h->line, "hold \"%s\" has no condition, add one; \"recipient *;\" is for all mail", h->name);
+        check_hold_patterns(p, h, "sender", &h->sender, true);
+        check_hold_patterns(p, h, "recipient", &h->recipient, true);
+        check_hold_patterns(p, h, "domain", &h->domain, false);
+    }
+    if (c->hold_count > CONF_HOLDS_MAX)
+        conf_error(p, c->hold[CONF_HOLDS_MAX].line, "more than %d sections hold, take some away", CONF_HOLDS_MAX);
+}
+
 void conf_check(struct conf_parse *p)
 {
     struct conf *c = p->conf;
@@ -231,5 +274,6 @@ void conf_check(struct conf_parse *p)
     check_file(p, conf_line(p, CONF_SECTION_dns, 0, "trust-anchor"), "trust-anchor", c->dns.trust_anchor, false);
     check_orders(p);
     check_patterns(p);
+    check_holds(p);
     check_oauth(p);
 }

@@ -24,6 +24,7 @@
 #define ROW_relay(m, ...) ROW(relay, struct conf, relay.m, __VA_ARGS__)
 #define ROW_dns(m, ...) ROW(dns, struct conf, dns.m, __VA_ARGS__)
 #define ROW_domain(m, ...) ROW(domain, struct conf_domain, m, __VA_ARGS__)
+#define ROW_hold(m, ...) ROW(hold, struct conf_hold, m, __VA_ARGS__)
 #define ROW_oauth(m, ...) ROW(oauth, struct conf, oauth.m, __VA_ARGS__)
 #define ROW_local_submission(m, ...) ROW(local_submission, struct conf, local_submission.m, __VA_ARGS__)
 #define ROW_accounts(m, ...) ROW(accounts, struct conf, accounts.m, __VA_ARGS__)
@@ -97,6 +98,7 @@ void conf_unref(const struct conf **cp)
         return;
     mem_free(&c->listen);
     mem_free(&c->domain);
+    mem_free(&c->hold);
     arena_free(&c->arena);
     mem_free(&c);
 }
@@ -112,42 +114,61 @@ const char *conf_where(const struct conf *c, const void *member, char text[CONF_
     return "the default";
 }
 
-struct conf_listen *conf_add_listen(struct conf *c, struct span name)
+static struct conf_listen *add_listen(struct conf *c, const char *name, uint32_t line)
 {
     c->listen = mem_resize(c->listen, (c->listen_count + 1) * sizeof *c->listen);
-    struct conf_listen *l = &c->listen[c->listen_count];
-    *l = (struct conf_listen){.name = arena_str(&c->arena, name), .index = (uint16_t)c->listen_count++};
-    set_defaults(&c->arena, CONF_SECTION_listen, l);
-    return l;
+    c->listen[c->listen_count] = (struct conf_listen){.name = name, .line = line, .index = (uint16_t)c->listen_count};
+    return &c->listen[c->listen_count++];
 }
 
-struct conf_domain *conf_add_domain(struct conf *c, struct span name)
+static struct conf_domain *add_domain(struct conf *c, const char *name, uint32_t line)
 {
     c->domain = mem_resize(c->domain, (c->domain_count + 1) * sizeof *c->domain);
-    struct conf_domain *d = &c->domain[c->domain_count];
-    char *lower = arena_str(&c->arena, name);
-    for (char *p = lower; *p; p++)
-        *p = ascii_lower(*p);
-    *d = (struct conf_domain){.name = lower, .index = (uint16_t)c->domain_count++};
-    set_defaults(&c->arena, CONF_SECTION_domain, d);
-    return d;
+    c->domain[c->domain_count] = (struct conf_domain){.name = name, .line = line, .index = (uint16_t)c->domain_count};
+    return &c->domain[c->domain_count++];
+}
+
+static struct conf_hold *add_hold(struct conf *c, const char *name, uint32_t line)
+{
+    c->hold = mem_resize(c->hold, (c->hold_count + 1) * sizeof *c->hold);
+    c->hold[c->hold_count] = (struct conf_hold){.name = name, .line = line, .index = (uint16_t)c->hold_count};
+    return &c->hold[c->hold_count++];
+}
+
+void conf_add_section(struct conf *c, enum conf_section s, struct span name, uint32_t line, uint16_t **index)
+{
+    char *text = arena_str(&c->arena, name);
+    if (s == CONF_SECTION_listen) {
+        struct conf_listen *l = add_listen(c, text, line);
+        set_defaults(&c->arena, s, l);
+        *index = &l->index;
+    } else if (s == CONF_SECTION_domain) {
+        struct conf_domain *d = add_domain(c, text, line);
+        for (char *p = text; *p; p++)
+            *p = ascii_lower(*p);
+        set_defaults(&c->arena, s, d);
+        *index = &d->index;
+    } else {
+        struct conf_hold *h = add_hold(c, text, line);
+        set_defaults(&c->arena, s, h);
+        *index = &h->index;
+    }
 }
 
 void *conf_section_base(struct conf *c, enum conf_section s, unsigned instance)
 {
-    if (s == CONF_SECTION_listen) {
-        for (size_t i = c->listen_count; i-- > 0;) /* the last one is asked for most */
-            if (c->listen[i].index == instance)
-                return &c->listen[i];
-        return NULL;
-    }
-    if (s == CONF_SECTION_domain) {
-        for (size_t i = c->domain_count; i-- > 0;) /* the last one is asked for most */
-            if (c->domain[i].index == instance)
-                return &c->domain[i];
-        return NULL;
-    }
-    return c;
+    if (!conf_section_many(s))
+        return c;
+    for (size_t i = c->listen_count; s == CONF_SECTION_listen && i-- > 0;) /* the last one is asked for most */
+        if (c->listen[i].index == instance)
+            return &c->listen[i];
+    for (size_t i = c->domain_count; s == CONF_SECTION_domain && i-- > 0;)
+        if (c->domain[i].index == instance)
+            return &c->domain[i];
+    for (size_t i = c->hold_count; s == CONF_SECTION_hold && i-- > 0;)
+        if (c->hold[i].index == instance)
+            return &c->hold[i];
+    return NULL;
 }
 
 /* ---- questions ---- */
@@ -325,6 +346,14 @@ static const struct conf_listen *listen_named(const struct conf *c, const char *
     return NULL;
 }
 
+static const struct conf_hold *hold_named(const struct conf *c, const char *name)
+{
+    for (size_t i = 0; i < c->hold_count; i++)
+        if (strcmp(c->hold[i].name, name) == 0)
+            return &c->hold[i];
+    return NULL;
+}
+
 /* One that is in a and gone or different in b; with `gone_only`, just gone (the other way round, the different ones
  * were told already). */
 static void many_changes(const struct conf *a, const struct conf *b, bool gone_only, struct buf *out)
@@ -338,6 +367,11 @@ static void many_changes(const struct conf *a, const struct conf *b, bool gone_o
         const struct conf_domain *other = conf_domain_find(b, span_of(a->domain[i].name));
         if (!other || (!gone_only && !section_equal(CONF_SECTION_domain, &a->domain[i], other)))
             buf_printf(out, "%sdomain %s", out->n ? ", " : "", a->domain[i].name);
+    }
+    for (size_t i = 0; i < a->hold_count; i++) {
+        const struct conf_hold *other = hold_named(b, a->hold[i].name);
+        if (!other || (!gone_only && !section_equal(CONF_SECTION_hold, &a->hold[i], other)))
+            buf_printf(out, "%shold %s", out->n ? ", " : "", a->hold[i].name);
     }
 }
 

@@ -37,6 +37,8 @@ typedef struct conf_list conf_type_logins;    /* LOGIN@DOMAIN each */
 typedef struct conf_list conf_type_times;     /* as text, for conf_time_of() */
 typedef struct conf_list conf_type_rate;      /* none or one, for conf_rate_of() */
 typedef struct conf_list conf_type_replies;   /* CODE/STATUS each, * for any part: "450/4.7.*" */
+typedef struct conf_list conf_type_patterns;  /* for span_fits() */
+typedef const char *conf_type_field;          /* "NAME: PATTERN", for conf_field_of() */
 typedef struct conf_list conf_type_networks;  /* as text, for network_parse() of base/client.h */
 typedef uint32_t conf_type_number;
 typedef uint64_t conf_type_size; /* bytes */
@@ -49,13 +51,22 @@ CONF_CHOICE_TYPES(CONF_CHOICE_TYPEDEF)
 #define CONF_MEMBER(member, key, type, def, least, most, roles, doc) conf_type_##type member;
 struct conf_listen {
     const char *name;
+    uint32_t line; /* where it begins, here and below */
     uint16_t index; /* of the section in the file: the `instance` of its listeners and certificates */
     CONF_KEYS_listen(CONF_MEMBER)
 };
 struct conf_domain {
     const char *name; /* lower case */
+    uint32_t line;
     uint16_t index;
     CONF_KEYS_domain(CONF_MEMBER)
+};
+#define CONF_HOLDS_MAX 64
+struct conf_hold {
+    const char *name;
+    uint32_t line;
+    uint16_t index;
+    CONF_KEYS_hold(CONF_MEMBER)
 };
 
 struct conf {
@@ -79,6 +90,8 @@ struct conf {
     size_t listen_count;
     struct conf_domain *domain; /* ordered by name */
     size_t domain_count;
+    struct conf_hold *hold; /* in the order of the file */
+    size_t hold_count;
 
     unsigned refs; /* the rest belongs to conf.c */
     uint32_t *lines; /* of the keys of single sections, by row of the table; 0: not in the file */
@@ -106,6 +119,8 @@ bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_
 /* Items of lists: a time in ms; how many in how many ms. False: it is none. */
 bool conf_time_of(struct span s, int64_t *ms);
 bool conf_size_of(struct span s, uint64_t *bytes);
+/* "NAME: PATTERN" in its two parts. */
+bool conf_field_of(struct span s, struct span *name, struct span *pattern);
 bool conf_rate_of(struct span s, uint32_t *n, int64_t *per);
 /* The role that serves that listener. */
 enum role conf_listen_role(const struct conf_listen *l);
@@ -162,7 +177,7 @@ int conf_receive(struct conf_receiver *r, const struct msg *m, const struct conf
 
 /* ---- the table, for the manual and tests ---- */
 enum conf_type {
-    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins, CONF_IS_times, CONF_IS_rate, CONF_IS_replies,
+    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins, CONF_IS_times, CONF_IS_rate, CONF_IS_replies, CONF_IS_patterns, CONF_IS_field,
     CONF_IS_number, CONF_IS_size, CONF_IS_time, CONF_IS_flag,
 #define CONF_IS(type) CONF_IS_##type,
     CONF_CHOICE_TYPES(CONF_IS)

@@ -30,6 +30,10 @@ static const char *type_words(const struct conf_key *k)
         return "NUMBER/s, NUMBER/m or NUMBER/h";
     case CONF_IS_replies:
         return "CODE/STATUS, several with blanks between";
+    case CONF_IS_patterns:
+        return "patterns with blanks between";
+    case CONF_IS_field:
+        return "\"NAME: PATTERN\"";
     case CONF_IS_logins:
         return "accounts with blanks between";
     case CONF_IS_networks:

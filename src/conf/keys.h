@@ -3,7 +3,7 @@
  *
  * A section is a list of K(member, "key", type, "default", least, most, roles, "what it means"):
  *   type     text, path, host (a domain name), words (a list), addresses (a list of IP addresses), hostport, secret_file,
- *            networks (ADDRESS/BITS; none), logins, number, size, time, flag, or one of the choices below
+ *            networks (ADDRESS/BITS; none), logins, patterns (* for any characters), field ("NAME: PATTERN"), number, size, time, flag, or one of the choices below
  *   default  as it would stand in the file; "" for an optional key; NULL for one that must be given
  *   least, most   for number, size (bytes), time (ms) and the length of a list
  *   roles    the programs that are told of it, FROM(ROLE_…) bits; the supervisor always knows */
@@ -385,6 +385,25 @@
     K(pull_from, "pull-from", networks, "", 0, 64, FROM(ROLE_AUTHD), \
       "The networks whose clients may have what waits for this domain tried now, by ETRN.")
 
+#define CONF_KEYS_hold(K) \
+    K(sender, "sender", patterns, "", 0, 64, FROM(ROLE_QMGR), \
+      "Mail that meets all conditions of such a section waits in the queue until an operator releases it ('waypost queue " \
+      "release'), or the section is taken away or changed; `waypost queue why` says which section it was. NAME is yours to choose, of " \
+      "letters, digits, dots, dashes and underscores. What is in the queue already is held at its next attempt. This key: the " \
+      "reverse-path is one of these, without regard to case, * stands for any characters; <> is the null one.") \
+    K(recipient, "recipient", patterns, "", 0, 64, FROM(ROLE_QMGR), \
+      "The recipient's address is one of these; both an alias and what it leads to are looked at.") \
+    K(domain, "domain", patterns, "", 0, 64, FROM(ROLE_QMGR), \
+      "The recipient's domain is one of these.") \
+    K(larger, "larger", size, "0", 0, 2 * CONF_GIB, FROM(ROLE_QMGR), \
+      "The message is larger than this; 0 is no condition.") \
+    K(header, "header", field, "", 0, 0, FROM_SMTPD | FROM(ROLE_QMGR), \
+      "A field of the header section fits, such as \"Subject: *invoice*\" or \"Authentication-Results: *iprev=fail*\", unfolded and " \
+      "without regard to case; also those that this server adds, such as what section door found. Looked at when the message comes " \
+      "in, the first 1000 bytes of a field: mail that is in the queue already is not held by this.") \
+    K(reason, "reason", text, "", 0, 0, FROM(ROLE_QMGR), \
+      "Why, for operators.")
+
 #define CONF_KEYS_accounts(K) \
     K(uid_first, "uid-first", number, "200000", 1000, 2000000000, FROM(ROLE_AUTHD) | FROM(ROLE_ZYGOTE), \
       "The first of the uids that accounts get, when run as root.") \
@@ -452,6 +471,7 @@
     S(relay, "relay", ONE) \
     S(dns, "dns", ONE)   \
     S(domain, "domain", MANY) \
+    S(hold, "hold", MANY) \
     S(accounts, "accounts", ONE) \
     S(oauth, "oauth", ONE) \
     S(local_submission, "local-submission", ONE)

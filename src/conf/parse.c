@@ -334,9 +334,9 @@ static struct conf_place *open_many(struct reader *r, enum conf_section s, struc
         conf_error(&r->p, line, "more than %d sections, take some away", CONF_SECTIONS_MAX);
         return NULL;
     }
-    unsigned instance =
-        s == CONF_SECTION_listen ? conf_add_listen(r->p.conf, name)->index : conf_add_domain(r->p.conf, name)->index;
-    return add_place(&r->p, s, instance, line, name);
+    uint16_t *instance;
+    conf_add_section(r->p.conf, s, name, line, &instance);
+    return add_place(&r->p, s, *instance, line, name);
 }
 
 /* The section that these words open. One that is wrong itself is said to be, and read on as what it is meant to be, so

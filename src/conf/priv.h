@@ -6,7 +6,7 @@
 
 #define CONF_KEYS_MAX 256       /* rows of the table */
 #define CONF_NAME_KEY 0xffff    /* on the wire: not a key but the section's name; of the keys outside of sections: the file's */
-#define CONF_SECTIONS_MAX 10000 /* listen and domain sections of one file */
+#define CONF_SECTIONS_MAX 10000 /* those with a name, of one file */
 
 /* Judges one value. values: the words as written. On success the value is stored at `at`. err: what is wrong and how
  * to mend it. */
@@ -25,9 +25,8 @@ bool conf_is_host(struct span s);
 bool conf_is_address(const char *s, int *family); /* AF_INET, AF_INET6 */
 bool conf_is_loopback(const char *address);
 
-/* Adds a listen or domain section with its defaults; its index is its place. */
-struct conf_listen *conf_add_listen(struct conf *c, struct span name);
-struct conf_domain *conf_add_domain(struct conf *c, struct span name);
+/* Adds a section of those that there may be many of, with its defaults. *index: its place in the file. */
+void conf_add_section(struct conf *c, enum conf_section s, struct span name, uint32_t line, uint16_t **index);
 /* Where the keys of that section instance are: the base that conf_key.offset counts from. */
 void *conf_section_base(struct conf *c, enum conf_section s, unsigned instance);
 

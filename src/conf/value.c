@@ -9,6 +9,8 @@
 #include "conf/priv.h"
 
 #define LIST_MAX 64
+#define PATTERN_MAX 320
+#define FIELD_MAX 1000
 
 struct place {
     const struct conf_key *k;
@@ -314,11 +316,38 @@ static int parse_reply(struct span v, struct err *err)
     return err_set(err, "\"%.*s\" is not a reply, write CODE/STATUS such as 450/4.7.1 or 451/4.7.*", SPANV(v));
 }
 
+static int parse_pattern(struct span v, struct err *err)
+{
+    if (v.n == 0 || v.n > PATTERN_MAX || span_find(v, ' ') >= 0)
+        return err_set(err, "\"%.*s\" is not a pattern, write 1 to %d characters without a blank, * stands for any", SPANV(v), PATTERN_MAX);
+    return 0;
+}
+
+bool conf_field_of(struct span s, struct span *name, struct span *pattern)
+{
+    struct span rest = s;
+    *name = span_cut(&rest, ':');
+    *pattern = span_trim(rest);
+    for (size_t i = 0; i < name->n; i++) /* RFC5322:2.2 */
+        if (name->p[i] <= ' ' || name->p[i] > '~')
+            return false;
+    return name->n && name->n < s.n && pattern->n;
+}
+
+static int parse_field(struct span v, struct err *err)
+{
+    struct span name, pattern;
+    if (conf_field_of(v, &name, &pattern) && v.n <= FIELD_MAX)
+        return 0;
+    return err_set(err, "\"%.*s\" is not a field of a header, write \"NAME: PATTERN\" such as \"Subject: *invoice*\", at most %d bytes",
+                   SPANV(span_utf8_cut(v, 100)), FIELD_MAX);
+}
+
 bool conf_value_is_list(const struct conf_key *k)
 {
     return k->type == CONF_IS_words || k->type == CONF_IS_addresses || k->type == CONF_IS_networks ||
            k->type == CONF_IS_logins || k->type == CONF_IS_times || k->type == CONF_IS_rate ||
-           k->type == CONF_IS_replies;
+           k->type == CONF_IS_replies || k->type == CONF_IS_patterns;
 }
 
 static int parse_item(enum conf_type type, struct span v, struct err *err)
@@ -328,6 +357,7 @@ static int parse_item(enum conf_type type, struct span v, struct err *err)
            : type == CONF_IS_rate      ? parse_rate(v, err)
            : type == CONF_IS_replies   ? parse_reply(v, err)
            : type == CONF_IS_networks  ? parse_network(v, err)
+           : type == CONF_IS_patterns  ? parse_pattern(v, err)
            : type == CONF_IS_addresses ? parse_address(v, err)
                                        : parse_server(v, err);
 }
@@ -396,6 +426,8 @@ static int parse_text(const struct place *p, struct span v, struct err *err)
         return err_set(err, "\"%.*s\" is not a host name, write one such as mail.example.org", SPANV(v));
     if (v.n && p->k->type == CONF_IS_hostport && parse_hostport(v, err))
         return -1;
+    if (v.n && p->k->type == CONF_IS_field && parse_field(v, err))
+        return -1;
     if (v.n && (p->k->type == CONF_IS_path || p->k->type == CONF_IS_secret_file))
         store_path(p, v);
     else
@@ -424,6 +456,7 @@ int conf_value_parse(const struct conf_key *k, const struct span *values, size_t
     case CONF_IS_path:
     case CONF_IS_host:
     case CONF_IS_hostport:
+    case CONF_IS_field:
     case CONF_IS_secret_file:
         return parse_text(&p, values[0], err);
     default:
@@ -476,6 +509,7 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b)
     case CONF_IS_path:
     case CONF_IS_host:
     case CONF_IS_hostport:
+    case CONF_IS_field:
     case CONF_IS_secret_file:
         return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
     case CONF_IS_words:
@@ -484,6 +518,7 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b)
     case CONF_IS_times:
     case CONF_IS_rate:
     case CONF_IS_replies:
+    case CONF_IS_patterns:
     case CONF_IS_networks:
         return lists_equal(a, b);
     case CONF_IS_size:
@@ -506,6 +541,7 @@ void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, 
     case CONF_IS_path:
     case CONF_IS_host:
     case CONF_IS_hostport:
+    case CONF_IS_field:
     case CONF_IS_secret_file:
         buf_adds(text, *(const char *const *)at);
         break;
@@ -515,6 +551,7 @@ void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, 
     case CONF_IS_times:
     case CONF_IS_rate:
     case CONF_IS_replies:
+    case CONF_IS_patterns:
     case CONF_IS_networks:
         for (size_t i = 0; i < ((const struct conf_list *)at)->n; i++)
             buf_printf(text, "%s%s", i ? " " : "", ((const struct conf_list *)at)->items[i]);
@@ -562,6 +599,7 @@ int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, 
     case CONF_IS_path:
     case CONF_IS_host:
     case CONF_IS_hostport:
+    case CONF_IS_field:
     case CONF_IS_secret_file:
         *(const char **)at = arena_str(arena, text);
         return 0;
@@ -571,6 +609,7 @@ int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, 
     case CONF_IS_times:
     case CONF_IS_rate:
     case CONF_IS_replies:
+    case CONF_IS_patterns:
     case CONF_IS_networks:
         return get_list(text, arena, at);
     case CONF_IS_flag:

@@ -71,13 +71,13 @@ static int say_key(struct sender *s, size_t row, unsigned instance, const void *
     return r;
 }
 
-static int say_section(struct sender *s, enum conf_section section, unsigned instance, const char *name,
+static int say_section(struct sender *s, enum conf_section section, unsigned instance, const char *name, unsigned line,
                        const void *base, struct err *err)
 {
     size_t count;
     const struct conf_key *keys = conf_keys(&count);
     if (name)
-        say(s, section, instance, CONF_NAME_KEY, 0, 0, span_of(name));
+        say(s, section, instance, CONF_NAME_KEY, line, 0, span_of(name));
     for (size_t i = 0; i < count; i++)
         if (keys[i].section == section && (keys[i].roles & FROM(s->role)) && say_key(s, i, instance, base, err))
             return -1;
@@ -89,14 +89,17 @@ int conf_send(const struct conf *c, enum role role, conf_say_fn *fn, void *ctx, 
     struct sender s = {c, role, fn, ctx, 0};
     say(&s, CONF_SECTION_main, 0, CONF_NAME_KEY, 0, 0, span_of(c->file));
     for (unsigned i = 0; i < CONF_SECTION_COUNT; i++)
-        if (!conf_section_many((enum conf_section)i) && say_section(&s, (enum conf_section)i, 0, NULL, c, err))
+        if (!conf_section_many((enum conf_section)i) && say_section(&s, (enum conf_section)i, 0, NULL, 0, c, err))
             return -1;
     for (size_t i = 0; i < c->listen_count; i++)
         if ((conf_listen_role(&c->listen[i]) == role || role == ROLE_KEYD) &&
-            say_section(&s, CONF_SECTION_listen, c->listen[i].index, c->listen[i].name, &c->listen[i], err))
+            say_section(&s, CONF_SECTION_listen, c->listen[i].index, c->listen[i].name, c->listen[i].line, &c->listen[i], err))
             return -1;
     for (size_t i = 0; i < c->domain_count && (role == ROLE_AUTHD || role == ROLE_QMGR); i++)
-        if (say_section(&s, CONF_SECTION_domain, c->domain[i].index, c->domain[i].name, &c->domain[i], err))
+        if (say_section(&s, CONF_SECTION_domain, c->domain[i].index, c->domain[i].name, c->domain[i].line, &c->domain[i], err))
+            return -1;
+    for (size_t i = 0; i < c->hold_count && (FROM(role) & (FROM_SMTPD | FROM(ROLE_QMGR))); i++)
+        if (say_section(&s, CONF_SECTION_hold, c->hold[i].index, c->hold[i].name, c->hold[i].line, &c->hold[i], err))
             return -1;
     struct msg end = {.type = MSG_settings_end, .settings_end = {.generation = c->generation, .count = s.count}};
     fn(ctx, &end);
@@ -132,14 +135,13 @@ void conf_receiver_free(struct conf_receiver **r)
 
 static int take_name(struct conf *c, const struct msg_setting *m, struct err *err)
 {
-    if (c->listen_count + c->domain_count >= CONF_SECTIONS_MAX)
+    uint16_t *index;
+    if (c->listen_count + c->domain_count + c->hold_count >= CONF_SECTIONS_MAX || c->hold_count > CONF_HOLDS_MAX)
         return err_set(err, "too many sections");
     if (conf_section_base(c, (enum conf_section)m->section, m->instance))
         return err_set(err, "section %u %u comes twice", m->section, m->instance);
-    if (m->section == CONF_SECTION_listen)
-        conf_add_listen(c, m->value)->index = m->instance;
-    else
-        conf_add_domain(c, m->value)->index = m->instance;
+    conf_add_section(c, (enum conf_section)m->section, m->value, m->line, &index);
+    *index = m->instance;
     return 0;
 }
 

@@ -180,9 +180,10 @@
 /* token: 16 random bytes. header_bytes: length of the header section in prefix + body. With spooled=1 prefix and body are empty, the
  * file holds prefix then body and its writer has synced it. sessions: how many the sender has open, so that the queue knows whether it is
  * worth while to wait for others before it goes to the disk (0, 1: it never waits). eight_bit: it holds octets above 127, which msg_begin did not
- * know when spooled content had only begun to come. Answers: queued or not_queued. */
+ * know when spooled content had only begun to come. marks: the sections hold of the configuration whose header condition it meets, with blanks
+ * between. Answers: queued or not_queued. */
 #define F_msg_commit(F) F(u64, txn, 0) F(u32, sessions, 0) F(blob, token, 16) F(u64, size, 0) F(u32, header_bytes, 0) F(text, message_id, 998) F(u8, spooled, 1) \
-    F(u8, eight_bit, 1) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
+    F(u8, eight_bit, 1) F(text, marks, 2700) F(blob, prefix, IPC_PREFIX_MAX) F(blob, body, IPC_INLINE_MAX)
 /* slow: ms that the replies to this session wait from now on: its account comes near to what it may send. */
 #define F_queued(F) F(text, qid, IPC_QID_MAX) F(u32, slow, 600000)
 #define F_not_queued(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX)

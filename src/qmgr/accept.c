@@ -633,6 +633,7 @@ static void on_commit(struct qmgr *q, struct senders *from, const struct msg *m)
         t->msg->m.size = c->size;
         t->msg->m.header_bytes = c->header_bytes;
         t->msg->m.message_id = arena_dup(&t->msg->arena, c->message_id);
+        t->msg->m.marks = arena_dup(&t->msg->arena, c->marks);
         t->msg->m.spooled = t->spooled;
         if (c->eight_bit && t->msg->m.body_kind == QUEUE_BODY_7BIT) /* it came without BODY=8BITMIME */
             t->msg->m.body_kind = QUEUE_BODY_8BIT;

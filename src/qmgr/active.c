@@ -107,6 +107,7 @@ struct message *message_from_row(struct qmgr *q, const struct queue_message *row
     m->m.login = arena_dup(&m->arena, row->login);
     m->m.hold = arena_dup(&m->arena, row->hold);
     m->m.policy = arena_dup(&m->arena, row->policy);
+    m->m.marks = arena_dup(&m->arena, row->marks);
     return m;
 }
 
@@ -137,6 +138,7 @@ struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
     r->r.host = dup_or_none(&m->arena, row->host);
     r->r.dialogue = dup_or_none(&m->arena, row->dialogue);
     r->r.destination = SPAN_NONE; /* it is taken up */
+    queue_unpark(&r->r);          /* looked at anew */
     return r;
 }
 

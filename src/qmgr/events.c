@@ -101,6 +101,8 @@ void events_rcpt(struct qmgr *q, const struct rcpt *r)
         e.took = r->took;
         e.dialogue = r->r.dialogue;
     }
+    if (v == VERDICT_PARKED)
+        e.reply = r->r.why;
     if (operators)
         e.operator = r->by;
     if (v == VERDICT_EXPANDED)

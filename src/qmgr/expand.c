@@ -53,6 +53,7 @@ static void on_item(void *ctx, struct chan *c, enum chan_why why, const struct m
                                  .state = QUEUE_WAITING,
                                  .depth = (uint8_t)(r->r.depth + 1),
                                  .notify = r->r.notify,
+                                 .passed = r->r.passed & QUEUE_PASSED_RULES,
                                  .orcpt = r->r.orcpt,
                                  .sender = r->r.sender,
                                  .address = arena_dup(a, i->address),
@@ -103,7 +104,7 @@ static void on_demand(struct rcpt *r)
     remote_domain(r);
     r->on_demand = true;
     r->pull = pull_for(q, r->domain);
-    if (r->pull || r->r.passed)
+    if (r->pull || (r->r.passed & QUEUE_PASSED))
         work_queue(r);
     else
         settle_pickup(r, NULL, SPAN_NONE);
@@ -115,10 +116,12 @@ static void known(struct rcpt *r, const struct msg_expand_end *e)
                                     e->detail, "%.*s", SPANV(e->why));
     if (e->kind != OUTCOME_DONE || r->child_count == 0) {
         settle_outcome(r, VERDICT_NONE, &o, SPAN_NONE);
+    } else if (hold_wanted(r, &o)) {
+        settle_rcpt(r, VERDICT_PARKED, &o, SPAN_NONE);
     } else if (e->held == 2 && r->relay && r->child_count == 1) {
         on_demand(r);
-    } else if (e->held && !r->r.passed) {
-        o = outcome_make(OUTCOME_RETRY, 0, 0, 0, "the domain is held by the configuration");
+    } else if (e->held && !(r->r.passed & QUEUE_PASSED)) {
+        o = outcome_make(OUTCOME_RETRY, 0, 0, 0, "its domain is held by the configuration (hold yes)");
         settle_rcpt(r, VERDICT_PARKED, &o, SPAN_NONE);
     } else if (only_addresses(r)) {
         expanded(r);

@@ -55,6 +55,18 @@ static bool change_active(struct rcpt *r, enum verdict v, int64_t by)
     return true;
 }
 
+/* It is being looked at again just now, whether it is still held: the release counts at once, or when that is recorded. */
+static void release_parked(struct rcpt *r, const struct queue_recipient *row, int64_t by)
+{
+    if (row->state != QUEUE_PARKED || r->r.passed == row->passed)
+        return;
+    r->r.passed = row->passed;
+    if (r->state != RCPT_SETTLING || r->verdict != VERDICT_PARKED)
+        return;
+    r->wish = VERDICT_RELEASED;
+    r->by = by;
+}
+
 static void look(struct query *u);
 static void query_end(struct query *u);
 
@@ -85,10 +97,14 @@ static void change(struct query *u, const struct queue_item *i)
         return;
     if (u->verdict == VERDICT_RELEASED && later && !u->want_held)
         return;
-    row.passed |= (u->want_held && row.state == QUEUE_PARKED) || ((u->want_held || u->pass) && row.state == QUEUE_PICKUP);
+    if (u->want_held && row.state == QUEUE_PARKED)
+        row.passed |= QUEUE_PASSED | QUEUE_PASSED_RULES;
+    if ((u->want_held || u->pass) && row.state == QUEUE_PICKUP)
+        row.passed |= QUEUE_PASSED;
     if (u->verdict == VERDICT_RELEASED)
         sched_up(&q->sched, SCHED_REMOTE, domain, qmgr_wall(q));
     if (r) {
+        release_parked(r, &row, u->by);
         u->changed += change_active(r, u->verdict, u->by);
         return;
     }

@@ -47,7 +47,7 @@ enum verdict {
     VERDICT_EXPANDED,
     VERDICT_DEFERRED,  /* an attempt failed for now */
     VERDICT_POSTPONED, /* it was not attempted: its destination is down, full or suspended */
-    VERDICT_PARKED,    /* its domain is held */
+    VERDICT_PARKED,    /* its domain is held, or a section hold is for it */
     VERDICT_PICKUP,    /* it waits until its domain asks for it */
     VERDICT_HELD,      /* by an operator */
     VERDICT_RELEASED,  /* by an operator: due now */
@@ -273,6 +273,10 @@ void refill_note_gone(struct qmgr *q, uint64_t rcpt);
 /* ---- expand.c ---- */
 void expand_some(struct qmgr *q);   /* as many of the picked as authd's channel takes */
 void expand_forget(struct rcpt *r); /* an operator took it */
+
+/* ---- hold.c ---- */
+/* Whether a section hold of the configuration holds it. why: which one. */
+bool hold_wanted(const struct rcpt *r, struct outcome *why);
 
 /* ---- work.c ---- */
 void pump_soon(struct qmgr *q);

@@ -83,6 +83,7 @@ static void show_message(struct query *u, const struct queue_message *m)
     admin_text(u->call, "tls", m->tls);
     admin_text(u->call, "login", m->login);
     admin_text(u->call, "policy", m->policy);
+    admin_text(u->call, "marks", m->marks);
     cells_of_wishes(u, m);
     admin_bytes(u->call, "size", m->size);
     admin_text(u->call, "message-id", m->message_id);

@@ -138,8 +138,8 @@ void explain_schedule(struct qmgr *q, const struct queue_message *m, const struc
     if (r->state == QUEUE_WAITING)
         explain_waiting(q, m, r, out);
     else if (r->state == QUEUE_PARKED)
-        buf_adds(out, "Its domain is held by the configuration (hold yes). It goes on after hold was taken away and "
-                      "`waypost reload`; `waypost queue release` lets this one go on now.");
+        buf_printf(out, "Held by the configuration: %.*s. It goes on after that was taken away and `waypost reload`; `waypost queue release` "
+                        "lets this one go on now.", SPANV(r->why));
     else if (r->state == QUEUE_PICKUP)
         buf_adds(out, "It waits until the host of its domain asks for it: by ATRN, which takes it over that connection, or by "
                       "ETRN. No other host is tried. `waypost queue release` sends it to the domain's MX now.");

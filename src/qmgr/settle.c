@@ -140,7 +140,7 @@ void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host)
     }
     if (o || !r->r.why.p)
         set_response(r, o ? o : &waits, host);
-    r->r.passed = false;
+    r->r.passed &= (uint8_t)~QUEUE_PASSED;
     if (too_old(r, now, &end) || settle_too_late(r->msg)) {
         expire(r);
         return;
@@ -547,6 +547,8 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
     r->dialogue = row->dialogue.p ? arena_dup(&s->arena, row->dialogue) : SPAN_NONE;
     r->destination = SPAN_NONE;
+    if (v == VERDICT_RELEASED)
+        queue_unpark(r);
     set_row(r, v, now);
     if (row->state == QUEUE_LIMITED && v == VERDICT_RELEASED) /* RFC4865:4.2: what its sender asked for still holds */
         r->next = MAX_OF(now, msg->hold_until);

@@ -91,7 +91,7 @@ static void put_words(struct buf *out, const struct history_event *e)
             buf_printf(out, ", %.*s", SPANV(e->policy));
         break;
     case HISTORY_EXPANDED: buf_printf(out, "an alias of %lld", (long long)e->recipients); break;
-    case HISTORY_PARKED: buf_adds(out, "its domain is held by the configuration"); break;
+    case HISTORY_PARKED: buf_add(out, e->reply); break;
     case HISTORY_PICKUP: buf_adds(out, "it waits until its domain asks for it"); break;
     case HISTORY_HELD:
     case HISTORY_RELEASED:

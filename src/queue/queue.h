@@ -49,6 +49,7 @@ struct queue_message {
     struct span helo, remote, message_id, envid;
     struct span tls, login; /* of the client: "TLSv1.3 CIPHER"; who it proved to be */
     struct span policy;     /* for people: what was found out at the door, and which settings decided */
+    struct span marks;      /* sections hold of the configuration whose header condition it met as it came in, blanks between */
     struct span hold;       /* FUTURERELEASE as it was asked for: "for;3600", "until;2026-01-01T00:00:00Z" */
     int64_t received; /* ms since 1970 */
     uint64_t size;    /* prefix and body */
@@ -71,10 +72,16 @@ static inline int64_t queue_message_begins(const struct queue_message *m)
     return m->hold_until > m->received ? m->hold_until : m->received;
 }
 
+/* What an operator's release took away. On disk. */
+enum queue_passed {
+    QUEUE_PASSED = 1,      /* a hold of its domain counts no longer, nor does that its domain asks for its mail */
+    QUEUE_PASSED_RULES = 2 /* nor do sections hold; also for what an alias leads to */
+};
+
 struct queue_recipient {
     uint64_t id, parent; /* parent 0: given by the sender */
     uint8_t state, depth, notify;
-    bool passed; /* released by an operator: a hold of its domain counts no longer */
+    uint8_t passed; /* enum queue_passed bits */
     bool told;   /* the sender knows that the time of DELIVERBY has passed */
     uint32_t attempts;
     int64_t next; /* ms since 1970; 0: nothing is due */
@@ -91,6 +98,16 @@ struct queue_recipient {
     struct span destination; /* it waits for that one to be ready (queue_release); p NULL: only for `next` */
     struct span domain;      /* of the address, canonical, once it waits: what `waits` of a filter looks for. Not read back */
 };
+
+/* What held it is no answer of anybody. */
+static inline void queue_unpark(struct queue_recipient *r)
+{
+    if (r->state != QUEUE_PARKED)
+        return;
+    r->kind = 0;
+    r->code = r->subject = r->detail = 0;
+    r->why = r->host = r->dialogue = SPAN_NONE;
+}
 
 /* ---- the queue ---- */
 

@@ -33,7 +33,8 @@ static const char *const migrations[] = {
     "  hold TEXT NOT NULL,\n"
     "  priority INTEGER NOT NULL,\n"
     "  terminal INTEGER NOT NULL,\n"
-    "  policy TEXT NOT NULL\n"
+    "  policy TEXT NOT NULL,\n"
+    "  marks TEXT NOT NULL\n"
     ") STRICT;\n"
     /* apart, so that who looks through messages reads none of it */
     "CREATE TABLE content (id INTEGER PRIMARY KEY, prefix BLOB NOT NULL, body BLOB NOT NULL) STRICT;\n"
@@ -152,7 +153,7 @@ static int insert_content(struct sql *q, const struct queue_message *m, struct e
 static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)m->id);
     db_bind_text(s, 2, text_or_empty(m->sender));
     db_bind_i64(s, 3, m->account);
@@ -178,6 +179,7 @@ static int insert_message(struct sql *q, const struct queue_message *m, struct e
     db_bind_i64(s, 23, m->priority);
     db_bind_i64(s, 24, m->terminal);
     db_bind_text(s, 25, text_or_empty(m->policy));
+    db_bind_text(s, 26, text_or_empty(m->marks));
     return db_run(s, err) || (!m->spooled && insert_content(q, m, err)) ? -1 : 0;
 }
 
@@ -462,8 +464,8 @@ static struct span keep(struct arena *a, struct db_stmt *s, int column)
 #define MESSAGE_COLUMNS                                                                           \
     "m.id, m.sender, m.account, m.origin, m.helo, m.remote, m.received, m.size, m.header_bytes, " \
     "m.message_id, m.envid, m.ret, m.body_kind, m.smtputf8, m.spooled, m.tls, m.login, "          \
-    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority, m.terminal, m.policy"
-enum { MESSAGE_WIDTH = 25 };
+    "m.tls_need, m.by_mode, m.deliver_by, m.hold_until, m.hold, m.priority, m.terminal, m.policy, m.marks"
+enum { MESSAGE_WIDTH = 26 };
 
 static void get_message(struct db_stmt *s, struct arena *a, struct queue_message *m)
 {
@@ -493,6 +495,7 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
         .priority = (int8_t)db_i64(s, 22),
         .terminal = (uint8_t)db_i64(s, 23),
         .policy = keep(a, s, 24),
+        .marks = keep(a, s, 25),
     };
 }
 
@@ -523,7 +526,7 @@ static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queu
         .detail = (uint16_t)db_i64(s, c + 15),
         .why = keep(a, s, c + 16),
         .host = keep(a, s, c + 17),
-        .passed = db_i64(s, c + 18) != 0,
+        .passed = (uint8_t)db_i64(s, c + 18),
         .destination = keep(a, s, c + 19),
         .told = db_i64(s, c + 20) != 0,
         .dialogue = keep(a, s, c + 21),

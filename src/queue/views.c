@@ -97,7 +97,7 @@ static bool sql_domain(struct span arg, char *out, size_t size)
 
 static const char queue_views[] =
     "CREATE TEMP VIEW v1_message AS SELECT id AS message, qid(id) AS id, sender, origin_name(origin) AS origin, nullif(account, 0) AS account,"
-    " remote AS client, helo, tls, login, received, size, message_id, envid, nullif(policy, '') AS policy, nullif(hold_until, 0) AS hold_until,"
+    " remote AS client, helo, tls, login, received, size, message_id, envid, nullif(policy, '') AS policy, nullif(marks, '') AS marks, nullif(hold_until, 0) AS hold_until,"
     " nullif(deliver_by, 0) AS deliver_by, priority, spooled FROM main.message;"
     "CREATE TEMP VIEW v1_recipient AS SELECT r.message AS message, qid(r.message) AS id, r.id AS recipient, nullif(r.parent, 0) AS parent,"
     " coalesce(r.sender, m.sender) AS sender, r.address AS address, domain_of(r.address) AS domain, coalesce(r.original, r.address) AS original,"

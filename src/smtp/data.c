@@ -9,7 +9,8 @@ enum { LINE_START, DOT, DOT_CR, IN_LINE, AFTER_CR };
 
 void smtp_data_begin(struct smtp_data *d, const struct smtp_data_limits *limits)
 {
-    memset(d, 0, offsetof(struct smtp_data, id));
+    memset(d, 0, offsetof(struct smtp_data, watch));
+    smtp_watch_begin(&d->watch, limits->watched, limits->watched_count);
     d->limits = *limits;
     d->state = LINE_START; /* the CRLF of the DATA command began it (RFC5321:4.1.1.4) */
     d->in_header = true;
@@ -46,6 +47,7 @@ static void results_begin(struct smtp_data *d)
 
 static void note_field(struct smtp_data *d, struct span name)
 {
+    smtp_watch_field(&d->watch, name);
     if (name_is(name, "received"))
         d->received++;
     else if (name_is(name, "date"))
@@ -79,6 +81,14 @@ static void results_end(struct smtp_data *d, struct buf *out)
         return;
     out->n -= (size_t)n;
     d->given -= n;
+    smtp_watch_forget(&d->watch);
+}
+
+static void field_ends(struct smtp_data *d, struct buf *out)
+{
+    if (d->results)
+        results_end(d, out);
+    smtp_watch_end(&d->watch);
 }
 
 /* A header line's fate is decided by its first octets; a continuation line shares that of its field (RFC5322:2.2.3). */
@@ -87,8 +97,7 @@ static void decide(struct smtp_data *d, struct span line, struct buf *out)
     d->decided = true;
     if (line.n && (line.p[0] == ' ' || line.p[0] == '\t'))
         return;
-    if (d->results)
-        results_end(d, out);
+    field_ends(d, out);
     d->drop = d->take_id = d->take_tls = false;
     ptrdiff_t colon = span_find(line, ':');
     if (colon > 0)
@@ -121,6 +130,7 @@ static void keep_value(struct smtp_data *d, struct span s)
         keep_id(d, s);
     if (d->take_tls)
         keep_tls(d, s);
+    smtp_watch_value(&d->watch, s);
 }
 
 static void header_out(struct smtp_data *d, struct span s, struct buf *out)
@@ -163,9 +173,10 @@ static void header_front(struct smtp_data *d, struct span front, struct buf *out
         return;
     }
     decide(d, front, out);
-    if ((d->take_id || d->take_tls) && !folded) {
+    if ((d->take_id || d->take_tls || d->watch.open) && !folded) {
         keep_value(d, span_from(front, (size_t)span_find(front, ':') + 1));
-        give(d, front, out);
+        if (!d->drop)
+            give(d, front, out);
     } else {
         header_out(d, front, out);
     }
@@ -227,8 +238,7 @@ static void content(struct smtp_data *d, struct span s, bool complete, struct bu
     d->line = d->line > UINT32_MAX / 2 ? d->line : (uint32_t)(d->line + MIN_OF(s.n, UINT32_MAX / 4));
     /* The empty line belongs to no field; it ends the section before it could be over the section's limit. */
     if (complete && d->in_header && d->line == 2) {
-        if (d->results)
-            results_end(d, out);
+        field_ends(d, out);
         d->in_header = false;
         d->header_bytes = (uint32_t)d->given;
         d->drop = false;
@@ -340,8 +350,7 @@ static void header_closes(struct smtp_data *d, struct buf *out)
 {
     if (!d->in_header)
         return;
-    if (d->results)
-        results_end(d, out);
+    field_ends(d, out);
     d->in_header = false;
     d->header_bytes = (uint32_t)d->given;
 }

@@ -7,6 +7,7 @@
 #define SMTP_DATA_H
 
 #include "base/buf.h"
+#include "smtp/watch.h"
 
 #define SMTP_MESSAGE_ID_MAX 998 /* RFC5322:2.1.1 */
 
@@ -27,6 +28,8 @@ struct smtp_data_limits {
     bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
     bool normalise;  /* CR or LF alone becomes CRLF instead of a flaw; it never ends DATA, nor begins a line with a dot to be taken away */
     struct span own; /* our name: leave Authentication-Results fields out that claim to be of it (RFC8601:5); may be empty */
+    const struct smtp_watched *watched; /* fields to look out for */
+    size_t watched_count;
     bool binary;     /* with it: behind the header section any octets, kept as they are (RFC3030:3) */
 };
 
@@ -54,6 +57,7 @@ struct smtp_data {
     uint64_t results_begin; /* `given` before it */
     char head[64];
     uint16_t id_n;
+    struct smtp_watch watch; /* those of limits.watched that are there */
     char id[SMTP_MESSAGE_ID_MAX]; /* the first Message-ID, unfolded and trimmed at the end; smtp_data_message_id() */
 };
 

@@ -47,6 +47,8 @@ struct smtp_server_config {
     uint32_t hold_max;   /* seconds: the most that FUTURERELEASE may ask for; 0: it is not offered (RFC 4865) */
     const char *const *priority_logins; /* who may use positive priorities (RFC 6710) */
     size_t priority_login_count;
+    const struct smtp_watched *watched; /* fields of headers to look out for: smtp_data.watch */
+    size_t watched_count;
     size_t content_high; /* content waiting above this asks for room */
     enum smtp_asking vrfy, expn;
 };

@@ -322,6 +322,8 @@ void smtp_server_content_begin(struct smtp_server *s, bool chunked)
                                             .normalise = s->config->normalise,
                                             .own = s->config->strip_results,
                                             .chunked = chunked,
+                                            .watched = s->config->watched,
+                                            .watched_count = s->config->watched_count,
                                             .binary = s->txn.binary};
     smtp_data_begin(&s->txn.data, &limits);
 }

@@ -303,6 +303,18 @@ void stalled_go(struct smtpd *d)
     }
 }
 
+/* The sections hold whose header the message has, with blanks between: what came in, and what is put before it. */
+static void put_marks(const struct session *s, const struct smtp_data *data, struct buf *out)
+{
+    struct smtp_watch added;
+    smtp_watch_begin(&added, s->house->smtp.watched, s->house->smtp.watched_count);
+    smtp_watch_section(&added, buf_span(&s->prefix));
+    uint64_t found = data->watch.found | added.found;
+    for (size_t i = 0; i < added.count; i++)
+        if (found >> i & 1)
+            buf_printf(out, "%s%s", out->n ? " " : "", s->house->marks[i]);
+}
+
 /* With spooled the announcement was made before, and the content lies in its file. */
 void commit_send(struct session *s, bool spooled)
 {
@@ -313,6 +325,8 @@ void commit_send(struct session *s, bool spooled)
     }
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
     struct msg m = {.type = MSG_msg_commit};
+    struct buf marks = {0};
+    put_marks(s, &t->data, &marks);
     if (!spooled)
         commit_announce(s);
     m.msg_commit = (struct msg_msg_commit){.txn = s->txn,
@@ -322,12 +336,14 @@ void commit_send(struct session *s, bool spooled)
                                            .header_bytes = (uint32_t)(s->prefix.n + t->data.header_bytes),
                                            .message_id = smtp_data_message_id(&t->data),
                                            .spooled = spooled,
+                                           .marks = buf_span(&marks),
                                            .eight_bit = t->data.eight_bit};
     if (!spooled) {
         m.msg_commit.prefix = buf_span(&s->prefix);
         m.msg_commit.body = buf_span(smtp_server_content(s->smtp));
     }
     s->commit_id = chan_ask(d->qmgr, &m, -1, on_commit, s);
+    buf_free(&marks);
     if (!s->commit_id)
         not_stored(s);
 }

@@ -56,12 +56,26 @@ static struct smtp_server_config engine_config(struct smtpd *d, const struct con
     };
 }
 
+_Static_assert(CONF_HOLDS_MAX <= SMTP_WATCH_MAX, "a bit for each");
+
+static void watch_headers(struct house *h)
+{
+    const struct conf *c = h->conf;
+    size_t n = 0;
+    for (size_t i = 0; i < c->hold_count && n < CONF_HOLDS_MAX; i++)
+        if (conf_field_of(span_of(c->hold[i].header), &h->watched[n].name, &h->watched[n].pattern))
+            h->marks[n++] = c->hold[i].name;
+    h->smtp.watched = h->watched;
+    h->smtp.watched_count = n;
+}
+
 static struct house *house_new(struct smtpd *d, const struct conf *conf, const struct conf_listen *l, struct err *err)
 {
     struct house *h = mem_alloc(sizeof *h);
     h->refs = 1;
     h->conf = conf_ref(conf);
     h->smtp = engine_config(d, h->conf, l);
+    watch_headers(h);
     h->implicit = l->tls == CONF_TLS_IMPLICIT;
     h->check_from = l->check_from;
     h->hide_client = l->hide_client;

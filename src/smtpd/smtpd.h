@@ -25,6 +25,8 @@ struct house {
     bool implicit;
     bool check_from; /* From and Sender are to be the account's */
     bool hide_client; /* Received says nothing of the client */
+    struct smtp_watched watched[CONF_HOLDS_MAX]; /* headers that sections hold ask for … */
+    const char *marks[CONF_HOLDS_MAX];           /* … and which sections */
 };
 
 struct port {

@@ -32,6 +32,19 @@ Test(base, span_utf8)
         cr_assert_eq(span_is_utf8(span_of(cases[i].s)), cases[i].good, "case %zu", i);
 }
 
+Test(base, span_fits)
+{
+    static const struct {
+        const char *text, *pattern;
+        bool fits;
+    } cases[] = {{"", "", true},          {"", "*", true},          {"a", "", false},          {"abc", "ABC", true},
+                 {"abc", "a*", true},     {"abc", "*c", true},      {"abc", "*b*", true},      {"abc", "a*b", false},
+                 {"abab", "*ab", true},   {"aab", "*ab", true},     {"abcabd", "a*bd", true},  {"abc", "**", true},
+                 {"a*c", "a*c", true},    {"ann@b.test", "*@*.test", true}, {"ann@b.tes", "*@*.test", false}, {"x", "*x*x*", false}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        cr_expect_eq(span_fits(span_of(cases[i].text), span_of(cases[i].pattern)), cases[i].fits, "%s %s", cases[i].text, cases[i].pattern);
+}
+
 Test(base, span_words_and_cuts)
 {
     struct span s = SPAN("  one \t two");

@@ -342,6 +342,45 @@ Test(conf, a_role_is_told_what_is_its_own)
     free_conf(c);
 }
 
+/* Each program is told of the conditions that it looks at, and where they stand. */
+Test(conf, rules_that_hold)
+{
+    struct conf_errors e = {0};
+    struct span name, pattern;
+    struct conf *c = good("hold b-2 { sender *@a.test <>; recipient x@b.test; domain *.b.test; larger 1M; reason \"two words\"; }\n"
+                          "hold a { header \"Subject:  *free money* \"; }\nlisten s { protocol smtp; port 25; tls none; }\n");
+    const struct conf *qmgr = carry(c, ROLE_QMGR), *mx = carry(c, ROLE_MX), *relay = carry(c, ROLE_RELAY);
+    cr_assert_eq(qmgr->hold_count, 2u);
+    cr_expect_str_eq(qmgr->hold[0].name, "b-2", "in the order of the file");
+    cr_expect_eq(qmgr->hold[1].line, 2u);
+    cr_expect_str_eq(qmgr->file, "/etc/waypost/waypost.conf");
+    cr_expect_str_eq(qmgr->hold[0].sender.items[1], "<>");
+    cr_expect_eq(qmgr->hold[0].larger, CONF_MIB);
+    cr_expect_str_eq(qmgr->hold[0].reason, "two words");
+    cr_assert_eq(mx->hold_count, 2u);
+    cr_expect_eq(mx->hold[0].sender.n, 0u, "not its business");
+    cr_assert(conf_field_of(span_of(mx->hold[1].header), &name, &pattern));
+    cr_expect(span_eqs(name, "Subject") && span_eqs(pattern, "*free money*"));
+    cr_expect_eq(relay->hold_count, 0u);
+    struct buf changes = {0};
+    struct conf *d = good("hold a { header \"Subject: *\"; }\nlisten s { protocol smtp; port 25; tls none; }\n");
+    conf_changes(c, d, &changes);
+    cr_expect_str_eq(buf_cstr(&changes), "hold b-2, hold a");
+    buf_free(&changes);
+    conf_unref(&qmgr);
+    conf_unref(&mx);
+    conf_unref(&relay);
+    free_conf(d);
+    free_conf(c);
+    cr_assert_null(parse("hold a {\n}\nhold \"b c\" { sender *; }\nhold d {\n header \"no colon\";\n sender ann;\n domain a@b.test;\n larger 1;\n}\nhold D { recipient *; }\n", &e));
+    static const char *const wants[] = {":1: hold \"a\" has no condition", ":3: hold \"b c\": a name has", ":5: header: \"no colon\" is not a field",
+                                        ":6: sender: \"ann\" fits no address", ":7: domain: \"a@b.test\" fits no domain", ":10: hold \"D\" stands twice"};
+    for (size_t i = 0; i < COUNT_OF(wants); i++)
+        cr_expect(strstr(buf_cstr(&e.text), wants[i]), "no %s in %s", wants[i], buf_cstr(&e.text));
+    cr_expect_eq(e.count, COUNT_OF(wants), "%s", buf_cstr(&e.text));
+    conf_errors_free(&e);
+}
+
 /* What a setting decided is shown with its place, by programs that never see the file. */
 Test(conf, places_travel)
 {

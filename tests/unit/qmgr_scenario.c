@@ -466,6 +466,7 @@ static void submit(const struct words *v)
     struct named *n = &w->names[w->name_count++];
     put_text(n->name, sizeof n->name, span_of(v->at[1]));
     struct msg m = {.type = MSG_msg_begin};
+    const char *marks = value_of(v, "marks");
     m.msg_begin = (struct msg_msg_begin){.txn = ++txn, .session = 1, .sender = strcmp(v->at[3], "<>") ? span_of(v->at[3]) : SPAN(""),
                                          .helo = SPAN("me"), .remote = SPAN("192.0.2.1")};
     if (hold) {
@@ -482,7 +483,7 @@ static void submit(const struct words *v)
     snprintf(token, sizeof token, "token%011llu", (unsigned long long)txn);
     m = (struct msg){.type = MSG_msg_commit};
     m.msg_commit = (struct msg_msg_commit){.txn = txn, .token = span_of(token), .size = content.n, .header_bytes = (uint32_t)content.n - 9,
-                                           .message_id = SPAN("<1@x.test>"), .body = content};
+                                           .message_id = SPAN("<1@x.test>"), .marks = span_of(marks ? marks : ""), .body = content};
     w->asked++;
     cr_assert(chan_ask(c, &m, -1, on_queued, n));
     settle();
@@ -873,6 +874,7 @@ SCENARIO(notifications)
 SCENARIO(patterns)
 SCENARIO(mailing)
 SCENARIO(dialogue)
+SCENARIO(rules)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -884,5 +886,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 16u);
+    cr_assert_eq(n, 17u);
 }

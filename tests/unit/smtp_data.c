@@ -213,6 +213,48 @@ Test(smtp, data_facts)
 }
 
 /* RFC6409:8, RFC5322:3.6.3: Bcc leaves, with its continuation lines, wherever it is cut; in the body it is text. */
+/* Fields that are looked out for: whole and unfolded, in whatever pieces they come, and none that is not part of the message. */
+Test(smtp, data_watches_fields)
+{
+    static const struct smtp_watched watched[] = {{{"subject", 7}, {"*free  money*", 13}},
+                                                  {{"Authentication-Results", 22}, {"*pass", 5}},
+                                                  {{"bcc", 3}, {"*", 1}},
+                                                  {{"X-A", 3}, {"a", 1}}};
+    static const struct {
+        const char *in;
+        uint64_t found;
+        const char *out;
+    } cases[] = {
+        {"Subject: no\r\n\r\nSubject: free  money\r\n.\r\n", 0, NULL},
+        {"To: x\r\nSUBJECT: so Free\r\n\t money now\r\n\r\n.\r\n", 1, NULL},
+        {"Subject: free  money\r\n.\r\n", 1, NULL},
+        {"Authentication-Results: us.test; x=pass\r\nX-A: b\r\nX-A:\r\n a \r\n\r\n.\r\n", 8, "X-A: b\r\nX-A:\r\n a \r\n\r\n"},
+        {"Authentication-Results: them.test; x=pass\r\nBcc: x@y\r\nX-Ab: a\r\n\r\n.\r\n", 6, "Authentication-Results: them.test; x=pass\r\nX-Ab: a\r\n\r\n"},
+    };
+    struct smtp_data_limits limits = plenty;
+    struct result r = {0};
+    limits.watched = watched;
+    limits.watched_count = COUNT_OF(watched);
+    limits.own = SPAN("us.test");
+    limits.strip_bcc = true;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        for (int bytewise = 0; bytewise < 2; bytewise++) {
+            if (bytewise)
+                read_bytes(&r, span_of(cases[i].in), &limits);
+            else
+                read_cut(&r, span_of(cases[i].in), 0, &limits);
+            cr_expect(r.over);
+            cr_expect_eq(r.d.watch.found, cases[i].found, "%zu: %llx", i, (unsigned long long)r.d.watch.found);
+            cr_expect(!cases[i].out || strcmp(buf_cstr(&r.out), cases[i].out) == 0, "%zu: %s", i, buf_cstr(&r.out));
+        }
+    }
+    struct smtp_watch w;
+    smtp_watch_begin(&w, watched, COUNT_OF(watched));
+    smtp_watch_section(&w, SPAN("Authentication-Results: us.test;\r\n\tiprev=pass\r\nReceived: x\r\n\tpass\r\n"));
+    cr_expect_eq(w.found, 2u, "what is put before it is ours");
+    buf_free(&r.out);
+}
+
 Test(smtp, data_strips_bcc)
 {
     const struct span in = SPAN("To: a\r\nBcc: secret\r\n and more\r\n\tand more\r\nSubject: x\r\nBCC :\r\nBccx: "
