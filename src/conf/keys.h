@@ -218,7 +218,7 @@
       "Failed logins after which a connection is closed.") \
     K(login_timeout, "login-timeout", time, "3m", CONF_SECOND, CONF_HOUR, FROM(ROLE_IMAPD), \
       "How long a client may take to log in, whatever it says meanwhile. The time in which it waits for us does not count.") \
-    K(idle_timeout, "idle-timeout", time, "31m", CONF_MINUTE, 7 * CONF_DAY, FROM(ROLE_IMAPD) | FROM(ROLE_ZYGOTE), \
+    K(idle_timeout, "idle-timeout", time, "31m", CONF_SECOND, 7 * CONF_DAY, FROM(ROLE_IMAPD) | FROM(ROLE_ZYGOTE), \
       "How long a client that has logged in may be silent; RFC 3501 section 5.4 asks for at least 30 minutes.")
 
 #define CONF_KEYS_pop3(K) \
