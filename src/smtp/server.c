@@ -365,6 +365,7 @@ void smtp_server_timed_out(struct smtp_server *s)
 
 void smtp_server_drain(struct smtp_server *s)
 {
+    s->leaving = true;
     if (s->state == S_CONNECT || s->state == S_HELLO || s->state == S_READY || s->state == S_LOGIN_LINE)
         smtp_server_shut(s, "4.3.2", "The service is going down, try again in a moment");
 }

@@ -168,7 +168,8 @@ void smtp_server_committed(struct smtp_server *s, const struct outcome *o);
 /* 421 and the end: nothing came for too long; for a reason of the owner's. */
 void smtp_server_timed_out(struct smtp_server *s);
 void smtp_server_shut(struct smtp_server *s, const char *status, const char *text);
-/* The program drains: ends the session now when nothing is under way, else when its transaction is over. */
+/* The program drains, or nobody knows any more who has logged in: ends the session now when nothing is under way, else when its
+ * transaction is over. */
 void smtp_server_drain(struct smtp_server *s);
 
 /* What is under way; NULL outside of a transaction. */

@@ -132,7 +132,7 @@ void smtp_server_who(struct smtp_server *s, const struct outcome *o, struct span
         if (o->kind == OUTCOME_FAILED && ++s->refused > s->config->max_refused)
             smtp_server_end(s, 421, "4.7.0", "Too many names were refused, closing the connection");
     }
-    if (s->door->draining && s->state != S_CLOSED)
+    if (smtp_server_leaves(s) && s->state != S_CLOSED)
         smtp_server_drain(s);
 }
 

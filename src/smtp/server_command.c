@@ -332,7 +332,7 @@ void smtp_server_command(struct smtp_server *s, struct span line)
         rest.n--;
     s->verb = span_cut(&rest, ' ');
     rest = span_trim(rest);
-    if (s->door->draining && s->state != S_MAIL && s->state != S_CHUNKS && !span_ieqs(s->verb, "QUIT")) {
+    if (smtp_server_leaves(s) && s->state != S_MAIL && s->state != S_CHUNKS && !span_ieqs(s->verb, "QUIT")) {
         smtp_server_end(s, 421, "4.3.2", "The service is going down, try again in a moment");
         return;
     }

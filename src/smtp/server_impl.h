@@ -58,6 +58,7 @@ struct smtp_server {
     unsigned idle; /* commands without use since the last message */
     bool certified; /* the client's certificate verifies */
     bool tls, esmtp, skipping, spooling, turned_away;
+    bool leaving; /* ends after its transaction */
     struct outcome why_not; /* with turned_away: the reply at the end of the content */
     struct span verb;       /* of the command being carried out */
     bool more_behind;       /* input had come behind it */
@@ -70,6 +71,11 @@ struct smtp_server {
     struct smtp_xclient xclient;
 };
 
+/* It, or the whole program. */
+static inline bool smtp_server_leaves(const struct smtp_server *s)
+{
+    return s->leaving || s->door->draining;
+}
 void smtp_server_move(struct smtp_server *s, enum smtp_state next);
 void smtp_server_want(struct smtp_server *s, enum smtp_want want);
 /* A positive or intermediate reply. */

@@ -493,6 +493,6 @@ void smtp_server_committed(struct smtp_server *s, const struct outcome *o)
     } else {
         refuse_outcome(s, o);
     }
-    if (s->door->draining)
+    if (smtp_server_leaves(s))
         smtp_server_drain(s);
 }

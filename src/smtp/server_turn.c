@@ -51,7 +51,7 @@ void smtp_server_flushed(struct smtp_server *s, const struct outcome *o)
         return;
     smtp_server_move(s, (enum smtp_state)s->ask_back);
     reply(s, "ETRN", o);
-    if (s->door->draining && s->state != S_CLOSED)
+    if (smtp_server_leaves(s) && s->state != S_CLOSED)
         smtp_server_drain(s);
 }
 
@@ -116,6 +116,6 @@ void smtp_server_turned(struct smtp_server *s, const struct outcome *o)
     reply(s, s->asked_turn ? "TURN" : "ATRN", o);
     if (o->kind == OUTCOME_DONE)
         smtp_server_move(s, S_CLOSED);
-    else if (s->door->draining && s->state != S_CLOSED)
+    else if (smtp_server_leaves(s) && s->state != S_CLOSED)
         smtp_server_drain(s);
 }

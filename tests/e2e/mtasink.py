@@ -14,12 +14,15 @@ import re
 import socket
 import ssl
 import threading
+import time
 
 
 class Message:
-    """A message that was accepted. data: the content with transparency dots taken away; raw: as it came, without the final dot."""
+    """A message that was accepted. data: the content with transparency dots taken away; raw: as it came, without the final dot; at: the time (of
+    time.time()) when all of it was there, just before the answer."""
 
     def __init__(self, sender, rcpts, raw, params, session):
+        self.at = time.time()
         self.sender, self.rcpts, self.raw, self.params = sender, list(rcpts), raw, params
         self.data = re.sub(rb"(^|(?<=\r\n))\.", b"", raw)
         self.tls, self.login, self.helo, self.session = session.tls, session.login, session.helo, session

@@ -1,111 +1,36 @@
-"""kill -9 at random moments under load: what was acknowledged is there, local mail exactly once; a relayed duplicate only where the
-peer's acceptance was not yet recorded. RFC5321:4.2.5, RFC5321:4.5.4
+"""kill -9 at random moments under load: what was acknowledged is there, local mail exactly once, also what was appended over IMAP; what was
+deleted over POP3 stays away; a relayed duplicate only where the peer's acceptance was not yet recorded. RFC5321:4.2.5, RFC5321:4.5.4
 
-Each round sends WAYPOST_KILL_MESSAGES messages (half to a local account, half to a relayed domain) and kills the service some times
-meanwhile. WAYPOST_KILL_ROUNDS (2; the full run is 20), WAYPOST_KILL_SEED (random, printed).
+Each round sends WAYPOST_KILL_MESSAGES messages through the doors that the killed program has to do with (half to a local account, half to a
+relayed domain) and kills it some times meanwhile. WAYPOST_KILL_ROUNDS (2; the full run is 20), WAYPOST_KILL_SEED (random, printed).
 """
 import collections
+import datetime
 import json
 import os
-import queue
 import random
 import re
 import signal
-import smtplib
-import threading
 import time
 
 import pytest
 
+import dnszone
 import waypost as wp
-from waypost import message, until
+from load import ALICE, BOB, ByCommand, ByImap, ByMx, BySubmission, Load, Pop3Reader, subject
+from mtasink import Sink
+from waypost import until
 
 ROUNDS = int(os.environ.get("WAYPOST_KILL_ROUNDS", "2"))
 MESSAGES = int(os.environ.get("WAYPOST_KILL_MESSAGES", "200"))
 SEED = os.environ.get("WAYPOST_KILL_SEED") or str(random.SystemRandom().getrandbits(32))
-TARGETS = ("smtpd-mx", "authd", "qmgr", "relay", "zygote", "mda", "imapd", "pop3d", "smtpd-submission", "keyd", "tallyd", "policyd-judge", "waypostd", "all")
-SENDERS = 10
+EVERYWHERE = ((ByMx, BySubmission, ByImap, ByCommand), (Pop3Reader,))
+TARGETS = {  # who sends and who reads while it is killed
+    "smtpd-mx": ((ByMx,), ()), "smtpd-submission": ((BySubmission,), ()), "smtpd-local": ((ByCommand,), ()),
+    "imapd": ((ByImap,), ()), "pop3d": ((ByMx,), (Pop3Reader,)), "mda": ((ByMx, ByImap), (Pop3Reader,)), "zygote": ((ByMx, ByImap), (Pop3Reader,)),
+    "authd": EVERYWHERE, "keyd": ((ByMx, BySubmission, ByImap), (Pop3Reader,)), "qmgr": ((ByMx, BySubmission, ByCommand), ()), "relay": ((ByMx,), ()),
+    "tallyd": ((ByMx, BySubmission, ByImap), (Pop3Reader,)), "policyd-judge": ((ByMx,), ()), "waypostd": EVERYWHERE, "all": EVERYWHERE}
 NO_LIMITS = "exempt none; connection-rate 0; message-rate 0; refused-recipients 0; errors 0; failed-logins 0;"  # yet each client is asked about
-
-
-class Load:
-    """Sends messages to the MX from several threads; every attempt has an id of its own, and what got 250 is remembered."""
-
-    def __init__(self, server, total, tag):
-        self.server, self.tag = server, tag
-        self.work = queue.Queue()
-        for i in range(total):
-            self.work.put(i)
-        self.acked, self.unsure, self.lock = [], [], threading.Lock()
-        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(SENDERS)]
-
-    def start(self):
-        [t.start() for t in self.threads]
-        return self
-
-    def over(self):
-        return not any(t.is_alive() for t in self.threads)
-
-    def join(self):
-        [t.join(300) for t in self.threads]
-        assert not any(t.is_alive() for t in self.threads), "a sender hangs"
-
-    def run(self):
-        s = None
-        while True:
-            try:
-                i = self.work.get_nowait()
-            except queue.Empty:
-                break
-            for attempt in range(600):
-                ident = "%s-%d-%d" % (self.tag, i, attempt)
-                sent = False
-                try:
-                    if s is None:
-                        s = self.server.smtp("mx")
-                        s.timeout = 120
-                    s.ehlo_or_helo_if_needed()
-                    local = i % 2 == 0
-                    code, _ = s.mail("carol@elsewhere.test")
-                    if code == 250:
-                        code, _ = s.rcpt("bob@example.test" if local else "fwd@example.test")
-                    if code == 250:
-                        code, _ = s.docmd("DATA")
-                    if code == 354:
-                        sent = True
-                        body = "x" * 60 + "\r\n"
-                        s.send(message(ident, body * (1500 if i % 25 == 0 else 20)) + b".\r\n")
-                        code, _ = s.getreply()
-                        if code == 250:
-                            with self.lock:
-                                self.acked.append(ident)
-                            break
-                    if code >= 500:
-                        raise AssertionError("refused for good: %s %s" % (code, _))
-                    s.rset()
-                except (OSError, smtplib.SMTPException):
-                    if s is not None:
-                        s.close()
-                    s = None
-                    if sent:
-                        with self.lock:
-                            self.unsure.append(ident)
-                time.sleep(0.05)
-            else:
-                raise AssertionError("never accepted: " + ident)
-        if s is not None:
-            try:
-                s.quit()
-            except (OSError, smtplib.SMTPException):
-                pass
-
-
-def subjects(messages):
-    out = collections.Counter()
-    for m in messages:
-        found = re.search(rb"^Subject: (\S+)\r?$", m, re.M)
-        out[found.group(1).decode()] += 1
-    return out
 
 
 def descendants(pid):
@@ -164,53 +89,104 @@ def kill(server, target, load):
     return bool(pids) or target == "waypostd"
 
 
+def time_of(line):
+    """Of a log line, in seconds since 1970."""
+    return datetime.datetime.fromisoformat(line.split(" ", 1)[0].replace("Z", "+00:00")).timestamp()
+
+
+def copies_before_the_record(log, copies):
+    """Each copy that the peer took came before its acceptance was recorded: only then might it be sent again."""
+    msgid = re.search(rb"^Message-ID: (\S+)", copies[0].data, re.M).group(1).decode()
+    recorded = [l for l in log.splitlines() if " relayed " in l and msgid in l]
+    last = int(max(m.at for m in copies) * 1000) / 1000  # the log has milliseconds
+    assert len(recorded) <= 1 and all(time_of(l) >= last for l in recorded), "relayed again after its acceptance was recorded: %s, copies at %s" % (
+        recorded, [m.at for m in copies])
+
+
+@pytest.fixture
+def world(instances, tmp_path):
+    """(server, the host that far.test's MX leads to); (limits) → both."""
+    dns = []
+
+    def make(limits):
+        address = wp.fresh_address()
+        sink = Sink(address)
+        dns.append(dnszone.start_dns(tmp_path / "dns", ["far.test. MX 10 mx.far.test.", "mx.far.test. A " + address]))
+        dns.append(sink.__enter__())
+        w = instances("a", relay_port=sink.port, dns="127.0.0.1@%d" % dns[0].port, sections={
+            "queue": "retry-min 1s; retry-max 2s;", "relay": "tls never;", "smtp": "max-transactions 100000; max-errors 1000; max-login-failures 100;",
+            "local-submission": "domain example.test;", "limits": limits})
+        w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
+        return w, sink
+
+    yield make
+    for s in dns:
+        s.stop()
+
+
 @pytest.mark.timeout(300 + 120 * ROUNDS)
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_acknowledged_is_lost(instances, target, tmp_path):
-    from mtasink import Sink
+def test_nothing_acknowledged_is_lost(world, target):
     rnd = random.Random("%s/%s" % (SEED, target))
     print("WAYPOST_KILL_SEED=%s" % SEED)
-    with Sink(wp.fresh_address()) as sink:
-        w = instances("a", sections={"queue": "retry-min 1s; retry-max 2s;", "relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port),
-                                     "smtp": "max-transactions 100000; max-errors 1000;", "limits": NO_LIMITS if target in ("tallyd", "policyd-judge") else ""})
-        w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
-        acked, unsure, under_load, rounds = [], [], 0, 0
-        while rounds < ROUNDS or (under_load < ROUNDS and rounds < ROUNDS + 60):  # a load may be over before its kill
-            load = Load(w, MESSAGES, "r%d" % rounds).start()
-            rounds += 1
-            kills = rnd.randint(1, 3) if target not in ("all", "waypostd") else 1
-            for moment in sorted(rnd.randrange(MESSAGES // 2) for _ in range(kills)):
-                while len(load.acked) < moment and not load.over():
-                    time.sleep(0.0005)
-                time.sleep(rnd.uniform(0, 0.003))
-                busy = len(load.acked) < MESSAGES
-                under_load += kill(w, target, load) and busy
-            load.join()
-            acked += load.acked
-            unsure += load.unsure
-            verify(w)
-        assert under_load >= ROUNDS, "hardly any kill came under load"
-        if target not in ("waypostd", "all"):
-            died = set(re.findall(r"service-died service=\"?([\w-]+)", w.logged()))
-            assert died <= {target}, "others died with it: %s" % died
-        w.wait_queue_empty(patience=180)
-        local = subjects(w.inbox("bob@example.test"))
-        far = subjects(m.data for m in sink.messages())
-        lost = [i for i in acked if not local[i] and not far[i]]
-        assert not lost, "lost %d of %d (seed %s): %s" % (len(lost), len(acked), SEED, lost[:5])
-        assert len(acked) == MESSAGES * rounds
-        twice = [i for i, n in local.items() if n > 1]
-        assert not twice, "local duplicates (seed %s): %s" % (SEED, twice[:5])
-        assert set(local) <= set(acked) | set(unsure)
-        log = w.logged()
-        again = [i for i, n in far.items() if n > 1]
-        if target not in ("relay", "qmgr", "all", "waypostd"):
-            assert not again, "relayed twice although neither relay nor queue died (seed %s): %s" % (SEED, again[:5])
-        for ident in again:
-            data = next(m.data for m in sink.messages() if ("Subject: %s\r\n" % ident).encode() in m.data)
-            msgid = re.search(rb"^Message-ID: (\S+)", data, re.M).group(1).decode()
-            recorded = [l for l in log.splitlines() if " relayed " in l and msgid in l]
-            assert len(recorded) <= 1, "relayed again after its acceptance was recorded: %s" % recorded
-        died = len(re.findall(r"died|supervisor-gone|mda-failed|mda-gone", log))
-        print("%s: %d deaths in the log, %d acknowledged, %d unsure, %d local, %d relayed, %d relayed twice before it was recorded" %
-              (target, died, len(acked), len(unsure), sum(local.values()), sum(far.values()), len(again)))
+    w, sink = world(NO_LIMITS if target in ("tallyd", "policyd-judge") else "")
+    acked, unsure, read, doubtful, under_load, rounds = [], [], collections.Counter(), collections.Counter(), 0, 0
+    while rounds < ROUNDS or (under_load < ROUNDS and rounds < ROUNDS + 60):  # a load may be over before its kill
+        load = Load(w, MESSAGES, "r%d" % rounds, *TARGETS[target]).start()
+        rounds += 1
+        kills = rnd.randint(1, 3) if target not in ("all", "waypostd") else 1
+        for moment in sorted(rnd.randrange(MESSAGES // 2) for _ in range(kills)):
+            while len(load.acked) < moment and not load.over():
+                time.sleep(0.0005)
+            time.sleep(rnd.uniform(0, 0.003))
+            busy = len(load.acked) < MESSAGES
+            under_load += kill(w, target, load) and busy
+        load.join()
+        acked += load.acked
+        unsure += load.unsure
+        read += load.read
+        doubtful += load.doubtful
+        verify(w)
+    assert under_load >= ROUNDS, "hardly any kill came under load"
+    if target not in ("waypostd", "all"):
+        died = set(re.findall(r"service-died service=\"?([\w-]+)", w.logged()))
+        assert died <= {target}, "others died with it: %s" % died
+    until(lambda: os.listdir(w.dir + "/state/drop") == [], "an empty drop directory")
+    w.wait_queue_empty(patience=180)
+    there = collections.Counter(subject(m) for user in (ALICE, BOB) for m in w.inbox(user))
+    copies = collections.defaultdict(list)
+    for m in sink.messages():
+        copies[subject(m.data)].append(m)
+    lost = [i for i in acked if not there[i] and not read[i] and not doubtful[i] and not copies[i]]
+    assert not lost, "lost %d of %d (seed %s): %s" % (len(lost), len(acked), SEED, lost[:5])
+    assert len(acked) == MESSAGES * rounds
+    local = there + read
+    twice = [i for i, n in local.items() if n > 1]
+    assert not twice, "local duplicates, or deleted and there again (seed %s): %s" % (SEED, twice[:5])
+    assert set(local) | set(copies) <= set(acked) | set(unsure)
+    log = w.logged()
+    again = [i for i, found in copies.items() if len(found) > 1]
+    if target not in ("relay", "qmgr", "all", "waypostd"):
+        assert not again, "relayed twice although neither relay nor queue died (seed %s): %s" % (SEED, again[:5])
+    for ident in again:
+        copies_before_the_record(log, copies[ident])
+    died = len(re.findall(r"died|supervisor-gone|mda-failed|mda-gone", log))
+    print("%s: %d rounds, %d deaths in the log, %d acknowledged, %d unsure, %d local (%d of them read over POP3), %d relayed, %d relayed twice before it was recorded" %
+          (target, rounds, died, len(acked), len(unsure), sum(local.values()), sum(read.values()), sum(map(len, copies.values())), len(again)))
+
+
+def test_the_check_of_copies_can_fail():
+    """A copy that came after the record is found."""
+    class Copy:
+        data = b"Message-ID: <x@y>\r\n"
+
+        def __init__(self, at):
+            self.at = at
+
+    log = "2026-11-26T10:00:05.500Z info qmgr[1] relayed qid=Q message_id=<x@y> host=z\n"
+    record = time_of(log)
+    copies_before_the_record(log, [Copy(record - 9), Copy(record - 0.2)])
+    with pytest.raises(AssertionError):
+        copies_before_the_record(log, [Copy(record - 9), Copy(record + 0.2)])
+    with pytest.raises(AssertionError):
+        copies_before_the_record(log + log, [Copy(record - 9), Copy(record - 8)])

@@ -999,6 +999,31 @@ Test(smtp, the_door)
     smtp_owner_close(&o);
 }
 
+Test(smtp, one_session_leaves_and_the_door_stays_open)
+{
+    static const struct {
+        const char *text, *sent;
+    } cases[] = {{RCPT "DATA\r\nx\r\n.\r\n", "250 2.1.5|354|250 2.0.0|421 4.3.2"},
+                 {"RSET\r\nNOOP\r\n", "250 2.0.0|421 4.3.2"},
+                 {"RSET\r\nQUIT\r\n", "250 2.0.0|221 2.0.0"}};
+    struct smtp_owner o;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        smtp_owner_open(&o, false);
+        smtp_owner_feed(&o, SPAN(EHLO MAIL));
+        expect_sent(&o, "220|250|250 2.1.0");
+        smtp_server_drain(o.s);
+        smtp_owner_feed(&o, span_of(cases[i].text));
+        expect_sent(&o, cases[i].sent);
+        cr_assert(o.closed);
+        o.closed = false;
+        smtp_server_open(o.s, &o.config, &o.door, false);
+        smtp_server_greet(o.s);
+        smtp_owner_feed(&o, SPAN(EHLO MAIL));
+        expect_sent(&o, "220|250|250 2.1.0");
+        smtp_owner_close(&o);
+    }
+}
+
 Test(smtp, ends_of_a_session)
 {
     struct smtp_owner o;
