@@ -7,6 +7,7 @@
 A record is "NAME [TTL] TYPE DATA"; the TTL is 1 second when none is given, so that changed zones are seen. A name that is not there does
 not exist (NXDOMAIN), one that has other types only has no data. set(records) serves other records from then on, and SERVFAIL for no name.
 Names in `servfail` are answered SERVFAIL, they and all below them.
+all_test_at(directory, address): every domain of .test has an MX that leads to that address.
 """
 import os
 import socket
@@ -56,10 +57,11 @@ class _Failing:
 
 
 class Dns:
-    def __init__(self, directory, records, servfail):
+    def __init__(self, directory, records, servfail, zones=('"test." nodefault',)):
         self.dir = str(directory)
         os.makedirs(self.dir, exist_ok=True)
         self.records, self.servfail, self.proc, self.port = list(records), list(servfail), None, 0
+        self.zones = "".join("  local-zone: %s\n" % z for z in zones)
         self.failing = _Failing() if self.servfail else None
         self.log = self.dir + "/log"
 
@@ -72,8 +74,8 @@ class Dns:
                     "  directory: \"%s\"\n  pidfile: \"\"\n  use-syslog: no\n  logfile: \"\"\n  module-config: \"iterator\"\n  num-threads: 1\n"
                     "  do-not-query-localhost: no\n  do-ip6: no\n  so-rcvbuf: 0\n  so-sndbuf: 0\n  outgoing-range: 32\n  num-queries-per-thread: 16\n"
                     "  msg-cache-size: 64k\n  rrset-cache-size: 64k\n"
-                    "  local-zone: \"test.\" nodefault\n  local-zone: \"localhost.\" nodefault\n  local-zone: \"127.in-addr.arpa.\" nodefault\n"
-                    "  local-zone: \".\" static\n%s%sremote-control:\n  control-enable: no\n%s" % (self.port, self.dir, transparent, local, refuse))
+                    "%s  local-zone: \"localhost.\" nodefault\n  local-zone: \"127.in-addr.arpa.\" nodefault\n"
+                    "  local-zone: \".\" static\n%s%sremote-control:\n  control-enable: no\n%s" % (self.port, self.dir, self.zones, transparent, local, refuse))
 
     def _alive(self):
         """Whether it answers a question over UDP."""
@@ -120,6 +122,10 @@ class Dns:
                 self.proc.kill()
                 self.proc.wait()
         self.proc = None
+
+
+def all_test_at(directory, address):
+    return Dns(directory, ["test. MX 10 mx.of.all.", "mx.of.all. A " + address], (), ('"test." redirect',)).start()
 
 
 def start_dns(directory, records, servfail=()):

@@ -16,7 +16,7 @@ def relaying(instances):
     """An instance whose mail to others reaches a sink that listens only when told to."""
     address = wp.fresh_address()
     port = wp.free_port(address)
-    w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (address, port), "queue": "retry-min 60s; retry-max 120s;"})
+    w = instances("a", mx=(address, port), sections={"queue": "retry-min 60s; retry-max 120s;"})
     w.sink_at = (address, port)
     return w
 
@@ -86,8 +86,8 @@ def test_a_destination_that_is_down_comes_back(relaying):
 
 def test_rate_and_waits_of_a_domain(instances):
     with mtasink.Sink(wp.fresh_address(), replies={"mail": ["451 4.7.1 greylisted", "450 4.2.0 busy", "250 2.1.0 ok"]}) as sink:
-        w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port),
-                                     "queue": "retry-min 1h; retry-max 1h; retry-soon 1s; retry-soon-for 451/4.7.*;", "domain far.test": "retry 1s 2s; rate 2/s;"})
+        w = instances("a", mx=(sink.address, sink.port), sections={
+            "queue": "retry-min 1h; retry-max 1h; retry-soon 1s; retry-soon-for 451/4.7.*;", "domain far.test": "retry 1s 2s; rate 2/s;"})
         submit(w, "x@far.test")
         w.wait_queue_empty()
         assert [m.rcpts for m in sink.messages()] == [["x@far.test"]], "greylisted, busy, then taken; none of it waited for an hour"

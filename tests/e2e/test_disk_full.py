@@ -20,7 +20,7 @@ def small(instances, tmp_path):
     """An instance with 24 MB for its state; mail to others waits in the queue."""
     def make(min_free):
         state = str(tmp_path / "a" / "state")
-        return instances("a", sections={"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "min-free %s; retry-min 60s; retry-max 120s;" % min_free},
+        return instances("a", mx=("127.0.0.1", 1), sections={"queue": "min-free %s; retry-min 60s; retry-max 120s;" % min_free},
                          wrap=["unshare", "-m", "--propagation", "private", "sh", "-c", SMALL, "sh", state])
     return make
 

@@ -9,13 +9,13 @@ import pytest
 import waypost as wp
 from waypost import message, until
 
-REFUSED = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+REFUSED = {"mx": ("127.0.0.1", 1), "sections": {"queue": "retry-min 60s; retry-max 120s;"}}
 
 
 @pytest.fixture
 def deferring(instances):
     """An instance whose mail to others stays in the queue."""
-    return instances("a", sections=REFUSED)
+    return instances("a", **REFUSED)
 
 
 def submit(w, *rcpts, subject="queued", body="text\r\n"):
@@ -144,7 +144,7 @@ def smtp_mail(w):
 def test_a_backlog_larger_than_memory_may_hold_is_worked_off(instances):
     from mtasink import Sink
     with Sink(wp.fresh_address(), replies={"greeting": ["421 4.3.2 not now"] * 3 + ["220 sink"]}) as sink:
-        w = instances("a", sections={"queue": "max-active 20; retry-min 1s; retry-max 2s;", "relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port)})
+        w = instances("a", mx=(sink.address, sink.port), sections={"queue": "max-active 20; retry-min 1s; retry-max 2s;"})
         rcpts = ["u%d@d%d.test" % (i, i % 7) for i in range(150)]
         submit(w, *rcpts)
         w.wait_queue_empty(patience=90)
@@ -155,7 +155,7 @@ def test_a_backlog_larger_than_memory_may_hold_is_worked_off(instances):
 def test_a_slow_destination_does_not_hold_up_another(instances):
     from mtasink import Sink
     with Sink(wp.fresh_address(), rcpt={"slow%d@far.test" % i: ["hang"] for i in range(8)}) as sink:
-        w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port)})
+        w = instances("a", mx=(sink.address, sink.port))
         for i in range(8):
             submit(w, "slow%d@far.test" % i, subject="slow%d" % i)
         began = time.monotonic()

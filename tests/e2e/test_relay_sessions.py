@@ -13,8 +13,17 @@ from waypost import message, until
 ALICE = "alice@example.test"
 
 
-def smart(sink, more="tls never;", queue="retry-min 1s; retry-max 2s;"):
-    return {"queue": queue, "relay": "smarthost %s:%d; %s" % (sink.address, sink.port, more)}
+RETRY = "retry-min 1s; retry-max 2s;"
+
+
+def smart(sink, more):
+    """The sink is a smarthost."""
+    return {"sections": {"queue": RETRY, "relay": "smarthost %s:%d; %s" % (sink.address, sink.port, more)}}
+
+
+def far(sink, more="tls never;", queue=RETRY):
+    """The sink is where the MX leads to."""
+    return {"mx": (sink.address, sink.port), "sections": {"queue": queue, "relay": more}}
 
 
 def send(w, to, subject="out", body="Hello.\r\n", options=()):
@@ -28,7 +37,7 @@ def pid_of(w, service):
 
 def test_one_connection_takes_several_messages_pipelined(instances):
     with Sink(wp.fresh_address()) as sink:
-        w = instances("a", sections=smart(sink, "tls never; concurrency 1; reuse-time 30s;"))
+        w = instances("a", **far(sink, "tls never; concurrency 1; reuse-time 30s;"))
         for i in range(6):
             send(w, ["a@far.test", "b@far.test"], "number %d" % i)
         until(lambda: len(sink.messages()) == 6, "six messages")
@@ -43,7 +52,7 @@ def test_one_connection_takes_several_messages_pipelined(instances):
 
 def test_messages_per_connection_and_its_time(instances):
     with Sink(wp.fresh_address()) as sink:
-        w = instances("a", sections=smart(sink, "tls never; concurrency 1; reuse-time 1s; reuse-messages 2;"))
+        w = instances("a", **far(sink, "tls never; concurrency 1; reuse-time 1s; reuse-messages 2;"))
         for i in range(4):
             send(w, "a@far.test", "number %d" % i)
         until(lambda: len(sink.messages()) == 4, "four messages")
@@ -54,7 +63,7 @@ def test_messages_per_connection_and_its_time(instances):
 
 def test_a_kept_connection_that_the_host_closed(instances):
     with Sink(wp.fresh_address()) as sink:
-        w = instances("a", sections=smart(sink, "tls never; reuse-time 60s;", queue="retry-min 1h; retry-max 2h;"))
+        w = instances("a", **far(sink, "tls never; reuse-time 60s;", queue="retry-min 1h; retry-max 2h;"))
         send(w, "a@far.test", "first")
         until(sink.messages, "the first")
         sink.drop()
@@ -70,7 +79,7 @@ def test_login_over_implicit_tls(instances, tmp_path, mechanisms):
     with Sink(address, cert=cert, key=key, implicit=True, auth={"waypost": "s3cret"}, auth_mechanisms=mechanisms) as sink:
         (tmp_path / "pw").write_text("s3cret\n")
         (tmp_path / "pw").chmod(0o600)
-        w = instances("a", sections=smart(sink, "tls implicit; ca-file %s; smarthost-user waypost; smarthost-password-file %s/pw;" % (ca.cert, tmp_path)))
+        w = instances("a", **smart(sink, "tls implicit; ca-file %s; smarthost-user waypost; smarthost-password-file %s/pw;" % (ca.cert, tmp_path)))
         send(w, "a@far.test")
         m = until(sink.messages, "the message")[0]
         assert m.tls and m.login == "waypost"
@@ -83,7 +92,7 @@ def test_a_smarthost_with_a_foreign_certificate_gets_nothing(instances, tmp_path
     with Sink(address, cert=cert, key=key, auth={"waypost": "s3cret"}) as sink:
         (tmp_path / "pw").write_text("s3cret\n")
         (tmp_path / "pw").chmod(0o600)
-        w = instances("a", sections=smart(sink, "tls may; ca-file %s; smarthost-user waypost; smarthost-password-file %s/pw;" % (good.cert, tmp_path)))
+        w = instances("a", **smart(sink, "tls may; ca-file %s; smarthost-user waypost; smarthost-password-file %s/pw;" % (good.cert, tmp_path)))
         send(w, "a@far.test")
         w.wait_log(r" deferred .*4\.\d+\.\d+")
         assert not sink.messages() and not any(s.said("AUTH") or s.said("MAIL") for s in sink.sessions)
@@ -96,7 +105,7 @@ def test_a_refused_login_keeps_the_mail(instances, tmp_path):
     with Sink(address, cert=cert, key=key, auth={"waypost": "other"}) as sink:
         (tmp_path / "pw").write_text("s3cret\n")
         (tmp_path / "pw").chmod(0o600)
-        w = instances("a", sections=smart(sink, "tls must; smarthost-user waypost; smarthost-password-file %s/pw;" % tmp_path))
+        w = instances("a", **smart(sink, "tls must; smarthost-user waypost; smarthost-password-file %s/pw;" % tmp_path))
         send(w, "a@far.test")
         w.wait_log(r" deferred .*4\.7\.8")
         assert w.queue() and not w.inbox(ALICE)
@@ -108,7 +117,7 @@ def test_bytes_behind_the_220_of_starttls(instances, tmp_path):
     ca = wp.Authority(tmp_path / "ca6")
     cert, key = ca.issue("far", ["far.test"])
     with Sink(wp.fresh_address(), cert=cert, key=key, replies={"starttls": ["220 go\n250-injected\n250 AUTH PLAIN"]}) as sink:
-        w = instances("a", sections=smart(sink, "tls may;"))
+        w = instances("a", **far(sink, "tls may;"))
         send(w, "a@far.test")
         w.wait_log(r" deferred .*4\.5\.0")
         assert not sink.messages() and not any(s.said("MAIL") for s in sink.sessions)
@@ -128,7 +137,7 @@ def test_bytes_behind_the_220_of_starttls(instances, tmp_path):
 ], ids=["421", "garbage", "close", "long-line", "endless", "ehlo-421", "mail-close", "data-close", "dot-451", "hang"])
 def test_hosts_that_misbehave_once(instances, replies):
     with Sink(wp.fresh_address(), replies=replies) as sink:
-        w = instances("a", sections=smart(sink, "tls never; reply-timeout 2s;"))
+        w = instances("a", **far(sink, "tls never; reply-timeout 2s;"))
         send(w, "a@far.test")
         until(sink.messages, "the message, at last")
         w.wait_queue_empty()
@@ -138,7 +147,7 @@ def test_hosts_that_misbehave_once(instances, replies):
 def test_a_connection_lost_behind_the_final_dot(instances):
     """The host may have taken it: it is tried again later, and that is the one case of a duplicate."""
     with Sink(wp.fresh_address(), replies={"dot": ["close", "250 taken"]}) as sink:
-        w = instances("a", sections=smart(sink))
+        w = instances("a", **far(sink))
         send(w, "a@far.test")
         w.wait_log(r" deferred .*4\.4\.2")
         until(sink.messages, "the message")
@@ -154,7 +163,7 @@ def eight_bit(kind):
 def test_8bit_content_where_it_is_not_taken(instances):
     """RFC6152:3: what a host takes 7-bit content of only is encoded, part by part; what is signed comes back as it was."""
     with Sink(wp.fresh_address(), extensions=()) as sink:
-        w = instances("a", sections=smart(sink))
+        w = instances("a", **far(sink))
         send(w, "a@far.test", "seven", options=("BODY=8BITMIME",))
         until(sink.messages, "7-bit content goes through")
         with w.submit(ALICE) as s:
@@ -184,7 +193,7 @@ def test_8bit_content_that_nobody_declared(instances, lines):
     header = ("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nFrom: <%s>\r\nSubject: late\r\n\r\n" % ALICE).encode()
     for name, extensions in (("a", ()), ("b", ("8BITMIME",))):
         with Sink(wp.fresh_address(), extensions=extensions) as sink:
-            w = instances(name, sections=smart(sink))
+            w = instances(name, **far(sink))
             with w.submit(ALICE) as s:
                 s.sendmail(ALICE, ["a@far.test"], header + text)
             m = until(sink.messages, lambda: w.logged()[-3000:])[0]
@@ -196,7 +205,7 @@ def test_8bit_content_that_nobody_declared(instances, lines):
 def test_large_content_leaves_memory_alone(instances):
     body = "".join("%07d %s\r\n" % (i, "x" * 60) for i in range(150000)) + ".\r\n..\r\n"  # 10 MB
     with Sink(wp.fresh_address()) as sink:
-        w = instances("a", sections=smart(sink))
+        w = instances("a", **far(sink))
         send(w, "a@far.test", "small")
         until(sink.messages, "the small one")
         before = peak(w)
@@ -215,7 +224,7 @@ def peak(w):
 def test_many_recipients_in_turns(instances):
     """A host that takes three recipients at a time (RFC5321:4.5.3.1.10): the others follow in the same session, not after a retry."""
     with Sink(wp.fresh_address(), max_rcpts=3) as sink:
-        w = instances("a", sections=smart(sink, queue="retry-min 1h; retry-max 2h;"))
+        w = instances("a", **far(sink, queue="retry-min 1h; retry-max 2h;"))
         to = ["r%d@far.test" % i for i in range(9)]
         send(w, to)
         until(lambda: sorted(r for m in sink.messages() for r in m.rcpts) == to, "everybody")

@@ -8,12 +8,12 @@ import pytest
 import waypost as wp
 from waypost import message, until
 
-SECTIONS = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+REFUSED = {"mx": ("127.0.0.1", 1), "sections": {"queue": "retry-min 60s; retry-max 120s;"}}
 
 
 @pytest.fixture
 def waiting(instances):
-    w = instances("a", sections=SECTIONS)
+    w = instances("a", **REFUSED)
     with w.submit("alice@example.test") as s:
         s.sendmail("alice@example.test", ["x@Far.test", "y@far.test", "bob@example.test"], message("asked", sender="alice@example.test"))
     until(lambda: len([r for r in w.queue() if r["attempts"] and not r["activity"]]) == 2, "two deferred")

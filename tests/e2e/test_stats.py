@@ -16,13 +16,13 @@ import pytest
 import waypost as wp
 from waypost import message, until
 
-SECTIONS = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+REFUSED = {"mx": ("127.0.0.1", 1), "sections": {"queue": "retry-min 60s; retry-max 120s;"}}
 
 
 @pytest.fixture
 def waiting(instances):
     """Two messages of three recipients that wait, and one that was delivered."""
-    w = instances("a", sections=SECTIONS)
+    w = instances("a", **REFUSED)
     with w.submit("alice@example.test") as s:
         s.sendmail("alice@example.test", ["x@Far.test", "y@far.test"], message("one", sender="alice@example.test"))
         s.sendmail("alice@example.test", ["z@near.test", "bob@example.test"], message("two", sender="alice@example.test"))

@@ -6,7 +6,7 @@ from mtasink import Sink
 import waypost as wp
 from waypost import message, until
 
-REFUSED = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+REFUSED = {"mx": ("127.0.0.1", 1), "sections": {"queue": "retry-min 60s; retry-max 120s;"}}
 
 
 def submit(w, *rcpts):
@@ -23,7 +23,7 @@ def events(rows, name):
 
 def test_trace_of_what_was_delivered_relayed_and_refused(instances):
     with Sink(wp.fresh_address(), rcpt={"no@far.test": ["550 5.1.1 no such user here"]}) as sink:
-        w = instances("a", sections={"relay": "smarthost %s:%d; tls never;" % (sink.address, sink.port)})
+        w = instances("a", mx=(sink.address, sink.port))
         mid = submit(w, "bob@example.test", "yes@far.test", "no@far.test")
         w.wait_queue_empty()
         w.wait_inbox("alice@example.test", 1)
@@ -59,7 +59,7 @@ def test_trace_of_what_was_delivered_relayed_and_refused(instances):
 
 
 def test_trace_of_what_waits_and_of_what_operators_did(instances):
-    w = instances("a", sections=REFUSED)
+    w = instances("a", **REFUSED)
     submit(w, "x@far.test")
     until(lambda: [r for r in w.queue() if r["attempts"] and not r["activity"]], "deferred")
     qid = w.queue()[0]["id"]
@@ -75,8 +75,8 @@ def test_trace_of_what_waits_and_of_what_operators_did(instances):
 
 
 def test_without_history_only_the_queue_is_known(instances):
-    sections = dict(REFUSED, queue=REFUSED["queue"] + "history no;")
-    w = instances("a", sections=sections)
+    sections = {"queue": REFUSED["sections"]["queue"] + "history no;"}
+    w = instances("a", mx=REFUSED["mx"], sections=sections)
     submit(w, "x@far.test")
     until(lambda: [r for r in w.queue() if r["attempts"] and not r["activity"]], "deferred")
     assert len(w.rows("trace", "x@far.test")) == 1

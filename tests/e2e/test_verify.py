@@ -10,11 +10,11 @@ import time
 import waypost as wp
 from waypost import message, until
 
-SECTIONS = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 60s; retry-max 120s;"}
+REFUSED = {"mx": ("127.0.0.1", 1), "sections": {"queue": "retry-min 60s; retry-max 120s;"}}
 
 
 def test_a_broken_queue_is_named_and_mended(instances):
-    w = instances("a", sections=SECTIONS)
+    w = instances("a", **REFUSED)
     with w.submit("alice@example.test") as s:
         s.sendmail("alice@example.test", ["x@far.test", "y@other.test"], message("one", sender="alice@example.test"))
         s.sendmail("alice@example.test", ["z@far.test"], message("two", ("w" * 70 + "\r\n") * 2000, sender="alice@example.test"))
@@ -57,7 +57,7 @@ def test_a_broken_queue_is_named_and_mended(instances):
 
 
 def test_progress_is_shown_on_a_terminal_only(instances):
-    w = instances("a", sections=SECTIONS)
+    w = instances("a", **REFUSED)
     with w.submit("alice@example.test") as s:
         s.sendmail("alice@example.test", ["x@far.test"], message("one", sender="alice@example.test"))
     until(w.queue, "it waits")
