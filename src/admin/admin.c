@@ -192,20 +192,9 @@ static void cell(struct admin_call *c, unsigned kind, const char *name, uint64_t
     say(c, &m);
 }
 
-/* Text of a message may hold anything; the wire's text holds no NUL. */
 void admin_text(struct admin_call *c, const char *name, struct span value)
 {
-    if (span_find(value, '\0') < 0) {
-        cell(c, 0, name, 0, value);
-        return;
-    }
-    struct buf clean = {0};
-    buf_add(&clean, span_sub(value, 0, CELL_TEXT_MAX));
-    for (size_t i = 0; i < clean.n; i++)
-        if (!clean.p[i])
-            clean.p[i] = '?';
-    cell(c, 0, name, 0, buf_span(&clean));
-    buf_free(&clean);
+    cell(c, 0, name, 0, value);
 }
 
 void admin_number(struct admin_call *c, const char *name, uint64_t value)

@@ -37,7 +37,8 @@ void admin_free(
 void admin_accept(struct admin *a, int fd, uint32_t uid);
 size_t admin_open(const struct admin *a);
 
-/* Cells of a row, then the row. Names are the keys of --json: "next-attempt". Text is cut at 32 KiB. */
+/* Cells of a row, then the row. Names are the keys of --json: "next-attempt". Text is cut at 32 KiB; it may hold
+ * any bytes: who shows it makes them harmless. */
 void admin_text(struct admin_call *c, const char *name, struct span value);
 void admin_number(struct admin_call *c, const char *name, uint64_t value);
 void admin_flag(struct admin_call *c, const char *name, bool value);

@@ -246,7 +246,7 @@
 #define F_adm_arg(F) F(text, value, 16384)
 #define F_adm_go(F) F(text, command, 64)
 /* A row is cells, then adm_row. kind: 0 text, 1 number, 2 yes/no, 3 time (ms since 1970, 0 = none), 4 bytes. */
-#define F_adm_cell(F) F(u8, kind, 4) F(text, name, 64) F(u64, number, 0) F(text, value, 32768)
+#define F_adm_cell(F) F(u8, kind, 4) F(text, name, 64) F(u64, number, 0) F(blob, value, 32768)
 #define F_adm_row(F)
 /* How far a long command is: done of total (0: unknown), in the unit that text names ("messages"). */
 #define F_adm_progress(F) F(u64, done, 0) F(u64, total, 0) F(text, text, 200)

@@ -148,7 +148,8 @@ static void query_end(struct query *u)
 {
     if (u->on_end)
         u->on_end(u->q, buf_span(&u->on_end_name), u->seen > 0);
-    if (u->call && !u->error && u->show == operator_show_why && u->filter.message)
+    bool history = u->show == operator_show_why || (u->show == operator_show_whole && u->seen > 0);
+    if (u->call && !u->error && history && u->filter.message)
         trace_why(u->q, u->call, u->filter.message, u->seen > 0);
     else if (u->call && u->error)
         admin_end(u->call, ADMIN_FAILED, "the queue can't be read: %s", u->err.text);
@@ -349,7 +350,10 @@ static void on_list(void *ctx, struct admin_call *c, const struct span *args, si
 
 static void on_show(void *ctx, struct admin_call *c, const struct span *args, size_t n)
 {
-    start(ctx, c, args, n, operator_show_whole, VERDICT_NONE, false);
+    if (n == 1)
+        start(ctx, c, args, n, operator_show_whole, VERDICT_NONE, false);
+    else
+        show_content(ctx, c, args, n);
 }
 
 static void on_why(void *ctx, struct admin_call *c, const struct span *args, size_t n)
@@ -388,7 +392,7 @@ static const struct admin_command commands[] = {
      "[ID|ADDRESS|DOMAIN] [--sender ADDRESS] [--recipient ADDRESS] [--domain NAME] [--state STATE] [--older TIME] [--newer TIME] "
      "[--larger SIZE] [--smaller SIZE] [--limit N] [--after PLACE]", 0,
      ADMIN_ARGS_MAX, on_list},
-    {"queue show", "ID", 1, 1, on_show},
+    {"queue show", "ID [--headers | --body | --raw]", 1, 2, on_show},
     {"queue why", "ID", 1, 1, on_why},
     {"queue retry", WHICH, 1, ADMIN_ARGS_MAX, on_retry},
     {"queue hold", WHICH, 1, ADMIN_ARGS_MAX, on_hold},

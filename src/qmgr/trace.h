@@ -1,4 +1,5 @@
-/* Long questions of operators (question.h): what happened (`trace`, the events of `queue why`), SQL, statistics. */
+/* Long questions of operators (question.h): what happened (`trace`, the events of `queue why`), SQL, statistics,
+ * contents. */
 #ifndef QMGR_TRACE_H
 #define QMGR_TRACE_H
 
@@ -9,6 +10,7 @@ admin_fn sql_command;   /* sql_command.c */
 admin_fn stats_command; /* stats.c */
 admin_fn top_sample;    /* top.c */
 admin_fn verify_command; /* verify.c */
+admin_fn show_content;   /* show.c */
 /* Rows of what happens, a rate in each: texts of how many a minute. */
 struct rate_texts {
     char text[RATE_COUNT][3][24]; /* over 1, 5 and 60 minutes */

@@ -252,6 +252,57 @@ static int run_terminal(struct cli *cli, const struct command *c)
     return status;
 }
 
+/* A content: as it is where no terminal is at the other end and that was asked for, else harmless. */
+struct content {
+    bool raw;
+};
+
+static void content_row(void *ctx, const struct client_row *row)
+{
+    const struct content *w = ctx;
+    for (size_t i = 0; i < row->count; i++) {
+        struct buf text = {0};
+        if (w->raw)
+            buf_add(&text, row->cells[i].value);
+        else
+            output_lines(&text, row->cells[i].value);
+        fwrite(text.p, 1, text.n, stdout);
+        buf_free(&text);
+    }
+}
+
+static int show_content(struct cli *cli, const struct command *c, bool raw)
+{
+    struct buf run = {0}, message = {0};
+    struct content w = {.raw = raw && !isatty(STDOUT_FILENO)};
+    struct err err;
+    int status = -1, fd = -1;
+    if (instance_run_folder(cli->config, &run, &err) == 0 && (fd = client_open(buf_cstr(&run), c->service, &err)) >= 0 &&
+        (status = client_send(fd, c->name, cli->args, cli->nargs, -1, &err)) == 0)
+        status = client_read(fd, c->service, content_row, NULL, &w, &message, &err);
+    if (fflush(stdout) || ferror(stdout))
+        status = err_set(&err, "the output could not be written");
+    if (status < 0)
+        fprintf(stderr, "waypost: %s\n", err.text);
+    else
+        say_end(cli, status, buf_span(&message), 0);
+    if (fd >= 0)
+        close(fd);
+    buf_free(&run);
+    buf_free(&message);
+    return status < 0 ? EXIT_FAILED : status;
+}
+
+static int run_show(struct cli *cli, const struct command *c)
+{
+    bool content = false, raw = false;
+    for (size_t i = 0; i < cli->nargs; i++) {
+        raw |= span_eqs(cli->args[i], "--raw");
+        content |= span_starts(cli->args[i], SPAN("--"));
+    }
+    return content && !cli->json ? show_content(cli, c, raw) : ask(cli, c);
+}
+
 static int run_top(struct cli *cli, const struct command *c)
 {
     struct buf run = {0};
@@ -322,7 +373,7 @@ static const struct command commands[] = {
     {"client show", "ADDRESS", "what is known of one", ask, "tallyd", NULL, OUTPUT_RECORDS},
     {"client forget", "ADDRESS", "lift what is held against it, its failed logins too", ask, "tallyd", NULL, 0},
     {"queue list", "[WHICH...] [--limit N] [--after PLACE]", "the recipients whose mail waits", ask, "qmgr", NULL, 0},
-    {"queue show", "ID", "one message and its recipients", ask, "qmgr", NULL, OUTPUT_RECORDS},
+    {"queue show", "ID [--headers|--body|--raw]", "one message, its recipients and what happened so far; or its content", run_show, "qmgr", NULL, OUTPUT_RECORDS},
     {"queue why", "ID", "its whole life on one page: who sent it, why it waits, each attempt", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"queue retry", "WHICH...", "try it now", ask, "qmgr", NULL, 0},
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},

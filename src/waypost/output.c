@@ -51,19 +51,37 @@ size_t output_rows(const struct output *o)
 
 /* ---- cells as text ---- */
 
-/* Control characters, C1 ones too, and broken UTF-8 become \xNN. */
-void output_clean(struct buf *b, struct span s, bool lines)
+/* Control characters, C1 ones too, and broken UTF-8 become \xNN; those in `kept` stay. */
+static void clean(struct buf *b, struct span s, const char *kept)
 {
     bool utf8 = span_is_utf8(s);
     for (size_t i = 0; i < s.n; i++) {
         unsigned char c = (unsigned char)s.p[i];
         bool c1 = c == 0xc2 && i + 1 < s.n && (unsigned char)s.p[i + 1] < 0xa0;
-        if (c == '\n' && lines)
-            buf_addc(b, '\n');
+        if (c && strchr(kept, c))
+            buf_addc(b, (char)c);
         else if (c < 0x20 || c == 0x7f || (c >= 0x80 && !utf8) || c1)
             buf_printf(b, "\\x%02x", c1 ? (unsigned char)s.p[++i] : c);
         else
             buf_addc(b, (char)c);
+    }
+}
+
+void output_clean(struct buf *b, struct span s, bool lines)
+{
+    clean(b, s, lines ? "\n" : "");
+}
+
+void output_lines(struct buf *b, struct span s)
+{
+    while (s.n) {
+        bool ended = span_find(s, '\n') >= 0;
+        struct span line = span_cut(&s, '\n');
+        if (ended && line.n && line.p[line.n - 1] == '\r')
+            line.n--;
+        clean(b, line, "\t"); /* headers fold with it, and it moves the cursor only */
+        if (ended)
+            buf_addc(b, '\n');
     }
 }
 

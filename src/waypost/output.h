@@ -23,6 +23,8 @@ bool output_pause(void *output);
 /* Appends text that may come from mail, with nothing in it that a terminal obeys but, where it is allowed, line ends.
  */
 void output_clean(struct buf *to, struct span text, bool lines);
+/* The same for a piece of a message, line by line: CRLF becomes a line end, and one broken line spoils no other. */
+void output_lines(struct buf *to, struct span text);
 size_t output_rows(const struct output *o);
 /* Writes what is left, ends the array, and frees it. -1: it could not be written. */
 int output_end(struct output **o);

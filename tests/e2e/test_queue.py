@@ -1,7 +1,10 @@
 """The queue as its operator sees it: what waits and why, held, released, removed; a full disk; a crash with large messages; a backlog larger
 than memory may hold."""
+import contextlib
 import os
+import pty
 import re
+import subprocess
 import time
 
 import pytest
@@ -39,12 +42,48 @@ def test_list_show_and_why(deferring):
     assert len(w.rows("queue", "list", "--limit", "1")) == 1
     assert w.rows("queue", "list", "--sender", "nobody@example.test") == []
     shown = w.rows("queue", "show", qid)
-    assert shown[0]["origin"] == "submission" and shown[0]["account"] > 0 and len(shown) == 3
+    assert shown[0]["origin"] == "submission" and shown[0]["account"] > 0
+    assert [r["recipient"] for r in shown[1:3]] == [r["recipient"] for r in rows] and [r["event"] for r in shown[3:]] == ["accepted", "deferred", "deferred"]
     facts, *why = w.rows("queue", "why", qid)
     assert facts["login"] == "alice@example.test" and facts["tls"].startswith("TLSv1.3") and facts["expires"]
     assert [r["event"] for r in why[2:]] == ["accepted", "deferred", "deferred"] and "Next attempt in" in why[0]["why"] and "refused" in why[0]["last-response"].lower()
     assert w.waypost("queue", "show", "1K000000000", check=False).returncode == 3
     assert w.waypost("queue", "remove", check=False).returncode == 2
+
+
+@pytest.mark.parametrize("lines", [3, 3000], ids=["in the database", "in a file"])
+def test_the_content_on_request(deferring, lines):
+    w = deferring
+    body = "".join("line %d J\u00f6rg \x1b[2J\t|\r\n" % i for i in range(lines)).encode() + b"zero\x00 and \xff here\r\n" + b"long " * 20000 * (lines > 1000) + b"\r\n"
+    with w.submit("alice@example.test") as s:
+        s.mail("alice@example.test", ["BODY=BINARYMIME"])
+        s.rcpt("x@far.test")
+        content = message("shown", "", sender="alice@example.test") + body
+        s.putcmd("BDAT %d LAST" % len(content))
+        s.send(content)
+        assert s.getreply()[0] == 250
+    qid = deferred(w, 1)[0]["id"]
+    show = lambda *a: subprocess.run([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "show", qid, *a], check=True, capture_output=True).stdout
+    raw = show("--raw")
+    assert raw.endswith(body) and b"\r\nSubject: shown\r\n" in raw and raw.startswith(b"Received: ")
+    clean = body.replace(b"\r\n", b"\n").replace(b"\x1b", b"\\x1b").replace(b"\x00 and \xff", b"\\x00 and \\xff")
+    headers = raw[:len(raw) - len(body) - 2].replace(b"\r\n", b"\n")
+    assert show("--headers") == headers and headers.endswith(b">\n") and b"Subject: shown\n" in headers
+    assert show("--body") == clean
+    master, slave = pty.openpty()
+    p = subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "show", qid, "--raw"], stdout=slave)
+    os.close(slave)
+    seen = b""
+    with contextlib.suppress(OSError):
+        while True:
+            seen += os.read(master, 65536)
+    os.close(master)
+    assert p.wait() == 0 and seen.replace(b"\r\n", b"\n") == headers + b"\n" + clean, "nothing that a terminal obeys"
+    assert len(w.rows("queue", "show", qid, "--body")) == (1 if lines == 3 else len(body) // 32768 + 1 + (b"long" in body))
+    assert len(w.wait_log(r"content-shown qid=%s what=\S+ uid=%d" % (qid, os.geteuid()), 5)) == 5
+    for bad in (["--body", "--raw"], ["--body"], [qid, qid], [qid, "--tail"]):
+        assert w.waypost("queue", "show", *bad, check=False).returncode == 2, bad
+    assert w.waypost("queue", "show", "1K000000000", "--body", check=False).returncode == 3
 
 
 def test_pages_and_filters(deferring):

@@ -75,6 +75,14 @@ Test(waypost, a_row_waits_for_others_but_not_for_long)
     free(text);
 }
 
+Test(waypost, pieces_of_messages_are_harmless)
+{
+    struct buf out = {0};
+    output_lines(&out, SPAN("Subject: j\xc3\xb6rg\x1b[2J\r\n\tfolded\r\n\r\nbroken \xff j\xc3\xb6rg\nlone\rcr\0nul \xc2\x9b\r\nno end\r"));
+    cr_expect_str_eq(buf_cstr(&out), "Subject: j\xc3\xb6rg\\x1b[2J\n\tfolded\n\nbroken \\xff j\\xc3\\xb6rg\nlone\\x0dcr\\x00nul \\x9b\nno end\\x0d");
+    buf_free(&out);
+}
+
 Test(waypost, records)
 {
     write_rows(OUTPUT_RECORDS, rows, 1);
