@@ -56,7 +56,7 @@ class Sink:
         self.lock = threading.Lock()
         self.taken, self.sessions, self.open = [], [], set()
         self.stopping = False
-        self.listener = socket.socket()
+        self.listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((address, port))
         self.listener.listen(200)

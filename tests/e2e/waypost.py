@@ -37,7 +37,7 @@ _given = set()
 def free_port(address):
     """A port of that address that nobody listens on and that was not given out before: the kernel itself may well name one twice."""
     while True:
-        with socket.socket() as s:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as s:
             s.bind((address, 0))
             port = s.getsockname()[1]
         if (address, port) not in _given:
