@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/arena.h"
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -57,6 +58,27 @@ Test(base, span_words_and_cuts)
     cr_assert(span_eq(span_cut(&s, '/'), SPAN("b:c")) && s.n == 0);
     cr_assert_eq(span_search(SPAN("needle in hay"), SPAN("in")), 7);
     cr_assert(span_iends(SPAN("x@Example.TEST"), SPAN("@example.test")));
+}
+
+/* RFC 4648 §10, and what RFC4648:3.3 and RFC4648:3.5 let a strict decoder refuse. */
+Test(base, base64)
+{
+    static const char *const good[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xff\xef\xbe", "/+++"}};
+    static const char *const bad[] = {"Zg", "Zg=", "Z", "Z===", "====", "=Zg=", "Zg==Zg==", "Zm9v\r\n==", "Zm 9", "Zm9v ", " Zm9", "Zm9-", "Zm9_", "Zh==", "Zm9=", "Zg=A"};
+    for (size_t i = 0; i < COUNT_OF(good); i++) {
+        struct buf text = {0}, bytes = {0};
+        base64_encode(span_of(good[i][0]), &text);
+        cr_expect(span_eqs(buf_span(&text), good[i][1]), "%s", good[i][0]);
+        cr_expect(base64_decode(span_of(good[i][1]), &bytes) == 0 && span_eqs(buf_span(&bytes), good[i][0]), "%s", good[i][1]);
+        buf_free(&text);
+        buf_free(&bytes);
+    }
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        struct buf bytes = {0};
+        buf_adds(&bytes, "kept");
+        cr_expect(base64_decode(span_of(bad[i]), &bytes) == -1 && span_eqs(buf_span(&bytes), "kept"), "%s", bad[i]);
+        buf_free(&bytes);
+    }
 }
 
 Test(base, buf_grows_and_drops)

@@ -99,7 +99,7 @@ Test(mail_recode, what_must_not_be_changed)
     expect(LITERAL("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n\0"), false, RECODE_HARD, NULL);
 }
 
-/* Large ones in pieces: the octets are all there, and every line fits. */
+/* Large ones in pieces: the octets are all there, and no line of base64 has more than 76 characters, RFC2045:6.8. */
 Test(mail_recode, large)
 {
     struct buf in = {0}, out = {0};
@@ -115,8 +115,8 @@ Test(mail_recode, large)
     struct transfer_state st = {0};
     transfer_decode(TRANSFER_BASE64, &st, span_sub(body, 0, (size_t)span_search(body, SPAN("\r\n--b--"))), true, &decoded);
     cr_assert(span_eq(buf_span(&decoded), span_sub(buf_span(&in), start, n)));
-    for (struct span rest = buf_span(&out); rest.n;)
-        cr_assert_leq(span_cut(&rest, '\n').n, 79);
+    for (struct span rest = body; rest.n;)
+        cr_assert_leq(span_trim(span_cut(&rest, '\n')).n, 76);
     cr_assert(span_is_ascii(buf_span(&out)));
     struct span all = buf_span(&in);
     const struct recode_source from = {broken, &all, all.n};

@@ -152,6 +152,7 @@ static void only_tls12(void)
     cr_assert(SSL_CTX_set_max_proto_version(raw, TLS1_2_VERSION));
 }
 
+/* RFC8446:4.2.3, RFC5246:7.4.1.4.1: the peer accepts the scheme that was named to the signer. */
 Test(net_signer, rsa_tls13, .init = setup_rsa, .fini = teardown)
 {
     struct both x = {0};

@@ -89,6 +89,7 @@ static void ask_all(struct world *w, struct want *list, size_t count)
         cr_expect_eq(list[i].called, 1, "%s was answered %u times", list[i].address, list[i].called);
 }
 
+/* RFC1035:3.5, RFC3596:2.5: the zone above has the names that addresses of both kinds are asked by. */
 Test(names, a_client_is_known_by_names_that_lead_back)
 {
     struct world w;

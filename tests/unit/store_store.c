@@ -107,6 +107,7 @@ Test(store, new_account)
 }
 
 /* RFC3501:6.3.3 RFC3501:6.3.4 */
+/* RFC3501:6.3 */
 Test(store, create_and_delete)
 {
     cr_assert_eq(store_create(st, SPAN("a/b/c"), STORE_PLAIN, NULL, &err), 0);
@@ -191,6 +192,7 @@ Test(store, subscriptions)
 
 /* ---- messages ---- */
 
+/* RFC3501:6.4 */
 Test(store, flags_and_counters)
 {
     uint32_t uids[] = {append("INBOX", 100, 0), append("INBOX", 100, STORE_SEEN), 99, append("INBOX", 100, 0)};
