@@ -58,6 +58,10 @@ int db_warm(struct err *err);
 /* Opens `name` in directory `dir`, making it (mode 0600) when it is missing and not read_only. The file itself must not
  * be a symbolic link. */
 int db_open(struct db **out, const char *dir, const char *name, const struct db_options *o, struct err *err);
+/* To be called before that, while nobody has it open. When a commit's sync failed, the kernel takes what was not written for
+ * written: the commit was refused, but its end is in the log, and whoever opened it now would build on what the next loss of
+ * power takes away. So what is in the log is written and synced once more. */
+int db_renew_log(const char *dir, const char *name, struct err *err);
 /* Of this thread's last db_open() that failed. */
 enum db_code db_open_code(void);
 /* Every statement ends here, a transaction still open is rolled back. */

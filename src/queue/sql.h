@@ -33,7 +33,9 @@ int sql_limited_end(struct sql *q, const struct queue_limited_end *e, struct err
 int sql_token(struct sql *q, const char *token, uint64_t *message, struct err *err);
 /* At the end of a batch: moves the mark and lets old tokens go when it is time. */
 int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err);
+#ifndef SQL_FREE_PAGES /* a test of what happens has fewer */
 #define SQL_FREE_PAGES 1024 /* 16 MiB that stay in the file for what comes next */
+#endif
 #define SQL_STEP_PAGES "64" /* 1 MiB: what one step moves and gives back */
 /* Outside of a transaction: one step towards a file without more free pages than that. *more: it was needed. */
 int sql_give_back(struct sql *q, bool *more, struct err *err);

@@ -15,7 +15,9 @@
 #include "queue/impl.h"
 
 #define BATCH_MAX 2000
+#ifndef TIDY_EVERY_US
 #define TIDY_EVERY_US 50000
+#endif
 
 int64_t queue_now_us(clockid_t id)
 {

@@ -32,7 +32,8 @@ struct step {
 
 static struct {
     pthread_mutex_t lock;
-    bool on, cheap_syncs, failed, fail_on;
+    bool on, cheap_syncs, failed, cut_short;
+    enum disk_failure fail_how;
     char root[NAME_LEN];
     struct step *steps;
     size_t count, cap;
@@ -75,11 +76,11 @@ static bool known(int fd)
 /* The step's number comes; true: it is the one that fails. With the lock. */
 static bool fails(enum kind kind)
 {
-    bool now = d.count == d.fail_at || (d.failed && d.fail_on && kind != SYNC && kind != SYNC_DIR && kind != REMOVE);
+    bool now = d.count == d.fail_at || (d.failed && d.fail_how == DISK_FAILS_ON && kind != SYNC && kind != SYNC_DIR && kind != REMOVE);
     if (!now)
         return false;
     d.failed = true;
-    if (!d.fail_on)
+    if (d.fail_how != DISK_FAILS_ON)
         d.fail_at = NEVER;
     errno = d.error;
     return true;
@@ -188,7 +189,15 @@ static int our_sync(int fd)
 static ssize_t our_write(int fd, const void *bytes, size_t n, off_t at)
 {
     pthread_mutex_lock(&d.lock);
-    ssize_t r = fails(WRITE) ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, bytes, n, at);
+    bool bad = fails(WRITE);
+    if (bad && d.fail_how == DISK_FAILS_SHORT && n > 1) { /* whoever goes on with the rest is told */
+        d.cut_short = true;
+        d.fail_how = DISK_FAILS_ONCE;
+        d.fail_at = d.count + 1;
+        bad = false;
+        n /= 2;
+    }
+    ssize_t r = bad ? -1 : (ssize_t)syscall(SYS_pwrite64, fd, bytes, n, at);
     if (r > 0) {
         struct step *s = add(WRITE, d.fds[fd].file, d.fds[fd].name);
         s->at = (size_t)at;
@@ -235,6 +244,7 @@ int disk_openat_2(int dir, const char *path, int flags) NAMED("__openat_2");
 int disk_open_2(const char *path, int flags) NAMED("__open_2");
 int disk_close(int fd) NAMED("close");
 ssize_t disk_pwrite(int fd, const void *p, size_t n, off_t at) NAMED("pwrite64");
+ssize_t disk_pwrite_plain(int fd, const void *p, size_t n, off_t at) NAMED("pwrite");
 ssize_t disk_write(int fd, const void *p, size_t n) NAMED("write");
 int disk_ftruncate(int fd, off_t n) NAMED("ftruncate64");
 int disk_fsync(int fd) NAMED("fsync");
@@ -296,6 +306,11 @@ int disk_close(int fd)
 ssize_t disk_pwrite(int fd, const void *p, size_t n, off_t at)
 {
     return known(fd) ? our_write(fd, p, n, at) : (ssize_t)syscall(SYS_pwrite64, fd, p, n, at);
+}
+
+ssize_t disk_pwrite_plain(int fd, const void *p, size_t n, off_t at)
+{
+    return disk_pwrite(fd, p, n, at);
 }
 
 ssize_t disk_write(int fd, const void *p, size_t n)
@@ -363,16 +378,21 @@ void disk_watch(const char *root)
     d.on = d.cheap_syncs = true;
 }
 
-void disk_fail_at(size_t step, int error, bool on)
+void disk_fail_at(size_t step, int error, enum disk_failure how)
 {
     d.fail_at = step;
     d.error = error;
-    d.fail_on = on;
+    d.fail_how = how;
 }
 
 bool disk_failed(void)
 {
     return d.failed;
+}
+
+bool disk_cut_short(void)
+{
+    return d.cut_short;
 }
 
 size_t disk_steps(void)
@@ -398,7 +418,8 @@ void disk_forget(void)
     free(d.steps);
     d.steps = NULL;
     d.count = d.cap = d.name_count = d.files = 0;
-    d.failed = d.fail_on = false;
+    d.failed = d.cut_short = false;
+    d.fail_how = DISK_FAILS_ONCE;
     d.fail_at = NEVER;
 }
 

@@ -18,9 +18,15 @@ enum disk_loss {
 
 /* root exists and is empty. */
 void disk_watch(const char *root);
-/* Step `step` fails with that error; with `on` every write after it too. */
-void disk_fail_at(size_t step, int error, bool on);
+enum disk_failure {
+    DISK_FAILS_ONCE,  /* nothing of it is done */
+    DISK_FAILS_SHORT, /* of a write the first half is done, the rest fails */
+    DISK_FAILS_ON,    /* every write after it fails, too */
+};
+/* Step `step` fails with that error. */
+void disk_fail_at(size_t step, int error, enum disk_failure how);
 bool disk_failed(void);
+bool disk_cut_short(void); /* that step was a write, and half of it was done */
 size_t disk_steps(void);
 /* No more is written down. Syncs go on to cost nothing. */
 void disk_stop(void);
