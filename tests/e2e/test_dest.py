@@ -93,3 +93,32 @@ def test_rate_and_waits_of_a_domain(instances):
         assert [m.rcpts for m in sink.messages()] == [["x@far.test"]], "greylisted, busy, then taken; none of it waited for an hour"
         w.waypost("dest", "suspend", "far.test")  # it stays known
         assert state(w, "far.test")["rate"] == "2 in 1 s"
+
+
+def test_an_account_is_a_destination_too(instances):
+    """Suspended, over a restart, probed and resumed as a domain is; other accounts get their mail."""
+    w = instances("a")
+    bob = [r for r in w.rows("account", "list") if r["account"] == "bob@example.test"][0]["id"]
+    name = "account:%d" % bob
+    w.waypost("dest", "suspend", name, "its", "folder", "moves")
+    submit(w, "bob@example.test", "alice@example.test", subject="one")
+    w.wait_inbox("alice@example.test", 1)
+    until(lambda: state(w, name)["on-disk"] == 1, "it waits on disk")
+    assert state(w, name)["reason"] == "suspended by an operator: its folder moves"
+    w.stop(kill=True)
+    w.start()
+    assert state(w, name)["state"] == "suspended"
+    assert [r["destination"] for r in w.rows("dest", "list", "--state", "suspended")] == [name]
+    submit(w, "bob@example.test", subject="two")
+    until(lambda: state(w, name)["on-disk"] == 2, "both wait")
+    assert "waypost dest resume " + name in w.rows("queue", "why", w.queue()[0]["id"])[1]["why"]
+    assert w.inbox("bob@example.test") == []
+    row = w.rows("dest", "probe", name)[0]
+    assert row["reached"] and row["destination"] == name
+    w.wait_inbox("bob@example.test", 1)
+    until(lambda: len(w.queue()) == 1, "one is through")
+    assert state(w, name)["state"] == "suspended"
+    w.waypost("dest", "resume", name)
+    w.wait_inbox("bob@example.test", 2)
+    w.wait_queue_empty()
+    assert len(w.inbox("bob@example.test")) == 2 and w.rows("dest", "list", "--state", "suspended") == []

@@ -136,3 +136,20 @@ def test_a_disk_that_is_full_to_the_last_block_loses_nothing(small):
     check_all_there(w, acked)
     w.stop(kill=True)
     assert not re.search("service-died", w.logged()), "a full disk kills nobody"
+
+
+def test_a_disk_without_a_file_left_loses_nothing(small):
+    """What needs a file of its own is refused for now, by the write that fails; what needs none is taken, and all of it is whole."""
+    w = small("0; min-free-files 0")
+    w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
+    assert send(w, "before")[1] == 250
+    path = use_files(w, 0)
+    large = ("w" * 70 + "\r\n") * 1500
+    verb, code, text = send(w, "large", large)
+    assert code == 452 and text.startswith(b"4.3.1"), (verb, code, text)
+    shutil.rmtree(path)
+    until(lambda: send(w, "after", large)[1] == 250, "open again")
+    check_all_there(w, ["before", "after"])
+    assert len(os.listdir(state_of(w) + "/queue/spool")) == 1, "nothing is left of what was refused"
+    w.stop(kill=True)
+    assert not re.search("service-died", w.logged()), "a disk without files kills nobody"

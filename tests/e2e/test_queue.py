@@ -1,6 +1,7 @@
 """The queue as its operator sees it: what waits and why, held, released, removed; a full disk; a crash with large messages; a backlog larger
 than memory may hold."""
 import contextlib
+import json
 import os
 import pty
 import re
@@ -202,3 +203,22 @@ def test_a_slow_destination_does_not_hold_up_another(instances):
         until(lambda: [m for m in sink.messages() if "x@near.test" in m.rcpts], "the other destination's message")
         assert time.monotonic() - began < 20
         w.waypost("queue", "remove", "--all")
+
+
+def test_several_queries_at_once(instances):
+    """Each sees the whole queue, while others read it, too, one of them does not read what it is told, and some of it changes."""
+    w = instances("a", sections={"domain far.test": "hold yes;"})
+    rcpts = ["u%d@far.test" % i for i in range(1500)]
+    submit(w, *rcpts[:750])
+    submit(w, *rcpts[750:])
+    until(lambda: len(w.rows("queue", "list", "--state", "parked")) == 1500, "all of them wait")
+    command = [wp.PROGRAMS + "/waypost", "-c", w.conf]
+    stuck = subprocess.Popen(command + ["queue", "list"], stdout=subprocess.PIPE)
+    lists = [subprocess.Popen(command + ["--json", "queue", "list"], stdout=subprocess.PIPE) for _ in range(5)]
+    w.waypost("queue", "hold", "u7@far.test")
+    for p in lists:
+        rows = json.loads(p.communicate(timeout=wp.PATIENCE)[0])
+        assert p.returncode == 0 and sorted(r["recipient"] for r in rows) == sorted(rcpts)
+    assert [r["recipient"] for r in w.rows("queue", "list", "--state", "held")] == ["u7@far.test"]
+    said = stuck.communicate(timeout=wp.PATIENCE)[0].decode()
+    assert stuck.returncode == 0 and all(" %s" % r in said for r in rcpts)

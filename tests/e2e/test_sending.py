@@ -183,3 +183,19 @@ def test_what_a_restart_interrupted_goes_on(server):
     until(lambda: held(w) == {}, "both ended")
     w.wait_queue_empty()
     assert mine(w, BOB) == ["m0", "m1", "m10", "m2"]
+
+
+def test_notices_find_who_is_meant_behind_aliases(instances):
+    """The account's owner is told, by whatever address it sent; the operator's address may stand for several people."""
+    w = instances("a", accounts=ACCOUNTS, sections={"sending": "messages-hour 2; notify ops@example.test;", "limits": "tarpit 0;"})
+    w.waypost("alias", "add", "ops@example.test", BOB, POST)
+    w.waypost("alias", "add", "sales@example.test", ALICE)
+    with w.submit(ALICE) as s:
+        for i in range(4):
+            s.sendmail("sales@example.test", BOB, message("m%d" % i, sender="sales@example.test"))
+    until(lambda: notices(w, ALICE, OWNER) and notices(w, BOB, OPERATOR) and notices(w, POST, OPERATOR), "all of them are told")
+    assert held(w)[ALICE]["messages"] == 2
+    until(lambda: {r["state"] for r in w.queue()} == {"limited"}, "nothing but what is held waits")
+    for user, what in ((ALICE, OWNER), (BOB, OPERATOR), (POST, OPERATOR)):
+        assert len(notices(w, user, what)) == 1
+    assert not notices(w, ALICE, OPERATOR) and not notices(w, BOB, OWNER)

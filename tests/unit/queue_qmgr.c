@@ -460,7 +460,7 @@ static void report_end(uint64_t lease)
 
 struct attempt {
     uint64_t lease, rcpts[4], deliver_by;
-    unsigned n, tls_need, by_mode, priority;
+    unsigned n, tls_need, by_mode, priority, smtputf8;
     char domain[64], sender[64], addresses[256], content[8192];
 };
 
@@ -471,6 +471,7 @@ static struct attempt take_attempt(void)
     struct seen *s = take(&w->to_relay, MSG_attempt);
     a.lease = s->m.attempt.lease;
     a.tls_need = s->m.attempt.tls_need;
+    a.smtputf8 = s->m.attempt.smtputf8;
     a.by_mode = s->m.attempt.by_mode;
     a.deliver_by = s->m.attempt.deliver_by;
     a.priority = s->m.attempt.priority;
@@ -635,6 +636,19 @@ Test(qmgr, one_bounce_for_all_that_failed_and_none_for_the_bounce)
     kill_qmgr();
     start_qmgr();
     nothing_more();
+}
+
+/* RFC6531:3.7.3, RFC6533:3: only the one that needs it. */
+Test(qmgr, a_notification_to_an_international_address_says_so)
+{
+    accept_one(TOKEN(a), "jürgen@there.test", TO("nobody@here.test"));
+    struct attempt a = take_attempt();
+    cr_assert_str_eq(a.addresses, "jürgen@there.test ");
+    cr_assert_str_eq(a.sender, "");
+    cr_assert_eq(a.smtputf8, 1);
+    cr_assert(strstr(a.content, "\r\nTo: <jürgen@there.test>\r\n") || strstr(a.content, "\r\nTo: jürgen@there.test\r\n"), "%s", a.content);
+    accept_one(TOKEN(b), "c@there.test", TO("nobody@here.test"));
+    cr_assert_eq(take_attempt().smtputf8, 0);
 }
 
 /* RFC3461:4.1, RFC5321:4.5.5 */
