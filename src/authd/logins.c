@@ -28,6 +28,7 @@ struct attempt {
 
 /* A login that waits before anything is looked up. */
 struct held {
+    struct link link;
     struct session *session;
     struct timer *timer;
     struct sasl_result result; /* its spans are the exchange's, which waits, too */
@@ -61,6 +62,7 @@ static void held_free(struct session *s)
     else
         idmap_del(&l->held_each, s->client);
     l->held_count--;
+    list_del(&s->held->link);
     timer_free(&s->held->timer);
     mem_free(&s->held);
 }
@@ -138,6 +140,7 @@ struct logins *logins_new(struct authd *a)
     struct logins *l = mem_alloc(sizeof(*l));
     l->authd = a;
     l->backoff = backoff_new(NULL);
+    list_init(&l->held);
     for (size_t i = 0; i < COUNT_OF(l->fronts); i++)
         for (size_t j = 0; j < FRONTS_MAX; j++)
             l->fronts[i][j].logins = l;
@@ -486,16 +489,50 @@ static void held_over(void *ctx)
     act(s->front->logins, s, &to, &r);
 }
 
+static void turn_away(struct session *s, const struct reply_to *to, const struct sasl_result *r)
+{
+    log_deferred(s, r->user, "too many logins wait already");
+    say_later(to);
+    sasl_free(&s->sasl);
+}
+
+/* When all places are taken, the newest one of the client that has most goes; nobody makes room for one who would then have as many. So
+ * whoever fills them with many addresses shares them with those who come from others. */
+static bool make_room(struct logins *l, uintptr_t mine)
+{
+    uint64_t client, greediest = 0;
+    uintptr_t most = 0;
+    size_t at = 0;
+    void *n;
+    if (l->held_count < HELD_MAX)
+        return true;
+    while (idmap_next(&l->held_each, &at, &client, &n))
+        if ((uintptr_t)n > most) {
+            most = (uintptr_t)n;
+            greediest = client;
+        }
+    if (most <= mine + 1)
+        return false;
+    struct link *x = l->held.prev;
+    while (container_of(x, struct held, link)->session->client != greediest)
+        x = x->prev;
+    struct held h = *container_of(x, struct held, link);
+    held_free(h.session);
+    turn_away(h.session, &h.to, &h.result);
+    return true;
+}
+
 static bool hold(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r,
                  int64_t ms)
 {
     uintptr_t n = (uintptr_t)idmap_get(&l->held_each, s->client);
-    if (n >= HELD_EACH || l->held_count >= HELD_MAX)
+    if (n >= HELD_EACH || !make_room(l, n))
         return false;
     s->held = mem_alloc(sizeof *s->held);
     *s->held = (struct held){.session = s, .result = *r, .to = *to};
     s->held->timer = timer_new(service_loop(l->authd->service), held_over, s->held);
     timer_start(s->held->timer, ms);
+    list_add_tail(&l->held, &s->held->link);
     idmap_put(&l->held_each, s->client, (void *)(n + 1));
     l->held_count++;
     LOGI("login-slowed", KVT("remote", s->remote), KVT("protocol", protocol_of(s)), KVU("ms", ms),
@@ -517,11 +554,8 @@ static bool must_wait(struct logins *l, struct session *s, const struct reply_to
         backoff_begin(l->backoff, s->client, buf_span(&s->name), loop_now(service_loop(l->authd->service)));
     if (ms == 0)
         return false;
-    if (!hold(l, s, to, r, ms)) {
-        log_deferred(s, r->user, "too many logins of this client wait already");
-        say_later(to);
-        sasl_free(&s->sasl);
-    }
+    if (!hold(l, s, to, r, ms))
+        turn_away(s, to, r);
     return true;
 }
 

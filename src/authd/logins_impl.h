@@ -7,6 +7,7 @@
 #include "auth/sasl.h"
 #include "authd/authd.h"
 #include "authd/logins.h"
+#include "base/list.h"
 #include "base/map.h"
 
 #define FRONTS_MAX 16      /* instances of one role */
@@ -43,6 +44,7 @@ struct logins {
     struct backoff *backoff;
     struct kept *kept;      /* NULL: nothing is */
     struct idmap held_each; /* client → how many of its logins wait, as a pointer's value */
+    struct link held; /* all that wait, the newest last */
     size_t held_count;
 };
 

@@ -208,6 +208,20 @@ static void login(int fd, uint64_t session)
     cr_assert(span_eqs(got.auth_result.login, "alice@example.test"));
 }
 
+/* Without a turn of the loop: what has to wait, waits. Its password is wrong, or nobody's. */
+static void begin_from(const char *remote, uint64_t session)
+{
+    struct msg m = {.type = MSG_auth_begin, .id = ++next_id};
+    m.auth_begin = (struct msg_auth_begin){.session = session,
+                                           .protocol = CONF_PROTOCOL_IMAP,
+                                           .mechanism = SPAN("SCRAM-SHA-256"),
+                                           .remote = span_of(remote),
+                                           .tls = 1,
+                                           .has_initial = 1,
+                                           .initial = SPAN("n,,n=alice@example.test,r=abc")};
+    logins_begin(authd.logins, imapd, &m);
+}
+
 static uint64_t attach(uint64_t session)
 {
     struct msg m = {.type = MSG_attach, .id = ++next_id};
@@ -436,6 +450,40 @@ Test(authd, a_worker_that_asks_again_has_not_gone)
     cr_assert(!got.mda_leave.go);
     expect_attached(id, 2);
     expect_nothing(zygote_fd);
+}
+
+/* How many logins with ids below that have been answered "later", since the last call; the loop does not turn for it. */
+static unsigned refused_below(uint64_t id)
+{
+    unsigned n = 0;
+    do {
+        while (readable(imapd_fd)) {
+            cr_assert_eq(chan_recv_now(imapd_fd, ROLE_AUTHD, &frame, &got, &got_fd, &err), 1);
+            n += got.type == MSG_auth_result && got.auth_result.kind == OUTCOME_RETRY && got.id < id;
+        }
+        chan_flush(imapd);
+    } while (readable(imapd_fd));
+    return n;
+}
+
+/* Logins that wait for failures before them have 2,000 places, 20 for each client: who comes from an address that has none finds one. */
+Test(authd, logins_that_wait_share_their_places)
+{
+    char remote[32];
+    uint64_t session = 1;
+    for (unsigned client = 0; client < 100; client++)
+        for (unsigned i = 0; i < 30; i++) {
+            snprintf(remote, sizeof remote, "192.0.2.%u", client + 1);
+            begin_from(remote, session++);
+        }
+    uint64_t mine = next_id + 1;
+    cr_assert_gt(refused_below(mine), 900, "all places are taken");
+    for (unsigned i = 0; i < 3; i++)
+        begin_from("198.51.100.1", session++);
+    cr_assert_eq(refused_below(mine), 3, "of those who have most");
+    for (unsigned i = 0; i < 30; i++)
+        begin_from("198.51.100.1", session++);
+    cr_assert_eq(refused_below(mine), 16, "but nobody makes room for one who has as many");
 }
 
 Test(authd, a_worker_that_dies_ends_its_attaches_and_is_replaced)
