@@ -89,6 +89,38 @@ def test_sessions_at_a_time_are_counted_over_both_smtp_fronts(instances):
         assert shown(w, text)["client"] == "2001:db8:1:2::/64"
 
 
+def pids(w):
+    return sorted(r["pid"] for r in w.rows("status") if r["service"].startswith("smtpd-mx") and r["state"] == "ready")
+
+
+def test_several_programs_at_one_port_count_together(instances):
+    """A client is counted over all instances of a role, and the places that one of them held come back when it dies."""
+    w = limited(instances, "connection-rate 5; rate-window 1d; tarpit 0;", sections={"smtp": "instances 2; max-connections-per-client 4;"})
+    one, two = running = pids(w)
+    who = "192.0.2.1"
+
+    def through(other, count):
+        """Connections that one takes because the other one is held still."""
+        os.kill(other, signal.SIGSTOP)
+        try:
+            return [Client(w, who) for _ in range(count)]
+        finally:
+            os.kill(other, signal.SIGCONT)
+    a, b = through(two, 2), through(one, 2)
+    assert all(c.greeting.startswith("220 ") for c in a + b) and sessions(w, who) == 4
+    for other in (one, two):
+        assert through(other, 1)[0].greeting == "421 4.7.0 Too many connections from your address at a time\r\n"
+    os.kill(one, signal.SIGKILL)
+    assert all(c.f.readline() == b"" for c in a)
+    until(lambda: sessions(w, who) == 2, lambda: "the places of the one that died: %s" % shown(w, who))
+    assert all(c.say("NOOP").startswith("250") for c in b)
+    until(lambda: len(pids(w)) == 2 and pids(w) != running, "it is back")
+    # so far four came in: one more, whoever takes it, and the rate of both together is reached
+    assert shown(w, who)["smtp-connections"] == 4 and shown(w, who)["turned-away"] == 2
+    assert Client(w, who).greeting.startswith("220 ")
+    assert Client(w, who).greeting == "421 4.7.0 Too many connections from your address, try again later\r\n"
+
+
 def test_places_of_a_front_that_died_are_given_back_and_a_new_tallyd_learns_who_is_there(instances):
     w = limited(instances, "tarpit 0;", sections={"smtp": "max-connections-per-client 2;"})
     who = "192.0.2.1"

@@ -41,7 +41,7 @@ class Customer:
     """The customer's host: asks by ATRN, then is the server on the same connection."""
 
     def __init__(self, w, user="relay@example.test", verb="ATRN", port="odmr"):
-        self.s = smtplib.SMTP(w.address, w.ports[port], local_hostname="customer.test", timeout=wp.PATIENCE)
+        self.s = wp.Smtp(w.address, w.ports[port], local_hostname="customer.test", timeout=wp.PATIENCE)
         self.s.starttls(context=w.tls())
         self.s.ehlo()
         if user:

@@ -175,6 +175,23 @@ def test_priority(instances, zone):
         assert "MT-PRIORITY=5" in until(lambda: a.messages()[2:], "the third")[0].params
 
 
+def test_priority_decides_the_order(instances, zone):
+    """RFC6710:5.2: what waits for one host leaves in the order of its priorities, and among equals in the order in which it came."""
+    there = wp.fresh_address()
+    with Sink(there, PORT, extensions=PLAIN) as sink:
+        w = instances("a", relay_port=PORT, dns=zone("far.test. A " + there), sections=dict(FAST, **{"smtp": "priority-accounts %s;" % ALICE, "domain far.test": "concurrency 1;"}))
+        w.waypost("dest", "suspend", "far.test")
+        asked = (-4, 0, 5, -4, 5, 0, 2)
+        for i, priority in enumerate(asked):
+            submit(w, "p%d@far.test" % i, "MT-PRIORITY=%d" % priority)
+        until(lambda: len(w.queue()) == len(asked) and all("suspended" in w.waypost("queue", "why", r["id"]).stdout for r in w.queue()), "all wait")
+        w.waypost("dest", "resume", "far.test")
+        got = until(lambda: (lambda m: m if len(m) == len(asked) else None)(sink.messages()), lambda: w.waypost("queue", "list").stdout)
+        want = sorted(range(len(asked)), key=lambda i: -asked[i])
+        assert [m.rcpts[0] for m in got] == ["p%d@far.test" % i for i in want]
+        w.wait_queue_empty()
+
+
 def test_not_offered_to_other_servers(server):
     """RFC4865:4.2 (2), RFC6710:3, RFC8689:2."""
     with server.smtp() as c:

@@ -57,6 +57,35 @@ def until(fn, what, patience=None, pause=0.02):
         time.sleep(pause)
 
 
+class EnhancedCodes:
+    """RFC2034:4, RFC5248: every reply of ours has an enhanced status code of its class in each of its lines; but the greeting, what is said to
+    HELO and EHLO, and 3yz."""
+    waypost_verb = None  # of the last command; None: the greeting is next, as after XCLIENT that was taken
+
+    def putcmd(self, cmd, args=""):
+        self.waypost_verb = (cmd + " " + args).split(" ")[0].upper()
+        return super().putcmd(cmd, args)
+
+    def getreply(self):
+        code, text = super().getreply()
+        if self.waypost_verb == "XCLIENT" and code == 220:
+            self.waypost_verb = None
+        if self.waypost_verb not in (None, "EHLO", "HELO") and code // 100 != 3:
+            for line in text.split(b"\n"):
+                assert re.match(rb"%d\.[0-9]{1,3}\.[0-9]{1,3}( |$)" % (code // 100), line), (self.waypost_verb, code, text)
+        elif self.waypost_verb is None:
+            assert code // 100 == 2 or re.match(rb"%d\.[0-9]{1,3}\.[0-9]{1,3} " % (code // 100), text), text
+        return code, text
+
+
+class Smtp(EnhancedCodes, smtplib.SMTP):
+    pass
+
+
+class SmtpSsl(EnhancedCodes, smtplib.SMTP_SSL):
+    pass
+
+
 class Authority:
     """A certificate authority in a directory; P-256, made with the openssl command."""
 
@@ -239,11 +268,11 @@ class Instance:
         return ssl.create_default_context(cafile=self.ca.cert)
 
     def smtp(self, port="mx", **kw):
-        return smtplib.SMTP(self.address, self.ports[port], local_hostname="client.test", timeout=PATIENCE, **kw)
+        return Smtp(self.address, self.ports[port], local_hostname="client.test", timeout=PATIENCE, **kw)
 
     def submit(self, user, port="submission"):
         if port == "submissions":
-            s = smtplib.SMTP_SSL(self.address, self.ports[port], local_hostname="client.test", context=self.tls(), timeout=PATIENCE)
+            s = SmtpSsl(self.address, self.ports[port], local_hostname="client.test", context=self.tls(), timeout=PATIENCE)
         else:
             s = self.smtp(port)
             s.starttls(context=self.tls())
