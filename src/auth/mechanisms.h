@@ -56,4 +56,10 @@ static inline bool sasl_offered(unsigned can, struct span name)
     return false;
 }
 
+/* Whether it is over with the client's initial response, whatever that is. */
+static inline bool sasl_is_one_step(struct span name)
+{
+    return span_ieqs(name, "PLAIN") || span_ieqs(name, "EXTERNAL");
+}
+
 #endif

@@ -209,10 +209,22 @@ static uint32_t line_limit(const struct smtp_server *s, struct span in)
     return login ? MAX_OF(SMTP_AUTH_LINE_MAX, s->config->max_command_line) : s->config->max_command_line;
 }
 
+/* Something stands behind a line of a login, in whatever form that is. */
+static bool login_is_blind(struct smtp_server *s)
+{
+    if (s->state != S_LOGIN_LINE || !s->more_behind)
+        return false;
+    smtp_server_forget_login(s);
+    smtp_server_end(s, 503, "5.5.1", SMTP_AUTH_LAST);
+    return true;
+}
+
 /* RFC5321:4.5.3.1.9, RFC4954:4 for the lines of a login. */
 static void line_too_long(struct smtp_server *s)
 {
     s->verb = SPAN("");
+    if (login_is_blind(s))
+        return;
     if (s->state == S_LOGIN_LINE) {
         smtp_server_forget_login(s);
         smtp_server_move(s, S_READY);
@@ -231,6 +243,8 @@ static bool line_clean(struct span line)
 static void handle_line(struct smtp_server *s, struct span line)
 {
     s->verb = SPAN("");
+    if (login_is_blind(s))
+        return;
     if (!line_clean(line)) {
         if (s->state == S_LOGIN_LINE) {
             smtp_server_forget_login(s);
@@ -259,6 +273,7 @@ static bool skip_line(struct smtp_server *s, struct span in, size_t *used)
     *used = lf ? (size_t)(lf + 1 - in.p) : in.n;
     if (lf) {
         s->skipping = false;
+        s->more_behind = *used < in.n;
         line_too_long(s);
     }
     return *used > 0;

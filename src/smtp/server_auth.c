@@ -59,6 +59,12 @@ static int initial_response(struct smtp_server *s, struct span text)
     return span_eqs(text, "=") ? 0 : base64_decode(text, &s->scratch);
 }
 
+bool smtp_server_auth_is_last(const struct smtp_server *s, struct span arg)
+{
+    struct span mechanism = span_word(&arg);
+    return !s->more_behind || (arg.n > 0 && sasl_is_one_step(mechanism));
+}
+
 void smtp_server_act_auth(struct smtp_server *s, struct span arg)
 {
     if (!auth_welcome(s))

@@ -337,7 +337,9 @@ void smtp_server_command(struct smtp_server *s, struct span line)
         return;
     }
     const struct command *c = command_find(s->verb);
-    if (c)
+    if (c && c->act == smtp_server_act_auth && !smtp_server_auth_is_last(s, rest))
+        smtp_server_end(s, 503, "5.5.1", SMTP_AUTH_LAST);
+    else if (c)
         carry_out(s, c, rest);
     else
         smtp_server_refuse(s, 500, "5.5.1", "No such command");

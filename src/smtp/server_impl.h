@@ -87,6 +87,11 @@ void smtp_server_count_error(struct smtp_server *s);
 /* A command that is answered on the spot and leads to no message: those beyond SMTP_IDLE_MAX count as errors. */
 void smtp_server_count_idle(struct smtp_server *s);
 /* 421 (or what is given) and the end. */
+/* RFC4954:4: nothing stands behind AUTH in a group, nor behind a line of its exchange, but where PLAIN or EXTERNAL has its response with
+ * it. What came all the same was sent blindly: a password that would run as a command, or commands that would run under a login that
+ * their sender did not know of. */
+#define SMTP_AUTH_LAST "Wait for the answer to each line of AUTH"
+bool smtp_server_auth_is_last(const struct smtp_server *s, struct span arg);
 void smtp_server_end(struct smtp_server *s, unsigned code, const char *status, const char *text);
 void smtp_server_note(struct smtp_server *s, struct span reply);
 /* Forgets the transaction; a taken content is aborted. */

@@ -309,6 +309,42 @@ Test(smtp, ehlo_announces_what_is_served)
     smtp_owner_close(&o);
 }
 
+/* RFC4954:4, HAZARDS 5: nothing that was sent before the end of an exchange is ever read as a command. */
+Test(smtp, nothing_behind_auth_runs)
+{
+    static const struct {
+        const char *before, *in, *want; /* before: by itself, its replies are not looked at */
+    } cases[] = {
+        {"", "AUTH LOGIN\r\nYWxpY2VAZXhhbXBsZS50ZXN0\r\nc2VjcmV0LXdvcmRz\r\n" MAIL, "503 5.5.1"},
+        {"", "AUTH LOGIN YWxpY2VAZXhhbXBsZS50ZXN0\r\nc2VjcmV0LXdvcmRz\r\n", "503 5.5.1"},
+        {"", "AUTH PLAIN\r\nAGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\n", "503 5.5.1"},
+        {"", "AUTH CRAM-MD5\r\nNOOP\r\n", "503 5.5.1"},
+        {"", "auth xoauth2 dXNlcj0=\r\n" MAIL, "503 5.5.1"},
+        {"AUTH PLAIN\r\n", "AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQtd29yZHM=\r\n" MAIL, "503 5.5.1"},
+        {"AUTH LOGIN\r\n", "YWxpY2VAZXhhbXBsZS50ZXN0\r\nc2VjcmV0LXdvcmRz\r\n", "503 5.5.1"},
+        {"AUTH LOGIN\r\n", "*\r\n" MAIL, "503 5.5.1"},
+        {"AUTH LOGIN\r\n", "*\n" MAIL, "503 5.5.1"},
+        {"AUTH LOGIN\r\n", "*\r\n", "501 5.7.0"},
+        {"", "AUTH CRAM-MD5\r\n", "504 5.5.4"},
+        /* the exception: over in one round-trip */
+        {"", LOGIN "MAIL FROM:<alice@example.test>\r\n", "235 2.7.0|250 2.1.0"},
+        {"", "AUTH PLAIN AHgAeA==\r\n" MAIL, "535 5.7.8|530 5.7.0"},
+        {"", "AUTH EXTERNAL =\r\nNOOP\r\n", "504 5.5.4|250 2.0.0"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct smtp_owner o;
+        smtp_owner_open(&o, true);
+        o.config.auth_in_clear = true;
+        smtp_owner_feed(&o, SPAN(EHLO));
+        smtp_owner_feed(&o, span_of(cases[i].before));
+        buf_clear(&o.sent);
+        smtp_owner_feed(&o, span_of(cases[i].in));
+        expect_sent(&o, cases[i].want);
+        cr_assert_eq(o.closed, span_starts(span_of(cases[i].want), SPAN("503")), "%s", cases[i].in);
+        smtp_owner_close(&o);
+    }
+}
+
 /* HAZARDS 3, RFC3207:4.2 */
 Test(smtp, starttls_forgets_and_nothing_behind_it_runs)
 {
@@ -454,6 +490,17 @@ static void secure(struct smtp_owner *o)
     buf_clear(&o->sent);
 }
 
+/* As clients of AUTH do: the next line when the one before was answered. */
+static void feed_lines(struct smtp_owner *o, struct span in)
+{
+    while (in.n) {
+        const char *lf = memchr(in.p, '\n', in.n);
+        size_t n = lf ? (size_t)(lf + 1 - in.p) : in.n;
+        smtp_owner_feed(o, span_sub(in, 0, n));
+        in = span_from(in, n);
+    }
+}
+
 /* RFC4954:4 */
 Test(smtp, login)
 {
@@ -492,7 +539,7 @@ Test(smtp, login)
         if (i % 2)
             smtp_owner_feed_slowly(&o, span_of(cases[i / 2].send));
         else
-            smtp_owner_feed(&o, span_of(cases[i / 2].send));
+            feed_lines(&o, span_of(cases[i / 2].send));
         expect_sent(&o, cases[i / 2].codes);
         cr_assert_eq(smtp_server_login_name(o.s).n > 0, cases[i / 2].in, "case %zu", i);
         cr_assert_eq(o.forgets, cases[i / 2].forgets, "case %zu", i);
@@ -522,7 +569,7 @@ Test(smtp, login_limits)
         buf_adds(&in, "\r\n");
         cr_assert_eq(in.n - start, over ? 12289 : 12286);
         buf_adds(&in, "NOOP\r\n");
-        smtp_owner_feed(&o, buf_span(&in));
+        feed_lines(&o, buf_span(&in));
         expect_sent(&o, over ? "334|500 5.5.6|250 2.0.0" : "334|535 5.7.8|250 2.0.0");
         smtp_owner_close(&o);
     }
