@@ -294,11 +294,12 @@
     K(retry, "retry", times, "", 0, 32, FROM(ROLE_QMGR), \
       "The waits after the first attempt, the second and so on, instead of doubling ones; the last holds for all that " \
       "follow.") \
-    K(retry_soon, "retry-soon", times, "", 0, 32, FROM(ROLE_QMGR), \
-      "The waits after replies of retry-soon-for, such as 2m 5m 10m: greylisting is over sooner than an outage. After " \
-      "the last of them the usual waits go on. Without it, such replies are like others.") \
-    K(retry_soon_for, "retry-soon-for", replies, "450/4.7.* 451/4.7.*", 1, 32, FROM(ROLE_QMGR), \
-      "The replies that retry-soon is for: code and enhanced status (RFC 3463), with * for any part.") \
+    K(retry_soon, "retry-soon", times, "2m 5m 10m", 0, 32, FROM(ROLE_QMGR), \
+      "The waits after replies of retry-soon-for, where they are shorter than the usual ones: greylisting is over sooner than " \
+      "an outage. After the last of them the usual waits go on. Without values, such replies are like others.") \
+    K(retry_soon_for, "retry-soon-for", replies, "421/4.7.* 450/4.7.* 451/4.7.* 450/4.2.0 451/4.2.0 450/none 451/none", 1, 32, FROM(ROLE_QMGR), \
+      "The replies that retry-soon is for: code and enhanced status (RFC 3463), with * for any part; CODE/none is a reply " \
+      "without a status, or with X.0.0. The default is what greylisting answers with.") \
     K(expire, "expire", time, "5d", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_QMGR), \
       "How long a message is tried before it is returned (RFC 5321 section 4.5.4.1).") \
     K(bounce_expire, "bounce-expire", time, "1d", CONF_SECOND, 30 * CONF_DAY, FROM(ROLE_QMGR), \

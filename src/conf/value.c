@@ -307,13 +307,16 @@ static bool is_part(struct span s, uint64_t least, uint64_t most)
     return span_eqs(s, "*") || (span_u64(s, most, &n) && n >= least);
 }
 
-/* 4yz/4.x.y of RFC 5321 §4.2 and RFC 3463. */
+/* 4yz/4.x.y of RFC 5321 §4.2 and RFC 3463; 4yz/none: a reply without a status. */
 static int parse_reply(struct span v, struct err *err)
 {
-    struct span rest = v, code = span_cut(&rest, '/'), kind = span_cut(&rest, '.'), subject = span_cut(&rest, '.');
+    struct span rest = v, code = span_cut(&rest, '/');
+    if (is_part(code, 400, 499) && span_eqs(rest, "none"))
+        return 0;
+    struct span kind = span_cut(&rest, '.'), subject = span_cut(&rest, '.');
     if (is_part(code, 400, 499) && is_part(kind, 4, 4) && is_part(subject, 0, 999) && is_part(rest, 0, 999))
         return 0;
-    return err_set(err, "\"%.*s\" is not a reply, write CODE/STATUS such as 450/4.7.1 or 451/4.7.*", SPANV(v));
+    return err_set(err, "\"%.*s\" is not a reply, write CODE/STATUS such as 450/4.7.1, 451/4.7.* or 450/none", SPANV(v));
 }
 
 static int parse_pattern(struct span v, struct err *err)

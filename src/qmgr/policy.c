@@ -21,9 +21,13 @@ static bool part_is(struct span part, unsigned value)
     return span_eqs(part, "*") || (span_u64(part, UINT32_MAX, &n) && n == value);
 }
 
+/* "none": there was no status, which is kept as X.0.0, and that says no more (RFC3463:3.1). */
 static bool reply_is(struct span pattern, const struct queue_recipient *r)
 {
-    struct span rest = pattern, code = span_cut(&rest, '/'), kind = span_cut(&rest, '.'), subject = span_cut(&rest, '.');
+    struct span rest = pattern, code = span_cut(&rest, '/');
+    if (span_eqs(rest, "none"))
+        return part_is(code, r->code) && r->subject == 0 && r->detail == 0;
+    struct span kind = span_cut(&rest, '.'), subject = span_cut(&rest, '.');
     return part_is(code, r->code) && part_is(kind, r->kind) && part_is(subject, r->subject) && part_is(rest, r->detail);
 }
 
@@ -55,9 +59,10 @@ int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r)
     struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
     const struct conf_domain *d = conf_domain_for(q->conf, domain);
     struct retry_times t = {.first = q->times.first, .longest = q->times.longest};
-    if (policy_is_soon(q, r))
-        use(&t, soon);
-    else
-        use(&t, d && d->retry.n ? &d->retry : &q->conf->queue.retry);
-    return retry_wait(&t, r->attempts, qmgr_random(q));
+    use(&t, d && d->retry.n ? &d->retry : &q->conf->queue.retry);
+    int64_t wait = retry_wait(&t, r->attempts, qmgr_random(q));
+    if (!policy_is_soon(q, r))
+        return wait;
+    use(&t, soon);
+    return MIN_OF(wait, retry_wait(&t, r->attempts, qmgr_random(q)));
 }
