@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/url.h"
+#include "conf/notice_text.h"
 #include "conf/priv.h"
 
 #define HOLD_NAME_MAX 40
@@ -121,6 +122,55 @@ static void check_collisions(struct conf_parse *p)
         for (size_t a = 0; a < b; a++)
             if (collides(p, &c->listen[b], &c->listen[a]))
                 break;
+}
+
+/* ---- texts of notifications ---- */
+
+static void check_notice(struct conf_parse *p, enum notice_kind kind, const char *path)
+{
+    const char *key = notice_kind_name(kind);
+    struct notice_text text;
+    struct buf content = {0};
+    struct err err;
+    unsigned line = conf_line(p, CONF_SECTION_notices, 0, key);
+    if (!check_file(p, line, key, path, false))
+        return;
+    if (conf_read_text(path, &content, &err))
+        conf_error(p, line, "%s: %s, name a text file", key, err.text);
+    else if (notice_text_parse(buf_span(&content), kind, &text, &line, &err))
+        conf_error_in(p, path, line, "%s", err.text);
+    buf_free(&content);
+}
+
+/* RFC3282:2, RFC5646:2.1: words of letters and digits with hyphens between. */
+static bool is_language(struct span s)
+{
+    if (s.n == 0 || s.n > 35 || span_ends(s, SPAN("-")))
+        return false;
+    while (s.n) {
+        struct span word = span_cut(&s, '-');
+        for (size_t i = 0; i < word.n; i++)
+            if (!ascii_alpha(word.p[i]) && !ascii_digit(word.p[i]))
+                return false;
+        if (word.n == 0 || word.n > 8)
+            return false;
+    }
+    return true;
+}
+
+static void check_notices(struct conf_parse *p)
+{
+    const struct conf *c = p->conf;
+    const char *const paths[NOTICE_KINDS] = {
+        [NOTICE_FAILED] = c->notices.failed,     [NOTICE_DELAYED] = c->notices.delayed,
+        [NOTICE_EXPANDED] = c->notices.expanded, [NOTICE_RELAYED] = c->notices.relayed,
+        [NOTICE_DELIVERED] = c->notices.delivered, [NOTICE_DOUBLE_BOUNCE] = c->notices.double_bounce,
+    };
+    for (unsigned i = 0; i < NOTICE_KINDS; i++)
+        check_notice(p, (enum notice_kind)i, paths[i]);
+    if (*c->notices.language && !is_language(span_of(c->notices.language)))
+        conf_error(p, conf_line(p, CONF_SECTION_notices, 0, "language"),
+                   "language: \"%s\" is no language tag, write one such as de or pt-BR", c->notices.language);
 }
 
 /* ---- the rest ---- */
@@ -276,4 +326,5 @@ void conf_check(struct conf_parse *p)
     check_patterns(p);
     check_holds(p);
     check_oauth(p);
+    check_notices(p);
 }

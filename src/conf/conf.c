@@ -21,6 +21,7 @@
 #define ROW_limits(m, ...) ROW(limits, struct conf, limits.m, __VA_ARGS__)
 #define ROW_sending(m, ...) ROW(sending, struct conf, sending.m, __VA_ARGS__)
 #define ROW_queue(m, ...) ROW(queue, struct conf, queue.m, __VA_ARGS__)
+#define ROW_notices(m, ...) ROW(notices, struct conf, notices.m, __VA_ARGS__)
 #define ROW_relay(m, ...) ROW(relay, struct conf, relay.m, __VA_ARGS__)
 #define ROW_dns(m, ...) ROW(dns, struct conf, dns.m, __VA_ARGS__)
 #define ROW_domain(m, ...) ROW(domain, struct conf_domain, m, __VA_ARGS__)

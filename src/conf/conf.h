@@ -31,6 +31,7 @@ typedef const char *conf_type_host;
 typedef const char *conf_type_hostport;
 typedef const char
     *conf_type_secret_file; /* the supervisor: the path; the role that is told: the first line of that file */
+typedef const char *conf_type_text_file; /* the supervisor: the path; the role that is told: what that file says */
 typedef struct conf_list conf_type_words;
 typedef struct conf_list conf_type_addresses; /* IP addresses as text, without brackets */
 typedef struct conf_list conf_type_logins;    /* LOGIN@DOMAIN each */
@@ -81,6 +82,7 @@ struct conf {
     struct { CONF_KEYS_limits(CONF_MEMBER) } limits;
     struct { CONF_KEYS_sending(CONF_MEMBER) } sending;
     struct { CONF_KEYS_queue(CONF_MEMBER) } queue;
+    struct { CONF_KEYS_notices(CONF_MEMBER) } notices;
     struct { CONF_KEYS_relay(CONF_MEMBER) } relay;
     struct { CONF_KEYS_dns(CONF_MEMBER) } dns;
     struct { CONF_KEYS_accounts(CONF_MEMBER) } accounts;
@@ -156,7 +158,7 @@ struct conf *conf_load(const char *name, uint32_t generation, struct conf_errors
 typedef int conf_pair_fn(const char *certificate, const char *key, struct err *err);
 struct conf *conf_load_pairs(const char *name, uint32_t generation, struct conf_errors *errors, conf_pair_fn *pair);
 
-/* Calls `say` for each setting that the role is told of, then settings_end. -1: a secret file could not be read. */
+/* Calls `say` for each setting that the role is told of, then settings_end. -1: a file whose content is told could not be read. */
 typedef void conf_say_fn(void *ctx, const struct msg *m);
 int conf_send(const struct conf *c, enum role role, conf_say_fn *say, void *ctx, struct err *err);
 /* Whether the reload from a to b makes that role's programs start anew. */
@@ -177,7 +179,7 @@ int conf_receive(struct conf_receiver *r, const struct msg *m, const struct conf
 
 /* ---- the table, for the manual and tests ---- */
 enum conf_type {
-    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins, CONF_IS_times, CONF_IS_rate, CONF_IS_replies, CONF_IS_patterns, CONF_IS_field,
+    CONF_IS_text, CONF_IS_path, CONF_IS_host, CONF_IS_hostport, CONF_IS_secret_file, CONF_IS_text_file, CONF_IS_words, CONF_IS_addresses, CONF_IS_networks, CONF_IS_logins, CONF_IS_times, CONF_IS_rate, CONF_IS_replies, CONF_IS_patterns, CONF_IS_field,
     CONF_IS_number, CONF_IS_size, CONF_IS_time, CONF_IS_flag,
 #define CONF_IS(type) CONF_IS_##type,
     CONF_CHOICE_TYPES(CONF_IS)

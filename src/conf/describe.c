@@ -17,6 +17,7 @@ static const char *type_words(const struct conf_key *k)
     switch (k->type) {
     case CONF_IS_path:
     case CONF_IS_secret_file:
+    case CONF_IS_text_file:
         return "path";
     case CONF_IS_host:
         return "host name";

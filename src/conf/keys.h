@@ -2,7 +2,7 @@
  * are expanded from this table.
  *
  * A section is a list of K(member, "key", type, "default", least, most, roles, "what it means"):
- *   type     text, path, host (a domain name), words (a list), addresses (a list of IP addresses), hostport, secret_file,
+ *   type     text, path, host (a domain name), words (a list), addresses (a list of IP addresses), hostport, secret_file, text_file,
  *            networks (ADDRESS/BITS; none), logins, patterns (* for any characters), field ("NAME: PATTERN"), number, size, time, flag, or one of the choices below
  *   default  as it would stand in the file; "" for an optional key; NULL for one that must be given
  *   least, most   for number, size (bytes), time (ms) and the length of a list
@@ -307,6 +307,12 @@
     K(delay_warning, "delay-warning", time, "4h", 0, 30 * CONF_DAY, FROM(ROLE_QMGR), \
       "A sender is told when a recipient was not reached for this long and is tried further: if it asked for that " \
       "(NOTIFY=DELAY of RFC 3461), or did not say and sent the message from here. 0 tells nobody.") \
+    K(return_max, "return-max", size, "50K", 0, 16 * CONF_MIB, FROM(ROLE_QMGR), \
+      "The largest message that comes back whole when its sender asked for that (RET=FULL of RFC 3461); of larger ones, and when it " \
+      "did not ask, the header comes back.") \
+    K(double_bounce_to, "double-bounce-to", logins, "", 0, 1, FROM(ROLE_QMGR), \
+      "The address that is told when a notification could not be delivered, such as a postmaster's. What can't be delivered to that " \
+      "address ends there. Without it, nobody is told.") \
     K(max_active, "max-active", number, "20000", 10, 1000000, FROM(ROLE_QMGR), \
       "Recipients that are held in memory for delivery.") \
     K(destination_concurrency, "destination-concurrency", number, "20", 1, 1000, FROM(ROLE_QMGR), \
@@ -319,6 +325,27 @@
       "Mail is refused for now when the queue's disk has less room than this.") \
     K(min_free_files, "min-free-files", number, "64", 0, 1000000000, FROM(ROLE_QMGR), \
       "The same for the files (inodes) that can still be made there, where its file system has a limit of them.")
+
+#define CONF_KEYS_notices(K) \
+    K(failed, "failed", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "A file with the text that a sender reads whose message could not be delivered. Its first lines are \"Subject: ...\" and other " \
+      "short texts, then come an empty line and the text, in UTF-8, with placeholders such as {recipients}. The folder etc/notices of the " \
+      "source has all of them as they are without these keys, and in German: copy one, change it, and run waypost check. Placeholders of " \
+      "the subject and the text: {host}, {sender}, {subject}, {reference}, {date}, {day} and {time} (when the message came), " \
+      "{until}, {until-day} and {until-time} (how long it is tried); times are UTC. {recipients} has a line for itself. A line whose " \
+      "placeholders are all empty is left out; {{ is a brace.") \
+    K(delayed, "delayed", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for a message that is delayed.") \
+    K(delivered, "delivered", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for a message that was delivered, for senders who asked to be told.") \
+    K(relayed, "relayed", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for a message that went to a server that does not tell more.") \
+    K(expanded, "expanded", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for a message to an alias with several members.") \
+    K(double_bounce, "double-bounce", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for a notification that could not be delivered (double-bounce-to of the section queue).") \
+    K(language, "language", text, "", 0, 0, FROM(ROLE_QMGR), \
+      "The language of these texts, as in Content-Language (RFC 3282): de, or pt-BR.")
 
 #define CONF_KEYS_relay(K) \
     K(port, "port", number, "25", 1, 65535, FROM(ROLE_RELAY), \
@@ -469,6 +496,7 @@
     S(limits, "limits", ONE) \
     S(sending, "sending", ONE) \
     S(queue, "queue", ONE) \
+    S(notices, "notices", ONE) \
     S(relay, "relay", ONE) \
     S(dns, "dns", ONE)   \
     S(domain, "domain", MANY) \

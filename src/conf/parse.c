@@ -33,16 +33,29 @@ struct reader {
     struct conf_place *place; /* the section we are in; NULL: one that is like none we know, and skipped */
 };
 
+static void put_error(struct conf_parse *p, const char *file, unsigned line, const char *fmt, va_list ap)
+{
+    if (++p->errors->count > ERRORS_MAX)
+        return;
+    buf_printf(&p->errors->text, "%s:%u: ", file, line);
+    buf_vprintf(&p->errors->text, fmt, ap);
+    buf_addc(&p->errors->text, '\n');
+}
+
 void conf_error(struct conf_parse *p, unsigned line, const char *fmt, ...)
 {
     va_list ap;
-    if (++p->errors->count > ERRORS_MAX)
-        return;
-    buf_printf(&p->errors->text, "%s:%u: ", p->file, line);
     va_start(ap, fmt);
-    buf_vprintf(&p->errors->text, fmt, ap);
+    put_error(p, p->file, line, fmt, ap);
     va_end(ap);
-    buf_addc(&p->errors->text, '\n');
+}
+
+void conf_error_in(struct conf_parse *p, const char *file, unsigned line, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    put_error(p, file, line, fmt, ap);
+    va_end(ap);
 }
 
 /* ---- the nearest word: letters changed, added, missing, swapped ---- */

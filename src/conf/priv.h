@@ -21,6 +21,8 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b);
 /* To and from the wire. Texts are copied into the arena; -1: the number is out of its range. */
 void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, struct buf *text);
 int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, struct arena *arena, void *at);
+/* What a text_file says; nothing for an empty path. */
+int conf_read_text(const char *path, struct buf *out, struct err *err);
 bool conf_is_host(struct span s);
 bool conf_is_address(const char *s, int *family); /* AF_INET, AF_INET6 */
 bool conf_is_loopback(const char *address);
@@ -50,6 +52,8 @@ struct conf_parse {
 };
 
 void conf_error(struct conf_parse *p, unsigned line, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The same with another file than the configuration. */
+void conf_error_in(struct conf_parse *p, const char *file, unsigned line, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* The line of that key, or of its section, or 1. */
 unsigned conf_line(const struct conf_parse *p, enum conf_section s, unsigned instance, const char *key);
 /* What only shows when all keys are known. */

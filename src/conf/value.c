@@ -431,7 +431,7 @@ static int parse_text(const struct place *p, struct span v, struct err *err)
         return -1;
     if (v.n && p->k->type == CONF_IS_field && parse_field(v, err))
         return -1;
-    if (v.n && (p->k->type == CONF_IS_path || p->k->type == CONF_IS_secret_file))
+    if (v.n && (p->k->type == CONF_IS_path || p->k->type == CONF_IS_secret_file || p->k->type == CONF_IS_text_file))
         store_path(p, v);
     else
         *(const char **)p->at = arena_str(p->arena, v);
@@ -461,6 +461,7 @@ int conf_value_parse(const struct conf_key *k, const struct span *values, size_t
     case CONF_IS_hostport:
     case CONF_IS_field:
     case CONF_IS_secret_file:
+    case CONF_IS_text_file:
         return parse_text(&p, values[0], err);
     default:
         return parse_choice(&p, values[0], err);
@@ -514,6 +515,7 @@ bool conf_value_equal(const struct conf_key *k, const void *a, const void *b)
     case CONF_IS_hostport:
     case CONF_IS_field:
     case CONF_IS_secret_file:
+    case CONF_IS_text_file:
         return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
     case CONF_IS_words:
     case CONF_IS_addresses:
@@ -546,6 +548,7 @@ void conf_value_put(const struct conf_key *k, const void *at, uint64_t *number, 
     case CONF_IS_hostport:
     case CONF_IS_field:
     case CONF_IS_secret_file:
+    case CONF_IS_text_file:
         buf_adds(text, *(const char *const *)at);
         break;
     case CONF_IS_words:
@@ -604,6 +607,7 @@ int conf_value_get(const struct conf_key *k, uint64_t number, struct span text, 
     case CONF_IS_hostport:
     case CONF_IS_field:
     case CONF_IS_secret_file:
+    case CONF_IS_text_file:
         *(const char **)at = arena_str(arena, text);
         return 0;
     case CONF_IS_words:

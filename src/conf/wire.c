@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "conf/notice_text.h"
 #include "conf/priv.h"
 
 #define SECRET_MAX 1024
@@ -36,6 +37,25 @@ static int read_secret(const char *path, struct buf *out, struct err *err)
     return 0;
 }
 
+/* All of a file, for the role alone; what it has to be like was checked with the configuration. */
+int conf_read_text(const char *path, struct buf *out, struct err *err)
+{
+    int fd = *path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t n;
+    if (!*path)
+        return 0;
+    if (fd < 0)
+        return err_errno(err, "%s", path);
+    while ((n = read(fd, buf_room(out, NOTICE_TEXT_MAX + 1), NOTICE_TEXT_MAX + 1)) > 0 && out->n <= NOTICE_TEXT_MAX)
+        out->n += (size_t)n;
+    close(fd);
+    if (n < 0)
+        return err_errno(err, "%s", path);
+    if (out->n > NOTICE_TEXT_MAX || span_find(buf_span(out), '\0') >= 0)
+        return err_set(err, "%s: not a text of %u KiB at most", path, NOTICE_TEXT_MAX >> 10);
+    return 0;
+}
+
 static void say(struct sender *s, enum conf_section section, unsigned instance, unsigned key, unsigned line,
                 uint64_t number, struct span value)
 {
@@ -60,6 +80,8 @@ static int say_key(struct sender *s, size_t row, unsigned instance, const void *
     int r = 0;
     if (k->type == CONF_IS_secret_file)
         r = read_secret(*(const char *const *)((const char *)base + k->offset), &text, err);
+    else if (k->type == CONF_IS_text_file)
+        r = conf_read_text(*(const char *const *)((const char *)base + k->offset), &text, err);
     else
         conf_value_put(k, (const char *)base + k->offset, &number, &text);
     if (r == 0)

@@ -25,7 +25,7 @@
 /* ---- supervisor and its services (on the control channel, descriptor 3) ------------------------------------------------ */
 
 /* One line of the checked configuration: section instance, key, canonical value. Numbers travel as numbers. line: where it stands, 0: nowhere. */
-#define F_setting(F) F(u32, generation, 0) F(u16, section, 0) F(u16, instance, 0) F(u16, key, 0) F(u32, line, 0) F(u64, number, 0) F(text, value, 4096)
+#define F_setting(F) F(u32, generation, 0) F(u16, section, 0) F(u16, instance, 0) F(u16, key, 0) F(u32, line, 0) F(u64, number, 0) F(text, value, 16384)
 #define F_settings_end(F) F(u32, generation, 0) F(u32, count, 0)
 /* A listening socket; `instance` names the `listen` section it belongs to. */
 #define F_listener(F) F(u16, instance, 0) F(u16, address, 0)

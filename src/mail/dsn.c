@@ -1,18 +1,53 @@
 #include "mail/dsn.h"
 
 #include "mail/date.h"
+#include "mail/dsn_priv.h"
 
-#define HALF_LINE_BYTES 450 /* of two that share a line */
-#define LINE_MAX_BYTES 900 /* of a field that holds somebody's words; RFC5322:2.1.1 allows 998 */
+static const char *const actions[DSN_ACTIONS] = {
+    [DSN_FAILED] = "failed",   [DSN_DELAYED] = "delayed",     [DSN_EXPANDED] = "expanded",
+    [DSN_RELAYED] = "relayed", [DSN_DELIVERED] = "delivered",
+};
 
 /* ---- pieces ---- */
 
-/* Somebody's words on one line: no line breaks, no control characters, not longer than a line may be. */
+/* The length of the well-formed UTF-8 sequence at the front; 0: it is none. */
+static size_t sequence(struct span s)
+{
+    for (size_t n = 2; n <= 4 && n <= s.n; n++)
+        if (span_is_utf8(span_sub(s, 0, n)))
+            return n;
+    return 0;
+}
+
+void dsn_put_line(struct buf *out, struct span s, size_t max)
+{
+    size_t end = out->n + max;
+    while (s.n && out->n < end) {
+        unsigned char c = (unsigned char)s.p[0];
+        size_t n = c < 0x80 ? 1 : sequence(s);
+        if (n > end - out->n)
+            return;
+        if (n > 1)
+            buf_add(out, span_sub(s, 0, n));
+        else
+            buf_addc(out, n == 0 ? '?' : c < 0x20 || c == 0x7f ? ' ' : (char)c);
+        s = span_from(s, MAX_OF(n, (size_t)1));
+    }
+}
+
 static void put_line(struct buf *out, struct span s)
 {
-    s = span_sub(s, 0, LINE_MAX_BYTES);
-    for (size_t i = 0; i < s.n; i++)
-        buf_addc(out, (unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f ? ' ' : s.p[i]);
+    dsn_put_line(out, s, DSN_LINE);
+}
+
+/* The same in a field that is ASCII in every notification. */
+static void put_ascii(struct buf *out, struct span s)
+{
+    size_t start = out->n;
+    put_line(out, s);
+    for (size_t i = start; i < out->n; i++)
+        if ((unsigned char)out->p[i] >= 0x80)
+            out->p[i] = '?';
 }
 
 static int hex(char c)
@@ -23,15 +58,76 @@ static int hex(char c)
 /* RFC3461:4 xtext; what is not well-formed stays as it is. */
 static void put_xtext(struct buf *out, struct span s)
 {
+    struct buf text = {0};
     for (size_t i = 0; i < s.n; i++) {
         int hi = s.p[i] == '+' && i + 2 < s.n ? hex(s.p[i + 1]) : -1, lo = hi >= 0 ? hex(s.p[i + 2]) : -1;
-        char c = s.p[i];
-        if (lo >= 0) {
-            c = (char)(hi << 4 | lo);
-            i += 2;
-        }
-        buf_addc(out, (unsigned char)c < 0x20 || c == 0x7f ? ' ' : c);
+        buf_addc(&text, lo >= 0 ? (char)(hi << 4 | lo) : s.p[i]);
+        i += lo >= 0 ? 2 : 0;
     }
+    put_ascii(out, buf_span(&text));
+    buf_free(&text);
+}
+
+static void put_code_point(struct buf *out, uint32_t u)
+{
+    if (u < 0x80) {
+        buf_addc(out, (char)u);
+        return;
+    }
+    unsigned more = u < 0x800 ? 1 : u < 0x10000 ? 2 : 3;
+    static const unsigned char first[] = {0, 0xc0, 0xe0, 0xf0};
+    buf_addc(out, (char)(first[more] | u >> (6 * more)));
+    while (more-- > 0)
+        buf_addc(out, (char)(0x80 | (u >> (6 * more) & 0x3f)));
+}
+
+/* RFC6533:3 EmbeddedUnicodeChar: "\x{HEXPOINT}" at the front of s. */
+static bool take_embedded(struct span *s, uint32_t *u)
+{
+    ptrdiff_t end = span_find(*s, '}');
+    if (!span_starts(*s, SPAN("\\x{")) || end < 5 || end > 9)
+        return false;
+    *u = 0;
+    for (ptrdiff_t i = 3; i < end; i++) {
+        int digit = hex(s->p[i]);
+        if (digit < 0)
+            return false;
+        *u = *u << 4 | (uint32_t)digit;
+    }
+    *s = span_from(*s, (size_t)end + 1);
+    return *u >= 0x20 && *u != 0x7f && *u <= 0x10ffff;
+}
+
+/* RFC6533:3: utf-8-addr-xtext and utf-8-addr-unitext as the address that they stand for. False: it is neither. */
+static bool from_unitext(struct span s, struct buf *out)
+{
+    while (s.n) {
+        uint32_t u;
+        char c = s.p[0];
+        if (c == '+' || c == '=' || c == ' ')
+            return false;
+        if (c != '\\') {
+            buf_addc(out, c);
+            s = span_from(s, 1);
+        } else if (take_embedded(&s, &u)) {
+            put_code_point(out, u);
+        } else {
+            return false;
+        }
+    }
+    return span_is_utf8(buf_span(out)); /* surrogates are not */
+}
+
+/* RFC6533:3, RFC6533:4.1: the address itself where the part may hold it, else as it was given, which then is ASCII. What is not
+ * of that syntax is copied without alteration. */
+static void put_utf8_address(struct buf *out, struct span given, bool global)
+{
+    struct buf address = {0};
+    if (global && from_unitext(given, &address))
+        put_line(out, buf_span(&address));
+    else
+        put_line(out, given);
+    buf_free(&address);
 }
 
 static void put_address(struct buf *out, struct span address)
@@ -55,34 +151,18 @@ static void put_boundary(struct buf *out, const struct dsn *d)
     }
 }
 
+/* Whether the part for machines holds what is not ASCII (RFC6533:4.1). */
 static bool international(const struct dsn *d)
 {
     for (size_t i = 0; i < d->count; i++)
-        if (!span_is_ascii(d->rcpts[i].address) || !span_is_ascii(d->rcpts[i].given) || !span_is_ascii(d->rcpts[i].why))
+        if (!span_is_ascii(d->rcpts[i].address) || !span_is_ascii(d->rcpts[i].orcpt) || !span_is_ascii(d->rcpts[i].why))
             return true;
     return false;
 }
 
 /* ---- the parts ---- */
 
-static const struct {
-    const char *name, *subject, *says, *then;
-} about[DSN_ACTIONS] = {
-    [DSN_FAILED] =
-        {"failed", "Your message could not be delivered", "could not be delivered to:",
-         "Nothing more will be tried. Please check the address. If it is right, write to the\r\n"
-         "recipient in another way, or to the postmaster of the domain, and pass on the\r\nreason above.\r\n"},
-    [DSN_DELAYED] = {"delayed", "Your message is delayed", "could not be delivered yet to:",
-                     "It is being tried further; there is nothing that you need to do.\r\n"},
-    [DSN_EXPANDED] = {"expanded", "Your message was passed on", "was passed on to all behind:",
-                      "You will hear of those only if one of them can't be reached and you asked to be told.\r\n"},
-    [DSN_RELAYED] = {"relayed", "Your message was passed on",
-                     "was taken by the next server for:", "That server does not tell whether it was delivered.\r\n"},
-    [DSN_DELIVERED] = {"delivered", "Your message was delivered", "was delivered to:", ""},
-};
-
-/* The one that matters most. */
-static enum dsn_action first_action(const struct dsn *d)
+enum dsn_action dsn_first_action(const struct dsn *d)
 {
     enum dsn_action first = DSN_DELIVERED;
     for (size_t i = 0; i < d->count; i++)
@@ -90,15 +170,24 @@ static enum dsn_action first_action(const struct dsn *d)
     return d->count ? first : DSN_FAILED;
 }
 
+/* A header beyond ASCII needs SMTPUTF8 (RFC6531:3.1), which is asked for where the sender's own address does. */
+static bool fits_header(const struct dsn *d, struct span id)
+{
+    return id.n && (span_is_ascii(id) || (!span_is_ascii(d->to) && span_is_utf8(id)));
+}
+
 static void put_header(struct buf *out, const struct dsn *d, struct span boundary)
 {
     buf_adds(out, "Date: ");
     date_put(out, d->now, 0);
-    buf_printf(out, "\r\nFrom: Mail Delivery System <MAILER-DAEMON@%.*s>\r\nTo: <", SPANV(d->reporting_mta));
+    buf_adds(out, "\r\nFrom: ");
+    dsn_put_from(out, d);
+    buf_printf(out, " <MAILER-DAEMON@%.*s>\r\nTo: <", SPANV(d->reporting_mta));
     put_line(out, d->to);
-    buf_printf(out, ">\r\nSubject: %s\r\nMessage-ID: <%.*s@%.*s>\r\n", about[first_action(d)].subject, SPANV(d->qid),
-               SPANV(d->reporting_mta));
-    if (d->message_id.n) {
+    buf_adds(out, ">\r\nSubject: ");
+    dsn_put_subject(out, d);
+    buf_printf(out, "\r\nMessage-ID: <%.*s@%.*s>\r\n", SPANV(d->qid), SPANV(d->reporting_mta));
+    if (fits_header(d, d->message_id)) {
         buf_adds(out, "In-Reply-To: ");
         put_line(out, d->message_id);
         buf_adds(out, "\r\nReferences: ");
@@ -111,101 +200,28 @@ static void put_header(struct buf *out, const struct dsn *d, struct span boundar
                SPANV(boundary)); /* RFC3834:5, RFC6522:3 */
 }
 
-/* The transcript, a line for each reply. */
-static void put_dialogue(struct buf *out, struct span all)
-{
-    const struct span between = SPAN(" | ");
-    if (!all.n)
-        return;
-    buf_adds(out, "    What was said there:\r\n");
-    for (ptrdiff_t at; all.n; all = span_from(all, (size_t)at + between.n)) {
-        at = span_search(all, between);
-        at = at < 0 ? (ptrdiff_t)all.n : at;
-        buf_adds(out, "      ");
-        put_line(out, span_sub(all, 0, (size_t)at));
-        buf_adds(out, "\r\n");
-    }
-}
-
-static void put_human_rcpt(struct buf *out, const struct dsn_rcpt *r)
-{
-    buf_adds(out, "  ");
-    put_line(out, r->given);
-    buf_adds(out, "\r\n");
-    if (!span_eq(r->given, r->address)) {
-        buf_adds(out, "    (which leads to ");
-        put_line(out, r->address);
-        buf_adds(out, ")\r\n");
-    }
-    if (r->action > DSN_DELAYED)
-        return;
-    if (r->late)
-        buf_adds(out, r->action == DSN_FAILED
-                          ? "    You asked for it back when it is not delivered by a certain time, which has passed.\r\n"
-                          : "    The time by which you wanted it delivered has passed.\r\n");
-    if (r->expired)
-        buf_printf(out, "    It was tried %u times, without success. The last answer was:\r\n", r->attempts);
-    buf_adds(out, "    ");
-    if (r->host.n) {
-        put_line(out, span_sub(r->host, 0, HALF_LINE_BYTES));
-        buf_adds(out, " said: ");
-    }
-    if (r->code)
-        buf_printf(out, "%u ", r->code);
-    put_line(out, r->why.n ? span_sub(r->why, 0, HALF_LINE_BYTES) : SPAN("no reason is known"));
-    buf_adds(out, "\r\n");
-    if (r->action == DSN_FAILED)
-        put_dialogue(out, r->dialogue);
-}
-
-/* Recipients of whom the same is to be said. */
-static void put_group(struct buf *out, const struct dsn *d, unsigned action)
-{
-    bool any = false;
-    for (size_t i = 0; i < d->count; i++) {
-        if (d->rcpts[i].action != action)
-            continue;
-        if (!any)
-            buf_printf(out, "%s%s\r\n\r\n", action > first_action(d) ? "\r\nIt " : "", about[action].says);
-        any = true;
-        put_human_rcpt(out, &d->rcpts[i]);
-    }
-    if (any && about[action].then[0])
-        buf_printf(out, "\r\n%s", about[action].then);
-}
-
-static void put_human(struct buf *out, const struct dsn *d)
-{
-    buf_adds(out, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n");
-    buf_printf(out, "This is the mail server of %.*s.\r\n\r\nYour message of ", SPANV(d->reporting_mta));
-    date_put(out, d->arrival, 0);
-    buf_adds(out, "\r\n");
-    for (unsigned action = 0; action < DSN_ACTIONS; action++)
-        put_group(out, d, action);
-    if (d->unlisted)
-        buf_printf(out, "\r\nThere are %zu more recipients that are not listed here.\r\n", d->unlisted);
-    buf_printf(out, "\r\nOur reference: %.*s\r\n", SPANV(d->original_qid));
-}
-
 /* RFC3464:2.3 */
-static void put_machine_rcpt(struct buf *out, const struct dsn_rcpt *r)
+static void put_machine_rcpt(struct buf *out, const struct dsn_rcpt *r, bool global)
 {
     buf_adds(out, "\r\n");
     struct span orcpt = r->orcpt, type = span_cut(&orcpt, ';');
     if (orcpt.n && type.n) {
         buf_adds(out, "Original-Recipient: ");
-        put_line(out, type);
+        put_ascii(out, type);
         buf_addc(out, ';');
-        put_xtext(out, orcpt);
+        if (span_ieqs(type, "utf-8"))
+            put_utf8_address(out, orcpt, global);
+        else
+            put_xtext(out, orcpt);
         buf_adds(out, "\r\n");
     }
     buf_adds(out, "Final-Recipient: ");
     put_address(out, r->address);
-    buf_printf(out, "\r\nAction: %s\r\nStatus: %u.%u.%u\r\n", about[r->action].name, r->kind, r->subject, r->detail);
+    buf_printf(out, "\r\nAction: %s\r\nStatus: %u.%u.%u\r\n", actions[r->action], r->kind, r->subject, r->detail);
     if (r->host.n) {
         struct span host = span_cut(&(struct span){r->host.p, r->host.n}, '[');
         buf_adds(out, "Remote-MTA: dns; ");
-        put_line(out, host.n ? host : r->host);
+        put_ascii(out, host.n ? host : r->host);
         buf_adds(out, "\r\n");
     }
     if (r->code) {
@@ -232,9 +248,9 @@ static void put_machine_rcpt(struct buf *out, const struct dsn_rcpt *r)
 /* RFC3464:2.2 */
 static void put_machine(struct buf *out, const struct dsn *d)
 {
-    bool utf8 = international(d);
-    buf_adds(out, utf8 ? "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-                       : "Content-Type: message/delivery-status\r\n\r\n");
+    bool global = international(d);
+    buf_adds(out, global ? "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+                         : "Content-Type: message/delivery-status\r\n\r\n");
     if (d->envid.n) {
         buf_adds(out, "Original-Envelope-Id: ");
         put_xtext(out, d->envid);
@@ -250,11 +266,11 @@ static void put_machine(struct buf *out, const struct dsn *d)
     }
     if (d->hold.n) { /* RFC4865:5.1.2 */
         buf_adds(out, "Future-Release-Request: ");
-        put_line(out, d->hold);
+        put_ascii(out, d->hold);
         buf_adds(out, "\r\n");
     }
     for (size_t i = 0; i < d->count; i++)
-        put_machine_rcpt(out, &d->rcpts[i]);
+        put_machine_rcpt(out, &d->rcpts[i], global);
 }
 
 /* Up to the last whole line; a part must end with one. */
@@ -295,7 +311,7 @@ size_t dsn_write(struct buf *out, const struct dsn *d)
     put_header(out, d, b);
     size_t header = out->n - start;
     buf_printf(out, "\r\n--%.*s\r\n", SPANV(b));
-    put_human(out, d);
+    dsn_put_human(out, d);
     buf_printf(out, "\r\n--%.*s\r\n", SPANV(b));
     put_machine(out, d);
     buf_printf(out, "\r\n--%.*s\r\n", SPANV(b));

@@ -30,7 +30,11 @@ struct dsn_rcpt {
 
 struct dsn {
     struct span reporting_mta; /* our host name */
-    struct span to;            /* the original's reverse-path */
+    struct span to;            /* who is told: the original's reverse-path, or with double_bounce a postmaster */
+    struct span sender;        /* the original's reverse-path */
+    bool double_bounce;        /* the original is a notification */
+    const struct span *texts;  /* NOTICE_KINDS of conf/notice_text.h, empty ones built in; NULL: all are */
+    struct span language;      /* of these texts (RFC 3282); or empty */
     struct span qid, original_qid;
     struct span message_id; /* the original's, with its brackets; or empty */
     struct span envid;      /* ENVID as given (xtext), or empty */
@@ -38,7 +42,7 @@ struct dsn {
     int64_t deliver_by;     /* of DELIVERBY, seconds since 1970; 0: not asked for */
     struct span hold;       /* of FUTURERELEASE as it was asked for, "for;3600"; or empty */
     const struct dsn_rcpt *rcpts;
-    size_t count, unlisted; /* unlisted: further recipients that failed, too many to list */
+    size_t count;
     struct span header;     /* the original's header section, or with `whole` all of it */
     bool header_cut;        /* it is not whole */
     bool whole;             /* RFC3461:4.3 RET=FULL */

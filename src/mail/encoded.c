@@ -1,4 +1,5 @@
-/* Encoded words of header fields, RFC 2047: see words_decode() in words.h. */
+/* Encoded words of header fields, RFC 2047: see words_decode() and words_encode() in words.h. */
+#include "base/base64.h"
 #include "mail/header.h"
 #include "mail/words.h"
 
@@ -129,4 +130,19 @@ void words_decode(struct span value, struct buf *out)
     for (size_t i = start; i < out->n; i++)
         if ((unsigned char)out->p[i] < 0x20 || out->p[i] == 0x7f)
             out->p[i] = ' ';
+}
+
+#define WORD_BYTES 39 /* 64 characters with what stands around: behind "Subject: " the line has not more than 76 (RFC2047:2) */
+
+void words_encode(struct span text, struct buf *out)
+{
+    for (bool first = true; text.n; first = false) {
+        size_t n = MIN_OF(text.n, (size_t)WORD_BYTES);
+        while (n < text.n && n > 1 && ((unsigned char)text.p[n] & 0xc0) == 0x80)
+            n--;
+        buf_adds(out, first ? "=?utf-8?B?" : "\r\n =?utf-8?B?");
+        base64_encode(span_sub(text, 0, n), out);
+        buf_adds(out, "?=");
+        text = span_from(text, n);
+    }
 }

@@ -20,6 +20,9 @@ bool charset_to_utf8(struct span charset, struct span bytes, struct buf *out);
  * characters blanked. */
 void words_decode(struct span value, struct buf *out);
 
+/* The other way: UTF-8 text as encoded words, folded (RFC2047:2: 75 characters each, of whole characters). */
+void words_encode(struct span text, struct buf *out);
+
 /* Appends UTF-8 text with its case folded, so that two spellings that differ in case are equal bytes. Bad UTF-8 bytes
  * are kept. */
 void words_fold(struct span text, struct buf *out);

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "qmgr/qmgr.h"
 
-#define HEADER_KEEP_MAX 65536 /* of a spooled message's header, for notifications */
+#define SPOOLING_MAX 2 /* notices being written, with which no further content is read */
 
 /* One reading at a time, on a pool thread. */
 struct load {
@@ -17,21 +17,21 @@ struct load {
     struct queue_message row;
     uint64_t id;
     bool spooled;
-    size_t header_bytes;
-    struct span header;
+    size_t bytes; /* of a spooled one */
+    struct span front;
     int result; /* 0 read, 1 there is none, -1 failed */
     struct err err;
 };
 
-static void read_header(struct load *l)
+static void read_front(struct load *l)
 {
     int fd = queue_spool_open(l->q->queue, l->id);
-    char *p = arena_alloc(&l->arena, l->header_bytes);
-    ssize_t n = fd < 0 ? -1 : pread(fd, p, l->header_bytes, 0);
-    l->result = n == (ssize_t)l->header_bytes ? 0 : fd < 0 && errno != ENOENT ? -1 : 1;
+    char *p = arena_alloc(&l->arena, l->bytes);
+    ssize_t n = fd < 0 ? -1 : pread(fd, p, l->bytes, 0);
+    l->result = n == (ssize_t)l->bytes ? 0 : fd < 0 && errno != ENOENT ? -1 : 1;
     if (l->result < 0)
         err_errno(&l->err, "spool");
-    l->header = span_make(p, l->header_bytes);
+    l->front = span_make(p, l->bytes);
     if (fd >= 0)
         close(fd);
 }
@@ -40,12 +40,10 @@ static void load_run(void *ctx)
 {
     struct load *l = ctx;
     if (l->spooled)
-        read_header(l);
+        read_front(l);
     else
         l->result = queue_read_message(l->q->content_reader, l->id, true, &l->arena, &l->row, &l->err);
 }
-
-static void load_next(struct qmgr *q);
 
 static void start_again(struct message *m)
 {
@@ -76,7 +74,7 @@ static void load_done(void *ctx)
     struct qid_text qid = msg_qid(m);
     m->loading = false;
     if (l->result == 0 && l->spooled)
-        message_keep_content(m, l->header, SPAN(""));
+        message_keep_content(m, l->front, SPAN(""));
     else if (l->result == 0)
         message_keep_content(m, l->row.prefix, l->row.body);
     else
@@ -88,13 +86,13 @@ static void load_done(void *ctx)
     q->load_running = false;
     start_again(m);
     message_unref(m);
-    load_next(q);
+    content_load_next(q);
     qmgr_quiet(q);
 }
 
-static void load_next(struct qmgr *q)
+void content_load_next(struct qmgr *q)
 {
-    if (q->load_running || list_empty(&q->loads))
+    if (q->load_running || q->spooling >= SPOOLING_MAX || list_empty(&q->loads))
         return;
     struct message *m = container_of(q->loads.next, struct message, load);
     list_del(&m->load);
@@ -103,19 +101,20 @@ static void load_next(struct qmgr *q)
                        .msg = m,
                        .id = m->m.id,
                        .spooled = m->m.spooled,
-                       .header_bytes = MIN_OF(m->m.header_bytes, HEADER_KEEP_MAX)};
+                       .bytes = m->load_bytes};
     q->load_running = true;
     loop_work(q->loop, load_run, load_done, l);
 }
 
-void content_load(struct message *m)
+void content_load(struct message *m, uint64_t bytes)
 {
     if (m->loading)
         return;
     m->loading = true;
+    m->load_bytes = (size_t)bytes;
     message_ref(m);
     list_add_tail(&m->q->loads, &m->load);
-    load_next(m->q);
+    content_load_next(m->q);
 }
 
 enum content content_ready(struct job *j)
@@ -139,7 +138,7 @@ enum content content_ready(struct job *j)
         return CONTENT_UNREADABLE;
     }
     list_add_tail(&m->loads, &j->link);
-    content_load(m);
+    content_load(m, m->m.size);
     return CONTENT_COMING;
 }
 
@@ -153,10 +152,9 @@ void content_done(struct message *m)
         message_drop_content(m);
 }
 
-bool content_header(struct message *m, struct span *header)
+bool content_is_here(const struct message *m, uint64_t bytes)
 {
-    *header = span_make(m->content, m->content ? MIN_OF(m->content_n, (size_t)m->m.header_bytes) : 0);
-    return m->content != NULL || m->lost || m->unreadable;
+    return (m->content && m->content_n >= bytes) || m->lost || m->unreadable;
 }
 
 /* The content can't be had: for good, or for now. */

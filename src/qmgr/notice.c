@@ -1,11 +1,12 @@
 /* Notifications: whom to tell what became of recipients (RFC 3461 §5.2), and the message that says it. Nobody is told
- * for a null reverse-path, so that notifications never answer each other (RFC5321:4.5.5, HAZARDS 16 and 17). */
+ * for a null reverse-path, so that notifications never answer each other (RFC5321:4.5.5, HAZARDS 16 and 17); but the address
+ * of double-bounce-to, once, when a notification to somebody else failed. */
 #include "base/mem.h"
+#include "conf/notice_text.h"
 #include "mail/dsn.h"
 #include "qmgr/qmgr.h"
 
-#define RETURN_MAX 32768 /* of the original's header, or of all of it with RET=FULL; above, only the header */
-#define LISTED_MAX 50    /* recipients that are listed one by one */
+#define HEADER_MAX_BACK 32768 /* of the original's header */
 
 /* RFC2852:4.1.4, RFC2852:4.1.4.2: when a trace was asked for, or the next host doesn't watch the time. */
 static bool by_relayed(const struct rcpt *r)
@@ -15,9 +16,19 @@ static bool by_relayed(const struct rcpt *r)
            ((m->by_mode & QUEUE_BY_NOTIFY) && !r->by_taken && r->r.last < m->deliver_by);
 }
 
+/* Without case also before the @: it is our operator's word, and a loop would be worse than a notice that is missing. */
+static bool is_double_bounce(const struct rcpt *r)
+{
+    const struct conf_list *to = &r->msg->q->conf->queue.double_bounce_to;
+    return to->n && r->verdict == VERDICT_FAILED && r->msg->m.origin == QUEUE_NOTIFICATION && rcpt_sender(r).n == 0 &&
+           !span_ieqs(r->r.original.p ? r->r.original : r->r.address, to->items[0]);
+}
+
 bool notice_wanted(const struct rcpt *r)
 {
     uint8_t notify = r->r.notify;
+    if (is_double_bounce(r))
+        return true;
     if (rcpt_sender(r).n == 0 || (notify & QUEUE_NOTIFY_NEVER))
         return false;
     switch (r->verdict) {
@@ -100,25 +111,47 @@ static void fill_rcpt(struct dsn_rcpt *d, const struct rcpt *r)
     }
 }
 
-/* RFC8689:5: the header alone when TLS was required; binary content has no place in a part of a report (RFC3030:3). */
-static bool may_return_whole(const struct queue_message *m)
+/* RFC8689:5: the header alone when TLS was required; binary content has no place in a part of a report (RFC3030:3). A
+ * notification that nobody got says in its body what it is about. */
+static bool may_return_whole(const struct message *msg)
 {
-    return m->ret == QUEUE_RET_FULL && m->tls_need != QUEUE_TLS_MUST && m->body_kind != QUEUE_BODY_BINARY;
+    const struct queue_message *m = &msg->m;
+    return (m->ret == QUEUE_RET_FULL || m->origin == QUEUE_NOTIFICATION) && m->tls_need != QUEUE_TLS_MUST &&
+           m->body_kind != QUEUE_BODY_BINARY && m->size <= msg->q->conf->queue.return_max;
 }
 
 /* What of the original goes back: all of it when a failure is told, the sender wants it, and it is not too large
  * (RFC3461:4.3), else its header. */
 static void put_original(struct dsn *d, struct message *m)
 {
-    struct span header;
+    struct span header = span_make(m->content, m->content ? MIN_OF(m->content_n, (size_t)m->m.header_bytes) : 0);
     bool failure = false;
     for (size_t i = 0; i < d->count; i++)
         failure |= d->rcpts[i].action == DSN_FAILED;
-    content_header(m, &header);
-    d->whole =
-        failure && may_return_whole(&m->m) && m->content && m->content_n == m->m.size && m->m.size <= RETURN_MAX;
-    d->header = d->whole ? span_make(m->content, m->content_n) : span_sub(header, 0, RETURN_MAX);
-    d->header_cut = !d->whole && (header.n > RETURN_MAX || header.n < m->m.header_bytes);
+    d->whole = failure && may_return_whole(m) && m->content && m->content_n == m->m.size;
+    d->header = d->whole ? span_make(m->content, m->content_n) : span_sub(header, 0, HEADER_MAX_BACK);
+    d->header_cut = !d->whole && (header.n > HEADER_MAX_BACK || header.n < m->m.header_bytes);
+}
+
+/* Before a row is made of it: what of the content notice_make() will want to have in memory. */
+uint64_t notice_needs(const struct message *m)
+{
+    bool failure = false;
+    for (const struct link *l = m->finished.next; l != &m->finished; l = l->next) {
+        const struct rcpt *r = container_of(l, struct rcpt, link);
+        failure |= r->verdict == VERDICT_FAILED && notice_wanted(r);
+    }
+    return failure && may_return_whole(m) ? m->m.size : MIN_OF((uint64_t)m->m.header_bytes, (uint64_t)HEADER_MAX_BACK);
+}
+
+static void take_texts(const struct conf *c, struct span texts[NOTICE_KINDS])
+{
+    texts[NOTICE_FAILED] = span_of(c->notices.failed);
+    texts[NOTICE_DELAYED] = span_of(c->notices.delayed);
+    texts[NOTICE_EXPANDED] = span_of(c->notices.expanded);
+    texts[NOTICE_RELAYED] = span_of(c->notices.relayed);
+    texts[NOTICE_DELIVERED] = span_of(c->notices.delivered);
+    texts[NOTICE_DOUBLE_BOUNCE] = span_of(c->notices.double_bounce);
 }
 
 struct message *notice_make(struct message *m, const struct rcpt *const *about, size_t count, struct rcpt **to)
@@ -127,13 +160,20 @@ struct message *notice_make(struct message *m, const struct rcpt *const *about, 
     uint64_t id = queue_ids(q->queue, 2);
     struct message *n = message_new(q, id);
     struct qid_text qid = qid_text(id), original = msg_qid(m);
-    struct dsn_rcpt rcpts[LISTED_MAX];
+    struct dsn_rcpt *rcpts = mem_array(count, sizeof *rcpts);
+    struct span texts[NOTICE_KINDS];
+    bool double_bounce = is_double_bounce(about[0]);
     size_t header_bytes;
     struct buf text = {0};
-    for (size_t i = 0; i < count && i < LISTED_MAX; i++)
+    for (size_t i = 0; i < count; i++)
         fill_rcpt(&rcpts[i], about[i]);
+    take_texts(q->conf, texts);
     struct dsn d = {.reporting_mta = span_of(q->conf->hostname),
-                    .to = rcpt_sender(about[0]),
+                    .to = double_bounce ? span_of(q->conf->queue.double_bounce_to.items[0]) : rcpt_sender(about[0]),
+                    .sender = rcpt_sender(about[0]),
+                    .double_bounce = double_bounce,
+                    .texts = texts,
+                    .language = span_of(q->conf->notices.language),
                     .qid = span_of(qid.text),
                     .original_qid = span_of(original.text),
                     .message_id = m->m.message_id,
@@ -143,13 +183,13 @@ struct message *notice_make(struct message *m, const struct rcpt *const *about, 
                     .hold = m->m.hold,
                     .now = qmgr_wall(q) / 1000,
                     .rcpts = rcpts,
-                    .count = MIN_OF(count, (size_t)LISTED_MAX),
-                    .unlisted = count - MIN_OF(count, (size_t)LISTED_MAX)};
+                    .count = count};
     put_original(&d, m);
     header_bytes = dsn_write(&text, &d);
     message_keep_content(n, SPAN(""), buf_span(&text));
     n->m.size = text.n;
     buf_free(&text);
+    mem_free(&rcpts);
     n->m.sender = SPAN("");
     n->m.received = qmgr_wall(q);
     n->m.header_bytes = (uint32_t)header_bytes;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/db.h"
+#include "mail/words.h"
 #include "qmgr/dests.h"
 #include "qmgr/question.h"
 
@@ -103,6 +104,7 @@ static void init_state(struct qmgr *q)
     list_init(&q->loads);
     list_init(&q->settling);
     list_init(&q->unsettled);
+    list_init(&q->notices);
     list_init(&q->pulls);
     q->next_pull = q->next_lease;
 }
@@ -111,6 +113,7 @@ static void init_state(struct qmgr *q)
 static int warm(struct service *s, struct err *err)
 {
     (void)s;
+    words_warm(); /* subjects, in notices */
     return db_warm(err);
 }
 

@@ -105,6 +105,7 @@ struct message {
     struct link settle;    /* in qmgr.settling */
     struct link loads;     /* jobs waiting for the content */
     struct link load;      /* in qmgr.loads */
+    size_t load_bytes;     /* of a spooled one */
     bool loading, lost, unreadable; /* lost: the content can't be had, for good */
     int fd;                         /* its spool file, for reading; -1: not open */
     unsigned fd_users;
@@ -191,6 +192,8 @@ struct qmgr {
     struct link unsettled; /* requests that failed, to be repeated */
     struct timer *unsettled_timer;
     unsigned settles; /* under way */
+    struct link notices; /* that are being written to their files */
+    unsigned spooling;   /* how many */
 
     /* pull.c */
     struct link pulls;
@@ -303,10 +306,11 @@ enum content { CONTENT_READY, CONTENT_COMING, CONTENT_LOST, CONTENT_UNREADABLE }
 enum content content_ready(struct job *j);
 void content_done(struct message *m);
 void content_trouble(struct job *j, enum content c); /* ends the job */
-/* True: header is what there is of it, perhaps nothing; false: content_load() first, which settles the message again.
+/* True: that much of the content is in memory, or can't be had; false: content_load() first, which settles the message again.
  */
-bool content_header(struct message *m, struct span *header);
-void content_load(struct message *m);
+bool content_is_here(const struct message *m, uint64_t bytes);
+void content_load(struct message *m, uint64_t bytes);
+void content_load_next(struct qmgr *q);
 
 /* ---- local.c ---- */
 void local_start(struct job *j);
@@ -360,6 +364,14 @@ void events_told(struct qmgr *q, const struct rcpt *r, uint64_t notice);
 /* ---- notice.c ---- */
 /* The notification for recipients of a message whose outcome is known, as a message of its own (not in the maps yet).
  */
+/* How much of the content notice_make() wants in memory for those that are finished. */
+uint64_t notice_needs(const struct message *m);
+/* Writes a notice that is too large for a frame to its spool file, on a pool thread; then its content is no longer in memory.
+ * done: once, later. */
+typedef void notice_spooled_fn(void *ctx, bool good);
+bool notice_is_large(const struct message *notice);
+void notice_spool(struct message *notice, notice_spooled_fn *done, void *ctx);
+#define NOTICE_RCPTS_MAX 1000 /* of one; there are as many as it takes to name all */
 struct message *notice_make(struct message *m, const struct rcpt *const *about, size_t count, struct rcpt **to);
 /* Whether the sender is to hear of what became of it (its verdict). */
 bool notice_wanted(const struct rcpt *r);

@@ -347,15 +347,38 @@ static void recorded_row(struct settling *s)
 
 static void on_unsettled_timer(void *ctx);
 
+static void try_again(struct settling *s, bool full)
+{
+    accept_close(s->q, full ? "Insufficient system storage, try again later" : "The queue can't write, try again later");
+    list_add_tail(&s->q->unsettled, &s->link);
+    timer_start(s->q->unsettled_timer, AGAIN_MS);
+}
+
+static void on_spooled(void *ctx, bool good)
+{
+    struct settling *s = ctx;
+    if (good)
+        queue_settle(s->q->queue, &s->s, s->patience);
+    else
+        try_again(s, false);
+}
+
+/* A notice's file comes before the row that names it. */
+static void write_down(struct settling *s)
+{
+    if (s->notice && notice_is_large(s->notice))
+        notice_spool(s->notice, on_spooled, s);
+    else
+        queue_settle(s->q->queue, &s->s, s->patience);
+}
+
 static void on_settled(struct queue_request *req)
 {
     struct settling *s = container_of(container_of(req, struct queue_settle, request), struct settling, s);
     struct qmgr *q = s->q;
     if (req->fail != QUEUE_OK && !s->fn) {
-        accept_close(q, req->fail == QUEUE_FULL ? "Insufficient system storage, try again later"
-                                                : "The queue can't write, try again later");
-        list_add_tail(&q->unsettled, &s->link);
-        timer_start(q->unsettled_timer, AGAIN_MS);
+        s->patience = PATIENCE_LAZY_MS;
+        try_again(s, req->fail == QUEUE_FULL);
         return;
     }
     if (s->msg)
@@ -381,7 +404,7 @@ static void on_unsettled_timer(void *ctx)
     while (!list_empty(&again)) {
         struct settling *s = container_of(again.next, struct settling, link);
         list_del(&s->link);
-        queue_settle(q->queue, &s->s, PATIENCE_LAZY_MS);
+        write_down(s);
     }
 }
 
@@ -402,10 +425,12 @@ static int64_t patience_of(enum verdict v)
 
 /* Failures wait until all recipients of their message are known, so that the sender hears of them together; and one
  * notification goes to one sender. What was delivered or relayed is recorded at once in any case. */
-static bool not_yet(struct message *m, const struct rcpt *r, const struct rcpt *first)
+static bool not_yet(struct message *m, const struct rcpt *r, const struct rcpt *first, size_t told)
 {
     if (!notice_wanted(r))
         return false;
+    if (told >= NOTICE_RCPTS_MAX) /* RFC3461:5.2.6: each is named; those in another notice */
+        return true;
     if (r->verdict == VERDICT_FAILED && m->expanding && chan_is_up(service_chan(m->q->service, ROLE_AUTHD, 0)))
         return true;
     return first && !span_eq(rcpt_sender(first), rcpt_sender(r));
@@ -434,7 +459,7 @@ static struct settling *gather(struct message *m, const struct rcpt **told, size
     LIST_EACH(&m->finished, l)
     {
         struct rcpt *r = container_of(l, struct rcpt, link);
-        if (not_yet(m, r, *told_count ? told[0] : NULL))
+        if (not_yet(m, r, *told_count ? told[0] : NULL, *told_count))
             continue;
         if (notice_wanted(r))
             told[(*told_count)++] = r;
@@ -464,7 +489,7 @@ static void submit(struct settling *s)
     s->s.changes = s->changes;
     s->s.children = s->children;
     q->settles++;
-    queue_settle(q->queue, &s->s, s->patience);
+    write_down(s);
 }
 
 static bool something_to_tell(const struct message *m)
@@ -479,9 +504,8 @@ static bool something_to_tell(const struct message *m)
 
 static void settle_message(struct message *m)
 {
-    struct span header;
-    if (something_to_tell(m) && !content_header(m, &header)) {
-        content_load(m); /* comes back here */
+    if (something_to_tell(m) && !content_is_here(m, notice_needs(m))) {
+        content_load(m, notice_needs(m)); /* comes back here */
         return;
     }
     size_t n = 0, most = 0;
@@ -499,9 +523,11 @@ static void settle_message(struct message *m)
         s->notice = n ? notice_make(m, told, n, &s->notice_to) : NULL;
         s->s.notice = s->notice ? &s->notice->m : NULL;
         s->s.notice_to = s->notice ? &s->notice_to->r : NULL;
+        if (m->m.spooled) /* attempts read its file */
+            message_drop_content(m);
         submit(s);
         if (!list_empty(&m->finished) && m->expanding == 0)
-            settle_again(m); /* another sender's */
+            settle_again(m); /* another sender's, or more than one notice names */
     }
     mem_free(&told);
 }

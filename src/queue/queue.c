@@ -133,6 +133,15 @@ void queue_close(struct queue **qp)
 
 /* ---- requests ---- */
 
+/* A spool file was synced by its writer; its name is our business, once for all files of the batch. */
+static int sync_names(struct queue *q, struct err *err)
+{
+    if (!q->spool_synced && fsync(q->spool_fd))
+        return err_errno(err, "spool");
+    q->spool_synced = true;
+    return 0;
+}
+
 static int run_accept(struct queue *q, struct queue_request *r, struct err *err)
 {
     struct queue_accept *a = container_of(r, struct queue_accept, request);
@@ -140,10 +149,8 @@ static int run_accept(struct queue *q, struct queue_request *r, struct err *err)
         a->damaged = !queue_spool_verify(q, a->message->id, a->message->size);
         if (a->damaged)
             return 0;
-        /* The file was synced by its writer; its name is our business, once for all files of the batch. */
-        if (!q->spool_synced && fsync(q->spool_fd))
-            return err_errno(err, "spool");
-        q->spool_synced = true;
+        if (sync_names(q, err))
+            return -1;
     }
     return sql_accept(&q->sql, a, err);
 }
@@ -164,7 +171,7 @@ void queue_accept(struct queue *q, struct queue_accept *a)
 static int run_settle(struct queue *q, struct queue_request *r, struct err *err)
 {
     struct queue_settle *s = container_of(r, struct queue_settle, request);
-    if (sql_settle(&q->sql, s, err))
+    if ((s->notice && s->notice->spooled && sync_names(q, err)) || sql_settle(&q->sql, s, err))
         return -1;
     r->unlink = s->spooled && s->message_gone;
     return 0;

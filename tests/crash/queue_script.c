@@ -174,7 +174,18 @@ static void expand(struct run *u, struct mail *m)
     m->expanded = settle(u, &s);
 }
 
-/* All recipients at once: delivered, or failed with a notification. */
+/* A notice that no frame holds: its file first, as often as it takes. */
+static bool write_notice(struct run *u, const struct mail *n)
+{
+    for (int i = 0; n->large && i < TRIES; i++) {
+        if (write_large(u, n, true))
+            return true;
+        queue_spool_remove(u->q, n->m.id);
+    }
+    return !n->large;
+}
+
+/* All recipients at once: delivered, or failed with a notification, of a large message with a large one. */
 static void end(struct run *u, struct mail *m, bool bounce)
 {
     struct queue_change c[3] = {{QUEUE_GONE, m->r[0]}, {QUEUE_GONE, m->r[1]}, {QUEUE_GONE, m->child}};
@@ -183,13 +194,13 @@ static void end(struct run *u, struct mail *m, bool bounce)
     if (m->accepted == NEVER)
         return;
     if (bounce) {
-        m->notice = new_mail(u, false);
+        m->notice = new_mail(u, m->large);
         m->notice->is_notice = true;
         s.notice = &m->notice->m;
         s.notice_to = &m->notice->r[0];
     }
     m->going = disk_steps();
-    m->gone = settle(u, &s);
+    m->gone = !bounce || write_notice(u, m->notice) ? settle(u, &s) : NEVER;
     if (bounce) {
         m->notice->asked = m->going;
         m->notice->accepted = m->gone;

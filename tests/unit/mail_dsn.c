@@ -1,8 +1,11 @@
 /* Notifications, byte for byte: RFC 6522's three parts, RFC 3464's fields, no line of somebody else's making. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "conf/notice_text.h"
 #include "mail/dsn.h"
+#include "mail/words.h"
 
 static const struct dsn_rcpt two[] = {
     {.address = {"bob@far.test", 12},
@@ -30,6 +33,7 @@ static struct dsn base(void)
 {
     return (struct dsn){.reporting_mta = SPAN("mail.example.test"),
                         .to = SPAN("carol@example.test"),
+                        .sender = SPAN("carol@example.test"),
                         .qid = SPAN("1K0XY74Z57V"),
                         .original_qid = SPAN("1K0XY74Z000"),
                         .message_id = SPAN("<m1@example.test>"),
@@ -60,6 +64,7 @@ static const char golden[] = "Date: Fri, 15 Jan 2027 08:03:20 +0000\r\n"
                              "This is the mail server of mail.example.test.\r\n"
                              "\r\n"
                              "Your message of Fri, 15 Jan 2027 08:00:00 +0000\r\n"
+                             "  \"hello\"\r\n"
                              "could not be delivered to:\r\n"
                              "\r\n"
                              "  list@example.test\r\n"
@@ -157,7 +162,7 @@ Test(mail_dsn, a_cut_header_ends_with_a_whole_line)
 {
     struct buf b = {0};
     struct dsn d = base();
-    d.header = SPAN("From: a@b.test\r\nSubject: cut in the mid");
+    d.header = SPAN("From: a@b.test\r\nX-Long: cut in the mid");
     d.header_cut = true;
     dsn_write(&b, &d);
     cr_assert_geq(span_search(buf_span(&b), SPAN("From: a@b.test\r\n\r\n--=_")), 0);
@@ -282,6 +287,197 @@ Test(mail_dsn, the_whole_original)
                                        "Subject: x\r\n\r\nbody \xc3\xbc\r\n\r\n--=_")),
         0);
     buf_free(&b);
+}
+
+static bool has(const struct buf *b, const char *text)
+{
+    return span_search(buf_span(b), span_of(text)) >= 0;
+}
+
+static void write_one(struct buf *b, const struct dsn *d, const struct dsn_rcpt *r)
+{
+    struct dsn one = *d;
+    one.rcpts = r;
+    one.count = 1;
+    buf_clear(b);
+    dsn_write(b, &one);
+}
+
+/* RFC6533:3, RFC6533:4.1: each form of a UTF-8 ORCPT, in a part of ASCII and in one of UTF-8. */
+Test(mail_dsn, original_recipients_beyond_ascii)
+{
+    static const struct {
+        const char *orcpt, *address, *want; /* of Original-Recipient */
+        bool global;
+    } cases[] = {
+        {"rfc822;list+2Bx@a.test", "b@a.test", "rfc822;list+x@a.test", false},
+        {"utf-8;j\xc3\xb6rg@a.test", "b@a.test", "utf-8;j\xc3\xb6rg@a.test", true},                        /* utf-8-address */
+        {"utf-8;j\\x{F6}rg@a.test", "b@a.test", "utf-8;j\\x{F6}rg@a.test", false},                          /* utf-8-addr-xtext stays where it must */
+        {"utf-8;j\\x{F6}rg@a.test", "\xc3\xbc@a.test", "utf-8;j\xc3\xb6rg@a.test", true},                  /* and is undone where it may be */
+        {"UTF-8;\xc3\xa4\\x{5C}\\x{2B}\\x{1F600}@a.test", "b@a.test", "UTF-8;\xc3\xa4\\+\xf0\x9f\x98\x80@a.test", true}, /* unitext */
+        {"utf-8;\xc3\xa4+2B@a.test", "b@a.test", "utf-8;\xc3\xa4+2B@a.test", true},                        /* none of them: as it is */
+        {"utf-8;\xc3\xa4\\x{D800}@a.test", "b@a.test", "utf-8;\xc3\xa4\\x{D800}@a.test", true},
+        {"utf-8;\xc3\xa4\\x{0A}@a.test", "b@a.test", "utf-8;\xc3\xa4\\x{0A}@a.test", true},
+        {"utf-8;\xc3\xa4\\y@a.test", "b@a.test", "utf-8;\xc3\xa4\\y@a.test", true},
+    };
+    struct buf b = {0}, want = {0};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct dsn_rcpt r = {.address = span_of(cases[i].address), .given = SPAN("b@a.test"), .orcpt = span_of(cases[i].orcpt), .kind = 5, .why = SPAN("no")};
+        struct dsn d = base();
+        write_one(&b, &d, &r);
+        buf_clear(&want);
+        buf_printf(&want, "\r\n\r\nOriginal-Recipient: %s\r\nFinal-Recipient: ", cases[i].want);
+        cr_expect(has(&b, buf_cstr(&want)), "%s in\n%s", buf_cstr(&want), buf_cstr(&b));
+        cr_expect_eq(has(&b, "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n"), cases[i].global, "%s", cases[i].orcpt);
+        cr_expect_eq(has(&b, "Content-Type: message/delivery-status\r\n\r\n"), !cases[i].global, "%s", cases[i].orcpt);
+    }
+    buf_free(&b);
+    buf_free(&want);
+}
+
+/* RFC6531:3.1, RFC6532:3.2: a header beyond ASCII goes with SMTPUTF8 only; what is not UTF-8 goes nowhere. */
+Test(mail_dsn, a_header_of_ascii_unless_its_addressee_is_beyond)
+{
+    struct buf b = {0};
+    struct dsn d = base();
+    d.message_id = SPAN("<\xc3\xbc@b.test>");
+    size_t header = dsn_write(&b, &d);
+    cr_expect(span_is_ascii(span_sub(buf_span(&b), 0, header)));
+    cr_expect_not(has(&b, "In-Reply-To") || has(&b, "References"));
+    buf_clear(&b);
+    d.to = SPAN("j\xc3\xb6rg@b.test");
+    dsn_write(&b, &d);
+    cr_expect(has(&b, "\r\nIn-Reply-To: <\xc3\xbc@b.test>\r\nReferences: <\xc3\xbc@b.test>\r\n"));
+    buf_clear(&b);
+    d.message_id = SPAN("<\xfc@b.test>");
+    dsn_write(&b, &d);
+    cr_expect_not(has(&b, "In-Reply-To"));
+    buf_free(&b);
+}
+
+/* Answers of servers are whatever they are; the parts are well-formed. */
+Test(mail_dsn, what_is_no_utf8_becomes_some)
+{
+    static char words[2000];
+    struct buf b = {0};
+    struct dsn d = base();
+    struct dsn_rcpt r = {.address = SPAN("b@a.test"), .given = SPAN("b@a.test"), .kind = 5, .code = 550, .why = SPAN("f\xfcr Sie \xc3\xbc"), .host = SPAN("m\xfc.test")};
+    write_one(&b, &d, &r);
+    cr_expect(span_is_utf8(buf_span(&b)));
+    cr_expect(has(&b, "Diagnostic-Code: smtp; 550 f?r Sie \xc3\xbc\r\n") && has(&b, "Remote-MTA: dns; m?.test\r\n"), "%s", buf_cstr(&b));
+    for (size_t i = 0; i + 1 < sizeof words; i += 2)
+        memcpy(words + i, "\xc3\xbc", 2);
+    for (size_t n = 896; n < 904; n++) { /* a cut is between characters */
+        words[0] = 'x';
+        r.why = span_make(words + 1 - n % 2, n);
+        write_one(&b, &d, &r);
+        cr_expect(span_is_utf8(buf_span(&b)), "%zu", n);
+    }
+    buf_free(&b);
+}
+
+/* RFC3461:5.2.6: each recipient has its fields; people read of fifty. */
+Test(mail_dsn, many_recipients)
+{
+    enum { N = 1000 };
+    static struct dsn_rcpt many[N];
+    static char names[N][32];
+    struct buf b = {0}, line = {0};
+    struct dsn d = base();
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], "u%u@a.test", i);
+        many[i] = (struct dsn_rcpt){.address = span_of(names[i]), .given = span_of(names[i]), .kind = 5, .subject = 1, .detail = 1, .why = SPAN("no")};
+    }
+    d.rcpts = many;
+    d.count = N;
+    dsn_write(&b, &d);
+    for (unsigned i = 0; i < N; i++) {
+        buf_clear(&line);
+        buf_printf(&line, "\r\nFinal-Recipient: rfc822;u%u@a.test\r\nAction: failed\r\nStatus: 5.1.1\r\n", i);
+        cr_assert(has(&b, buf_cstr(&line)), "%u", i);
+    }
+    cr_expect(has(&b, "\r\n  u49@a.test\r\n") && !has(&b, "\r\n  u50@a.test\r\n"));
+    cr_expect(has(&b, "\r\n  and 950 more, who are all named in the next part of this message.\r\n\r\n"));
+    buf_free(&b);
+    buf_free(&line);
+}
+
+#define GERMAN_HEAD \
+    "Subject: Nicht zugestellt: {subject} \xe2\x80\x93 {reference}\r\nFrom: Zustelldienst f\xc3\xbcr {{Post}\r\n" \
+    "Leads-To: f\xc3\xbchrt zu {address}\r\nSaid: {server} antwortet: {answer}\r\nTried: {attempts} Versuche\r\n\r\n"
+
+/* An operator's own text, byte for byte. */
+Test(mail_dsn, texts_of_an_operator)
+{
+    struct span texts[NOTICE_KINDS] = {0};
+    struct buf b = {0}, decoded = {0};
+    struct dsn d = base();
+    texts[NOTICE_FAILED] = SPAN(GERMAN_HEAD "Von {sender} am {day} um {time}, {{so}\r\nbis {until}{until-day}\r\nbis {until-time} {host}\r\n  {recipients}  \r\n\r\nEnde {date}");
+    d.texts = texts;
+    d.language = SPAN("de");
+    d.header = SPAN("From: c@d.test\r\nSubject: =?iso-8859-1?q?Gr=FC=DFe?=\r\n aus Wien\r\n");
+    size_t header = dsn_write(&b, &d);
+    static const char human[] = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\nContent-Language: de\r\n\r\n"
+                                "Von carol@example.test am 2027-01-15 um 08:00, {so}\r\n"
+                                "bis  mail.example.test\r\n"
+                                "  list@example.test\r\n    f\xc3\xbchrt zu bob@far.test\r\n    mx.far.test[192.0.2.7] antwortet: 550 No such user\r\n"
+                                "  eve@slow.test\r\n    31 Versuche\r\n    connection timed out\r\n"
+                                "\r\nEnde Fri, 15 Jan 2027 08:00:00 +0000\r\n\r\n--=_";
+    cr_expect(has(&b, human), "%s", buf_cstr(&b));
+    struct span head = span_sub(buf_span(&b), 0, header);
+    cr_expect(span_is_ascii(head), "RFC2047:2: %.*s", SPANV(head));
+    ptrdiff_t from = span_search(head, SPAN("From: ")), subject = span_search(head, SPAN("Subject: ")), next = span_search(head, SPAN("\r\nMessage-ID:"));
+    cr_assert(from > 0 && subject > from && next > subject);
+    words_decode(span_sub(head, (size_t)subject + 9, (size_t)(next - subject) - 9), &decoded);
+    cr_expect_str_eq(buf_cstr(&decoded), "Nicht zugestellt: Gr\xc3\xbc\xc3\x9f" "e aus Wien \xe2\x80\x93 1K0XY74Z000");
+    buf_clear(&decoded);
+    words_decode(span_sub(head, (size_t)from + 6, (size_t)(subject - from) - 6), &decoded);
+    cr_expect(span_starts(buf_span(&decoded), SPAN("Zustelldienst f\xc3\xbcr {{Post} <MAILER-DAEMON@mail.example.test>")), "%s", buf_cstr(&decoded));
+    for (struct span rest = head; rest.n;)
+        cr_expect_leq(span_cut(&rest, '\n').n, 77, "RFC2047:2: lines of encoded words have 76 characters");
+    buf_free(&b);
+    buf_free(&decoded);
+    words_cool();
+}
+
+/* Of a notification that nobody got: to a postmaster. */
+Test(mail_dsn, a_double_bounce)
+{
+    struct buf b = {0};
+    struct dsn d = base();
+    d.double_bounce = true;
+    d.to = SPAN("postmaster@example.test");
+    d.sender = SPAN("");
+    dsn_write(&b, &d);
+    cr_expect(has(&b, "\r\nTo: <postmaster@example.test>\r\nSubject: A notification could not be delivered\r\n"));
+    cr_expect(has(&b, "\r\nA notification that we sent on Fri, 15 Jan 2027 08:00:00 +0000\r\n  \"hello\"\r\ncould not be delivered to:\r\n\r\n  list@example.test\r\n"), "%s", buf_cstr(&b));
+    buf_free(&b);
+}
+
+/* RFC2047:2, RFC2047:5: whole characters in each word, none too long. */
+Test(mail_dsn, encoded_words)
+{
+    struct buf text = {0}, words = {0}, back = {0};
+    for (unsigned n = 1; n < 90; n++) {
+        buf_clear(&text);
+        buf_clear(&words);
+        buf_clear(&back);
+        for (unsigned i = 0; i < n; i++)
+            buf_adds(&text, i % 3 ? "\xe2\x82\xac" : i % 2 ? "\xc3\xbc" : "a b");
+        words_encode(buf_span(&text), &words);
+        words_decode(buf_span(&words), &back);
+        cr_expect(span_eq(buf_span(&text), buf_span(&back)), "%s", buf_cstr(&words));
+        for (struct span rest = buf_span(&words); rest.n;) {
+            struct span word = span_trim(span_cut(&rest, '\n'));
+            cr_expect(word.n <= 75 && span_starts(word, SPAN("=?utf-8?B?")) && span_ends(word, SPAN("?=")), "%.*s", SPANV(word));
+            buf_clear(&back);
+            words_decode(word, &back);
+            cr_expect(span_is_utf8(buf_span(&back)) && span_search(buf_span(&back), SPAN("\xef\xbf\xbd")) < 0);
+        }
+    }
+    buf_free(&text);
+    buf_free(&words);
+    buf_free(&back);
 }
 
 /* The transcript stands in the part for people, a line for each reply, of failures alone. */

@@ -1,0 +1,287 @@
+/* What people read of a notification, from the texts of conf/notice_text.h. */
+#include "conf/notice_text.h"
+#include "mail/date.h"
+#include "mail/dsn_priv.h"
+#include "mail/header.h"
+#include "mail/words.h"
+
+#define NAMED_MAX 50    /* recipients that people read of; machines read of all */
+#define SUBJECT_MAX 200 /* bytes of the original's */
+
+/* The values of placeholders. */
+struct values {
+    const struct dsn *d;
+    struct span subject; /* of the original, decoded */
+    int64_t until;
+    const struct dsn_rcpt *r; /* of phrases about one recipient */
+    size_t count;             /* of NOTICE_MORE */
+};
+
+static enum notice_kind kind_of(const struct dsn *d, enum dsn_action action)
+{
+    return d->double_bounce && action == DSN_FAILED ? NOTICE_DOUBLE_BOUNCE : (enum notice_kind)action;
+}
+
+/* A text that is not right was refused with its configuration; what is sent says something in any case. */
+static void text_of(const struct dsn *d, enum notice_kind kind, struct notice_text *out)
+{
+    struct span built_in = notice_text_built_in(kind), own = d->texts ? d->texts[kind] : SPAN_NONE;
+    unsigned line;
+    struct err err;
+    if (own.n == 0 || notice_text_parse(own, kind, out, &line, &err))
+        notice_text_parse(built_in, kind, out, &line, &err);
+}
+
+/* ---- values ---- */
+
+static void put_when(struct buf *out, int64_t at, enum notice_place as, enum notice_place day, enum notice_place time)
+{
+    struct mail_date t;
+    if (at == 0)
+        return;
+    date_from_unix(at, 0, &t);
+    if (as == day)
+        buf_printf(out, "%04d-%02d-%02d", t.year, t.month, t.day);
+    else if (as == time)
+        buf_printf(out, "%02d:%02d", t.hour, t.minute);
+    else
+        date_put(out, at, 0);
+}
+
+static void put_answer(struct buf *out, const struct dsn_rcpt *r)
+{
+    if (r->code)
+        buf_printf(out, "%u ", r->code);
+    dsn_put_line(out, r->why, DSN_HALF_LINE);
+}
+
+static void put_value(struct buf *out, const struct values *v, enum notice_place place)
+{
+    const struct dsn *d = v->d;
+    switch (place) {
+    case NOTICE_HOST: buf_add(out, d->reporting_mta); break;
+    case NOTICE_SENDER: dsn_put_line(out, d->sender, DSN_HALF_LINE); break;
+    case NOTICE_SUBJECT_LINE: buf_add(out, v->subject); break;
+    case NOTICE_REFERENCE: buf_add(out, d->original_qid); break;
+    case NOTICE_DATE:
+    case NOTICE_DAY:
+    case NOTICE_TIME: put_when(out, d->arrival, place, NOTICE_DAY, NOTICE_TIME); break;
+    case NOTICE_UNTIL:
+    case NOTICE_UNTIL_DAY:
+    case NOTICE_UNTIL_TIME: put_when(out, v->until, place, NOTICE_UNTIL_DAY, NOTICE_UNTIL_TIME); break;
+    case NOTICE_ADDRESS: dsn_put_line(out, v->r->address, DSN_HALF_LINE); break;
+    case NOTICE_SERVER: dsn_put_line(out, v->r->host, DSN_HALF_LINE); break;
+    case NOTICE_ANSWER: put_answer(out, v->r); break;
+    case NOTICE_ATTEMPTS: buf_printf(out, "%u", v->r->attempts); break;
+    case NOTICE_COUNT: buf_printf(out, "%zu", v->count); break;
+    case NOTICE_LITERAL:
+    case NOTICE_RECIPIENTS:
+    case NOTICE_PLACES: break;
+    }
+}
+
+/* The text with its values. False: it has placeholders and all of them are empty. */
+static bool fill_in(struct buf *out, struct span text, const struct values *v)
+{
+    struct span literal;
+    enum notice_place place;
+    unsigned places = 0, empty = 0;
+    buf_clear(out);
+    while (notice_piece_next(&text, &place, &literal)) {
+        size_t before = out->n;
+        if (place == NOTICE_LITERAL) {
+            buf_add(out, literal);
+            continue;
+        }
+        put_value(out, v, place);
+        places++;
+        empty += out->n == before;
+    }
+    return places == 0 || empty < places;
+}
+
+static void put_filled(struct buf *out, const char *indent, struct span text, const struct values *v)
+{
+    struct buf line = {0};
+    if (fill_in(&line, text, v)) {
+        buf_adds(out, indent);
+        dsn_put_line(out, buf_span(&line), DSN_LINE);
+        buf_adds(out, "\r\n");
+    }
+    buf_free(&line);
+}
+
+/* ---- recipients ---- */
+
+static void put_failure(struct buf *out, const struct notice_text *text, const struct values *v)
+{
+    const struct dsn_rcpt *r = v->r;
+    if (r->late)
+        put_filled(out, "    ", text->phrase[NOTICE_LATE], v);
+    if (r->expired)
+        put_filled(out, "    ", text->phrase[NOTICE_TRIED], v);
+    if (r->why.n == 0) {
+        put_filled(out, "    ", text->phrase[NOTICE_UNKNOWN], v);
+    } else if (r->host.n) {
+        put_filled(out, "    ", text->phrase[NOTICE_SAID], v);
+    } else {
+        buf_adds(out, "    ");
+        put_answer(out, r);
+        buf_adds(out, "\r\n");
+    }
+}
+
+/* The transcript, a line for each reply. */
+static void put_dialogue(struct buf *out, const struct notice_text *text, const struct values *v)
+{
+    const struct span between = SPAN(" | ");
+    struct span all = v->r->dialogue;
+    if (!all.n)
+        return;
+    put_filled(out, "    ", text->phrase[NOTICE_DIALOGUE], v);
+    for (ptrdiff_t at; all.n; all = span_from(all, (size_t)at + between.n)) {
+        at = span_search(all, between);
+        at = at < 0 ? (ptrdiff_t)all.n : at;
+        buf_adds(out, "      ");
+        dsn_put_line(out, span_sub(all, 0, (size_t)at), DSN_LINE);
+        buf_adds(out, "\r\n");
+    }
+}
+
+static void put_rcpt(struct buf *out, const struct notice_text *text, const struct values *v)
+{
+    const struct dsn_rcpt *r = v->r;
+    buf_adds(out, "  ");
+    dsn_put_line(out, r->given, DSN_LINE);
+    buf_adds(out, "\r\n");
+    if (!span_eq(r->given, r->address))
+        put_filled(out, "    ", text->phrase[NOTICE_LEADS_TO], v);
+    if (r->action <= DSN_DELAYED)
+        put_failure(out, text, v);
+    if (r->action == DSN_FAILED)
+        put_dialogue(out, text, v);
+}
+
+static void put_rcpts(struct buf *out, const struct notice_text *text, struct values *v, enum dsn_action action)
+{
+    size_t named = 0;
+    v->count = 0;
+    for (size_t i = 0; i < v->d->count; i++) {
+        if (v->d->rcpts[i].action != action)
+            continue;
+        v->r = &v->d->rcpts[i];
+        if (named++ < NAMED_MAX)
+            put_rcpt(out, text, v);
+        else
+            v->count++;
+    }
+    if (v->count)
+        put_filled(out, "  ", text->phrase[NOTICE_MORE], v);
+}
+
+/* ---- the whole ---- */
+
+static void put_body(struct buf *out, const struct notice_text *text, struct values *v, enum dsn_action action)
+{
+    struct span body = text->body, line;
+    while (notice_line_next(&body, &line)) {
+        if (span_eqs(span_trim(line), "{recipients}"))
+            put_rcpts(out, text, v, action);
+        else
+            put_filled(out, "", line, v);
+    }
+}
+
+static void begin(struct values *v, const struct dsn *d, struct buf *subject)
+{
+    struct span header = span_sub(d->header, 0, header_length(d->header)), value;
+    struct buf decoded = {0};
+    *v = (struct values){.d = d};
+    if (header_find(header, "Subject", &value)) {
+        words_decode(value, &decoded);
+        dsn_put_line(subject, span_trim(buf_span(&decoded)), SUBJECT_MAX);
+    }
+    buf_free(&decoded);
+    v->subject = buf_span(subject);
+    for (size_t i = 0; i < d->count; i++)
+        if (d->rcpts[i].action == DSN_DELAYED)
+            v->until = MAX_OF(v->until, d->rcpts[i].retry_until);
+}
+
+void dsn_put_human(struct buf *out, const struct dsn *d)
+{
+    struct values v;
+    struct buf subject = {0};
+    bool any = false;
+    begin(&v, d, &subject);
+    buf_adds(out, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n");
+    if (d->language.n)
+        buf_printf(out, "Content-Language: %.*s\r\n", SPANV(d->language));
+    buf_adds(out, "\r\n");
+    for (unsigned action = 0; action < DSN_ACTIONS; action++) {
+        bool some = false;
+        for (size_t i = 0; i < d->count && !some; i++)
+            some = d->rcpts[i].action == action;
+        if (!some)
+            continue;
+        struct notice_text text;
+        text_of(d, kind_of(d, (enum dsn_action)action), &text);
+        if (any)
+            buf_adds(out, "\r\n* * *\r\n\r\n");
+        put_body(out, &text, &v, (enum dsn_action)action);
+        any = true;
+    }
+    buf_free(&subject);
+}
+
+/* ---- the header ---- */
+
+void dsn_put_subject(struct buf *out, const struct dsn *d)
+{
+    struct values v;
+    struct buf subject = {0}, line = {0}, clean = {0};
+    struct notice_text text;
+    begin(&v, d, &subject);
+    text_of(d, kind_of(d, dsn_first_action(d)), &text);
+    fill_in(&line, text.phrase[NOTICE_SUBJECT], &v);
+    dsn_put_line(&clean, buf_span(&line), DSN_HALF_LINE);
+    if (span_is_ascii(buf_span(&clean)))
+        buf_add(out, buf_span(&clean));
+    else
+        words_encode(buf_span(&clean), out);
+    buf_free(&subject);
+    buf_free(&line);
+    buf_free(&clean);
+}
+
+/* RFC5322:3.2.3 */
+static bool is_phrase(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!ascii_alpha(s.p[i]) && !ascii_digit(s.p[i]) && !strchr(" !#$%&'*+-/=?^_`{|}~", s.p[i]))
+            return false;
+    return true;
+}
+
+void dsn_put_from(struct buf *out, const struct dsn *d)
+{
+    struct notice_text text;
+    text_of(d, kind_of(d, dsn_first_action(d)), &text);
+    struct span name = text.phrase[NOTICE_FROM];
+    if (!span_is_ascii(name)) { /* RFC2047:2: such a line has 76 characters at most */
+        words_encode(name, out);
+        buf_adds(out, "\r\n");
+        return;
+    }
+    if (is_phrase(name)) {
+        dsn_put_line(out, name, DSN_LINE);
+        return;
+    }
+    buf_addc(out, '"');
+    for (size_t i = 0; i < name.n; i++) {
+        if (name.p[i] == '"' || name.p[i] == '\\')
+            buf_addc(out, '\\');
+        buf_addc(out, name.p[i]);
+    }
+    buf_addc(out, '"');
+}
