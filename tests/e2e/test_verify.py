@@ -56,18 +56,30 @@ def test_a_broken_queue_is_named_and_mended(instances):
     assert w.waypost("queue", "verify", "everything", check=False).returncode == 2
 
 
-def test_progress_is_shown_on_a_terminal_only(instances):
-    w = instances("a", **REFUSED)
-    with w.submit("alice@example.test") as s:
-        s.sendmail("alice@example.test", ["x@far.test"], message("one", sender="alice@example.test"))
-    until(w.queue, "it waits")
+def on_terminal(w, *args):
+    """(what was shown on stderr, a terminal; what came to stdout, none)"""
     master, slave = pty.openpty()
-    r = subprocess.run([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "verify"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, text=True)
-    os.close(slave)
-    shown = b""
-    with contextlib.suppress(OSError):  # the end of a terminal
-        while True:
-            shown += os.read(master, 1000)
-    os.close(master)
-    assert r.returncode == 0 and b"\r1 recipients\x1b[K" in shown and shown.endswith(b"\r\x1b[K"), shown
-    assert w.waypost("queue", "verify").stderr == ""
+    with subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", w.conf, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave, text=True) as p:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while True:
+                shown += os.read(master, 1000)
+        os.close(master)
+        said = p.stdout.read()
+        assert p.wait() == 0
+    return shown, said
+
+
+def test_progress_is_shown_on_a_terminal_only(instances):
+    w = instances("a", mx=("127.0.0.1", 1), sections={"queue": "retry-min 1h; retry-max 2h;"})
+    with w.submit("alice@example.test") as s:
+        for n in range(6):
+            s.sendmail("alice@example.test", ["u%d@far.test" % i for i in range(900)], message("n%d" % n, sender="alice@example.test"))
+    shown, said = on_terminal(w, "queue", "verify")
+    assert b" recipients\x1b[K" in shown and shown.endswith(b"\r\x1b[K") and "as it should be" in said, shown
+    shown, said = on_terminal(w, "queue", "list", "--sender", "nobody@example.test")
+    assert b"\r5,000 recipients looked at\x1b[K" in shown and not said, shown
+    shown, said = on_terminal(w, "queue", "hold", "--all")
+    assert b" recipients changed\x1b[K" in shown and said == "5400 recipients\n", shown
+    assert w.waypost("queue", "release", "--all").stderr == ""
