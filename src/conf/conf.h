@@ -121,6 +121,9 @@ bool conf_networks_have(const struct conf_list *networks, const struct sockaddr_
 /* Items of lists: a time in ms; how many in how many ms. False: it is none. */
 bool conf_time_of(struct span s, int64_t *ms);
 bool conf_size_of(struct span s, uint64_t *bytes);
+/* HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT in its parts, host without brackets; *port stays as it is when none is given. -1: it is none of
+ * these, and how to mend it. */
+int conf_hostport_of(struct span s, struct span *host, uint16_t *port, struct err *err);
 /* "NAME: PATTERN" in its two parts. */
 bool conf_field_of(struct span s, struct span *name, struct span *pattern);
 bool conf_rate_of(struct span s, uint32_t *n, int64_t *per);

@@ -348,13 +348,15 @@
       "The language of these texts, as in Content-Language (RFC 3282): de, or pt-BR.")
 
 #define CONF_KEYS_relay(K) \
-    K(port, "port", number, "25", 1, 65535, FROM(ROLE_RELAY), \
+    K(port, "port", number, "25", 1, 65535, FROM(ROLE_RELAY) | FROM(ROLE_QMGR), \
       "The port of other servers.") \
     K(tls, "tls", relay_tls, "may", 0, 0, FROM(ROLE_RELAY), \
       "never, may (when it is offered), must, or implicit (smarthost only: TLS from the first byte). A message that " \
       "says \"TLS-Required: No\" (RFC 8689) goes out as with may where must is set.") \
-    K(smarthost, "smarthost", hostport, "", 0, 0, FROM(ROLE_RELAY), \
-      "HOST or HOST:PORT that takes all mail to others, instead of asking DNS for MX.") \
+    K(smarthost, "smarthost", hostport, "", 0, 0, FROM(ROLE_RELAY) | FROM(ROLE_QMGR), \
+      "HOST or HOST:PORT that takes all mail to others, instead of asking DNS for MX. It is one destination, HOST:PORT for " \
+      "`waypost dest`: recipients of several domains share an attempt. Of the sections domain, that of HOST has its concurrency " \
+      "and rate; retry remains the recipient's domain's.") \
     K(smarthost_user, "smarthost-user", text, "", 0, 0, FROM(ROLE_RELAY), \
       "The name to log in with there.") \
     K(smarthost_password, "smarthost-password-file", secret_file, "", 0, 0, FROM(ROLE_RELAY), \
@@ -399,10 +401,13 @@
       "domain, or *.example.org for all below example.org, or * for all. One section holds for a domain: its own, else that of " \
       "the longest pattern, else *.") \
     K(concurrency, "concurrency", number, "0", 0, 1000, FROM(ROLE_QMGR), \
-      "Attempts under way to this domain, at most, when it is elsewhere. 0: destination-concurrency of the section queue.") \
+      "Attempts under way to this domain, at most, when it is elsewhere and goes to its MX. 0: destination-concurrency of the section queue.") \
     K(rate, "rate", rate, "", 0, 1, FROM(ROLE_QMGR), \
       "How many attempts are made to this domain in a second, minute or hour, evenly spread: one message each, to up to " \
       "100 recipients.") \
+    K(route, "route", hostport, "", 0, 0, FROM(ROLE_QMGR), \
+      "HOST or HOST:PORT that takes the mail to this domain, when it is elsewhere, instead of its MX or the smarthost; without a " \
+      "login, with TLS as relay.tls says (implicit counts as must). Like a smarthost it is a destination of its own.") \
     K(retry, "retry", times, "", 0, 32, FROM(ROLE_QMGR), \
       "The waits between attempts for recipients of this domain, like retry of the section queue.") \
     K(on_demand, "on-demand", flag, "no", 0, 0, FROM(ROLE_AUTHD), \

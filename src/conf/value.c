@@ -177,36 +177,44 @@ static int parse_choice(const struct place *p, struct span v, struct err *err)
 
 /* ---- texts and lists ---- */
 
-static int parse_hostport(struct span v, struct err *err)
+int conf_hostport_of(struct span s, struct span *host, uint16_t *port, struct err *err)
 {
-    struct span host = v;
     int family;
     char text[64];
-    ptrdiff_t colon = span_rfind(v, ':');
-    if (v.n && v.p[0] == '[') { /* an IPv6 address in brackets */
-        ptrdiff_t end = span_find(v, ']');
+    uint64_t n = *port;
+    ptrdiff_t colon = span_rfind(s, ':');
+    *host = s;
+    if (s.n && s.p[0] == '[') { /* an IPv6 address in brackets */
+        ptrdiff_t end = span_find(s, ']');
         if (end < 0 || end > 60)
-            return err_set(err, "\"%.*s\" lacks a ']', write [ADDRESS] or [ADDRESS]:PORT", SPANV(v));
-        host = span_sub(v, 1, (size_t)end - 1);
-        colon = (size_t)end + 1 < v.n ? end + 1 : -1;
+            return err_set(err, "\"%.*s\" lacks a ']', write [ADDRESS] or [ADDRESS]:PORT", SPANV(s));
+        *host = span_sub(s, 1, (size_t)end - 1);
+        colon = (size_t)end + 1 < s.n ? end + 1 : -1;
     } else if (colon >= 0) {
-        host = span_sub(v, 0, (size_t)colon);
+        *host = span_sub(s, 0, (size_t)colon);
     }
-    uint64_t port = 25;
-    if (colon >= 0 && (v.p[colon] != ':' || !span_u64(span_from(v, (size_t)colon + 1), 65535, &port) || port == 0))
-        return err_set(err, "\"%.*s\" has no port behind the colon, write HOST:PORT with 1 to 65535", SPANV(v));
-    if (host.n < sizeof text) {
-        memcpy(text, host.p, host.n);
-        text[host.n] = 0;
+    if (colon >= 0 && (s.p[colon] != ':' || !span_u64(span_from(s, (size_t)colon + 1), 65535, &n) || n == 0))
+        return err_set(err, "\"%.*s\" has no port behind the colon, write HOST:PORT with 1 to 65535", SPANV(s));
+    *port = (uint16_t)n;
+    if (host->n < sizeof text) {
+        memcpy(text, host->p, host->n);
+        text[host->n] = 0;
         if (conf_is_address(text, &family))
             return 0;
     }
-    return conf_is_host(host)
+    return conf_is_host(*host)
                ? 0
                : err_set(
                      err,
                      "\"%.*s\" is not a host, write a domain name or an address, with :PORT behind when it is not 25",
-                     SPANV(v));
+                     SPANV(s));
+}
+
+static int parse_hostport(struct span v, struct err *err)
+{
+    struct span host;
+    uint16_t port = 25;
+    return conf_hostport_of(v, &host, &port, err);
 }
 
 static int parse_address(struct span v, struct err *err)

@@ -15,6 +15,7 @@
 
 /* Limits that several messages share. */
 #define IPC_FRAME_MAX 65536      /* one datagram, header included */
+#define IPC_HOSTPORT_MAX 300
 #define IPC_INLINE_MAX 49152     /* prefix and body together, when they travel in the frame */
 #define IPC_PREFIX_MAX 16384     /* what we add in front of a message */
 #define IPC_ADDRESS_MAX 1024     /* an address as given: local part 64 (RFC 5321 §4.5.3.1.1; more is accepted), domain 255, room for UTF-8 */
@@ -201,9 +202,11 @@
 
 /* qmgr to relay: one attempt for one destination: attempt, attempt_rcpt for each recipient, attempt_go. Answers come as rcpt_report for
  * each recipient and one attempt_report, which alone is final. The content is in attempt_go, or its descriptor (read-only, prefix then body).
- * The facts are msg_begin's. */
+ * The facts are msg_begin's. route: HOST[:PORT] that takes it instead of the domain's MX; recipients may then be of several domains, and `domain` is
+ * that of one. smarthost: it is that of the configuration. */
 #define F_attempt(F) F(u64, lease, 0) F(text, qid, IPC_QID_MAX) F(text, domain, 255) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u32, header_bytes, 0) F(u8, body_kind, 2) \
-    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(u8, tls_need, 2) F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u8, priority, 18) F(u64, pull, 0)
+    F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(u8, tls_need, 2) F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u8, priority, 18) F(u64, pull, 0) \
+    F(text, route, IPC_HOSTPORT_MAX) F(u8, smarthost, 1)
 /* qmgr to relay: a connection on which we are the client (ATRN); attempts with its number go over it. reversed_end: no more will come: QUIT. */
 #define F_reversed(F) F(u64, pull, 0)
 #define F_reversed_end(F) F(u64, pull, 0)

@@ -137,6 +137,7 @@ struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
     r->r.why = dup_or_none(&m->arena, row->why);
     r->r.host = dup_or_none(&m->arena, row->host);
     r->r.dialogue = dup_or_none(&m->arena, row->dialogue);
+    r->r.route = dup_or_none(&m->arena, row->route);
     r->r.destination = SPAN_NONE; /* it is taken up */
     queue_unpark(&r->r);          /* looked at anew */
     return r;

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "qmgr/dests.h"
 #include "qmgr/operator.h"
+#include "qmgr/route.h"
 
 #define PROBE_WAIT_MS 60000
 #define COUNT_MOST 1000000
@@ -130,7 +131,7 @@ static bool take_name(struct admin_call *c, struct span arg, struct dest_name *n
         if (dest_parse(span_make(text, arg.n), name))
             return true;
     }
-    admin_end(c, ADMIN_USAGE, "\"%.*s\" is no destination: a domain, or account:ID", SPANV(arg));
+    admin_end(c, ADMIN_USAGE, "\"%.*s\" is no destination: a domain, HOST:PORT, or account:ID", SPANV(arg));
     return false;
 }
 
@@ -231,6 +232,7 @@ void dest_on_resume(void *ctx, struct admin_call *c, const struct span *args, si
         return;
     }
     LOGI("destination-resumed", KVS("destination", args[0]));
+    route_release(q, sched_find(&q->sched, name.class, name.name));
     dests_save(q, sched_find(&q->sched, name.class, name.name), c);
     pump_soon(q);
 }

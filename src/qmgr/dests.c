@@ -26,7 +26,7 @@ bool dest_parse(struct span text, struct dest_name *out)
     uint64_t n;
     *out = (struct dest_name){.class = SCHED_REMOTE, .name = text};
     if (!span_istarts(text, SPAN("account:")))
-        return text.n > 0 && text.n <= ADDRESS_DOMAIN_MAX && span_find(text, '@') < 0 && text.p[0] != '-';
+        return text.n > 0 && text.n < DEST_TEXT_MAX && span_find(text, '@') < 0 && text.p[0] != '-';
     if (!span_u64(span_from(text, 8), UINT32_MAX, &n))
         return false;
     out->class = SCHED_LOCAL;

@@ -5,7 +5,7 @@
 
 #include "qmgr/qmgr.h"
 
-/* A destination's name for people and rows: a domain, or "account:7". */
+/* A destination's name for people and rows: a domain, "host:port" that was named for it (route.h), or "account:7". */
 #define DEST_TEXT_MAX 300
 struct span dest_text(enum sched_class class, struct span name, char text[DEST_TEXT_MAX]);
 struct dest_name {

@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 #include "mail/address.h"
-#include "qmgr/qmgr.h"
+#include "qmgr/route.h"
 
 #define CHILDREN_MAX 10000
 
@@ -56,6 +56,7 @@ static void on_item(void *ctx, struct chan *c, enum chan_why why, const struct m
                                  .passed = r->r.passed & QUEUE_PASSED_RULES,
                                  .orcpt = r->r.orcpt,
                                  .sender = r->r.sender,
+                                 .route = r->r.route,
                                  .address = arena_dup(a, i->address),
                                  .original = r->r.original.p ? r->r.original : r->r.address};
     r->children[r->child_count - 1].state = i->kind == 2 ? QUEUE_WAITING : 0; /* 0: not another address */
@@ -97,6 +98,29 @@ static void remote_domain(struct rcpt *r)
     r->domain = arena_dup(&r->msg->arena, domain);
 }
 
+/* By an operator: a domain may be, also where a smarthost takes its mail. */
+static bool is_suspended(const struct qmgr *q, struct span domain)
+{
+    const struct sched_dest *d = sched_find(&q->sched, SCHED_REMOTE, domain);
+    return d && d->suspended;
+}
+
+/* Whose turn it waits for. Over the connection that the host of its domain has reversed there is no other host. */
+static void find_hop(struct rcpt *r)
+{
+    struct hop h;
+    if (r->pull) {
+        r->dest = r->domain;
+        r->hop = SPAN_NONE;
+        r->smarthost = false;
+        return;
+    }
+    hop_find(r->msg->q->conf, r->domain, r->r.route, &h);
+    r->dest = is_suspended(r->msg->q, r->domain) ? r->domain : arena_dup(&r->msg->arena, span_make(h.name, h.n));
+    r->hop = arena_dup(&r->msg->arena, h.host);
+    r->smarthost = h.smarthost;
+}
+
 /* A customer's domain: over the connection that it reversed, or when it has asked for it; else it waits. */
 static void on_demand(struct rcpt *r)
 {
@@ -104,6 +128,7 @@ static void on_demand(struct rcpt *r)
     remote_domain(r);
     r->on_demand = true;
     r->pull = pull_for(q, r->domain);
+    find_hop(r);
     if (r->pull || (r->r.passed & QUEUE_PASSED))
         work_queue(r);
     else
@@ -129,8 +154,10 @@ static void known(struct rcpt *r, const struct msg_expand_end *e)
         o = outcome_make(OUTCOME_RETRY, 0, 3, 5, "the directory gave an answer that makes no sense");
         settle_rcpt(r, VERDICT_DEFERRED, &o, SPAN_NONE);
     } else {
-        if (r->relay)
+        if (r->relay) {
             remote_domain(r);
+            find_hop(r);
+        }
         work_queue(r);
     }
 }

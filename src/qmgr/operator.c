@@ -8,6 +8,7 @@
 #include "qmgr/dests.h"
 #include "qmgr/limits.h"
 #include "qmgr/operator.h"
+#include "qmgr/route.h"
 #include "qmgr/trace.h"
 
 #define PAGE 100
@@ -89,8 +90,8 @@ static void change(struct query *u, const struct queue_item *i)
 {
     struct qmgr *q = u->q;
     struct rcpt *r = idmap_get(&q->rcpts, i->recipient.id);
-    struct span domain = span_from(i->recipient.address, (size_t)(span_rfind(i->recipient.address, '@') + 1));
     struct queue_recipient row = i->recipient;
+    struct hop hop;
     bool later = held_by_sender(q, i);
     if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED &&
         row.state != QUEUE_PICKUP && row.state != QUEUE_LIMITED && !later)
@@ -101,8 +102,10 @@ static void change(struct query *u, const struct queue_item *i)
         row.passed |= QUEUE_PASSED | QUEUE_PASSED_RULES;
     if ((u->want_held || u->pass) && row.state == QUEUE_PICKUP)
         row.passed |= QUEUE_PASSED;
-    if (u->verdict == VERDICT_RELEASED)
-        sched_up(&q->sched, SCHED_REMOTE, domain, qmgr_wall(q));
+    if (u->verdict == VERDICT_RELEASED) {
+        hop_of_row(q->conf, &row, &hop);
+        sched_up(&q->sched, SCHED_REMOTE, span_make(hop.name, hop.n), qmgr_wall(q));
+    }
     if (r) {
         release_parked(r, &row, u->by);
         u->changed += change_active(r, u->verdict, u->by);
@@ -199,13 +202,22 @@ static void go_on_later(struct query *u)
     admin_later(u->call, on_more, on_drop, u);
 }
 
+static bool goes_there(const struct query *u, const struct queue_recipient *r)
+{
+    struct hop hop;
+    if (!u->dest.n)
+        return true;
+    hop_of_row(u->q->conf, r, &hop);
+    return hop_is_likely(r) && span_eq(span_make(hop.name, hop.n), u->dest);
+}
+
 static void page_done(void *ctx)
 {
     struct query *u = ctx;
     struct qmgr *q = u->q;
     q->operators->running = false;
     for (size_t i = 0; i < u->count && !u->cut; i++) {
-        if (u->before && u->items[i].recipient.last >= u->before)
+        if ((u->before && u->items[i].recipient.last >= u->before) || !goes_there(u, &u->items[i].recipient))
             continue;
         u->cut = u->limit && u->seen >= u->limit;
         if (u->cut)
@@ -410,15 +422,18 @@ bool operator_running(const struct qmgr *q)
     return q->operators->running;
 }
 
-void operator_retry_one(struct qmgr *q, struct span domain, query_end_fn *fn)
+void operator_retry_one(struct qmgr *q, struct span destination, query_end_fn *fn)
 {
     struct query *u = query_new(q, NULL);
-    u->filter.domain = arena_dup(&u->arena, domain);
+    struct span host;
+    u->dest = arena_dup(&u->arena, destination);
+    if (!hop_is_named(destination, &host))
+        u->filter.domain = u->dest;
     u->filter.state = QUEUE_WAITING;
     u->limit = 1;
     u->verdict = VERDICT_RELEASED;
     u->on_end = fn;
-    buf_add(&u->on_end_name, domain);
+    buf_add(&u->on_end_name, destination);
     list_add_tail(&q->operators->waiting, &u->link);
     next_query(q);
 }

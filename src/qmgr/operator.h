@@ -38,6 +38,7 @@ struct query {
     uint64_t shown_message;
     bool pass; /* what waits for its domain goes out by itself */
     int64_t before; /* not 0: only what was not attempted since */
+    struct span dest; /* only what goes to that destination; empty: all */
     void (*done)(void *ctx, unsigned seen, unsigned changed, bool error);
     void *done_ctx;
     query_end_fn *on_end;
@@ -58,8 +59,8 @@ struct pull_query {
 };
 void operator_pull(struct qmgr *q, const struct pull_query *w);
 
-/* Makes one waiting recipient of that domain due now. */
-void operator_retry_one(struct qmgr *q, struct span domain, query_end_fn *fn);
+/* Makes one waiting recipient that goes to that destination (elsewhere) due now. */
+void operator_retry_one(struct qmgr *q, struct span destination, query_end_fn *fn);
 
 /* What all recipients in that state of an account's messages become. */
 void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v, int64_t by,

@@ -1,11 +1,14 @@
 /* What the configuration says of a destination's concurrency and rate, and of the wait after a failure. Asked at each
  * attempt, so that a reload holds from the next one on. */
-#include "qmgr/qmgr.h"
+#include "qmgr/route.h"
 
 struct sched_rule policy_rule(void *ctx, enum sched_class class, struct span name)
 {
     const struct qmgr *q = ctx;
-    const struct conf_domain *d = class == SCHED_REMOTE ? conf_domain_for(q->conf, name) : NULL;
+    struct span host;
+    const struct conf_domain *d = class != SCHED_REMOTE        ? NULL
+                                  : hop_is_named(name, &host) ? conf_domain_find(q->conf, host)
+                                                              : conf_domain_for(q->conf, name);
     struct sched_rule rule = {0};
     if (!d)
         return rule;

@@ -9,6 +9,7 @@
 #include "mail/words.h"
 #include "qmgr/dests.h"
 #include "qmgr/question.h"
+#include "qmgr/route.h"
 
 #define LOCAL_WINDOW_FIRST 64
 #define LOCAL_WINDOW_MAX 256
@@ -84,6 +85,7 @@ static void close_queue(struct qmgr *q)
     queue_reader_close(&q->content_reader);
     queue_reader_close(&q->operator_reader);
     history_close(&q->history);
+    buf_free(&q->routing);
     mem_free(&q->dir);
 }
 
@@ -134,6 +136,7 @@ static int start(struct service *s, struct err *err)
     settle_init(q);
     refill_init(q);
     operator_init(q);
+    route_started(q);
     limits_begin(q);
     refill_soon(q);
     return 0;
@@ -198,6 +201,7 @@ static void reloaded(struct service *s)
 {
     struct qmgr *q = service_state(s);
     qmgr_configure(q);
+    route_changed(q);
     /* Domains may be held no longer: parked recipients are looked at again. */
     operator_release_parked(q);
     pump_soon(q);

@@ -89,6 +89,8 @@ struct rcpt {
     bool relay;               /* expand said: elsewhere */
     uint32_t account;
     struct span detail, login, domain;
+    struct span dest, hop; /* elsewhere: its destination; the host that was named for it, empty: its domain's MX */
+    bool smarthost;        /* that host is the configuration's for all */
 };
 
 /* A message in memory, in one arena with its recipients. */
@@ -111,12 +113,13 @@ struct message {
     unsigned fd_users;
 };
 
-/* One attempt: recipients of one message for one destination. */
+/* One attempt: recipients of one message for one destination; those of several domains where one host takes them. */
 struct job {
     struct sched_job sched;
     struct message *msg;
     enum sched_class class;
     struct span name; /* of the destination */
+    uint32_t generation; /* of the configuration that said so */
     struct rcpt *rcpts, **rcpts_end;
     unsigned count, left; /* left: without a report */
     struct link open;     /* in the message's open_jobs */
@@ -177,6 +180,8 @@ struct qmgr {
     bool sync_running;
 
     struct rates rates; /* events.c */
+
+    struct buf routing; /* route.c: what the configuration says of it */
 
     /* dests.c */
     struct timer *dest_timer;
@@ -295,6 +300,8 @@ void job_lease(struct job *j);
 void job_end(struct job *j, enum sched_result result);
 /* True: its message is too late to be delivered, and the job is over. */
 bool job_too_late(struct job *j);
+/* True: the configuration names another host by now, and the job is over. */
+bool job_misrouted(struct job *j);
 /* The lease ended without a report: its recipients are tried again. */
 void job_lost(struct job *j, const char *why);
 struct job *job_by_lease(struct qmgr *q, uint64_t lease);

@@ -13,8 +13,6 @@ bool remote_ready(struct qmgr *q)
     return chan_is_up(relay(q)) && !chan_full(relay(q));
 }
 
-/* Recipients of one attempt have one reverse-path: grouping by domain only keeps it so, because it comes with the
- * message. */
 static void send(struct job *j)
 {
     struct message *m = j->msg;
@@ -23,7 +21,9 @@ static void send(struct job *j)
     struct msg o = {.type = MSG_attempt};
     o.attempt = (struct msg_attempt){.lease = j->lease,
                                      .qid = span_of(qid.text),
-                                     .domain = j->name,
+                                     .domain = j->rcpts->domain,
+                                     .route = j->rcpts->hop,
+                                     .smarthost = j->rcpts->smarthost,
                                      .sender = rcpt_sender(j->rcpts),
                                      .size = m->m.size,
                                      .header_bytes = m->m.header_bytes,
@@ -55,7 +55,7 @@ static void send(struct job *j)
 
 void remote_start(struct job *j)
 {
-    if (job_too_late(j))
+    if (job_too_late(j) || job_misrouted(j))
         return;
     enum content c = content_ready(j);
     if (c == CONTENT_COMING)

@@ -1,6 +1,7 @@
 /* The schedule in words: what is next for a recipient, when, why then, and what would change it. */
 #include "qmgr/dests.h"
 #include "qmgr/operator.h"
+#include "qmgr/route.h"
 
 const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row)
 {
@@ -103,15 +104,17 @@ static void explain_next(struct qmgr *q, const struct queue_message *m, const st
 }
 
 static const struct sched_dest *dest_of(struct qmgr *q, const struct queue_recipient *r, struct span *shown,
-                                        struct dest_name *name)
+                                        struct dest_name *name, struct hop *hop)
 {
     const struct rcpt *active = idmap_get(&q->rcpts, r->id);
     if (active && active->state == RCPT_QUEUED && active->job)
         *name = (struct dest_name){.class = active->job->class, .name = active->job->name};
-    else if (!dest_parse(r->destination.p ? r->destination
-                                          : span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1)),
-                         name))
-        return NULL;
+    else {
+        hop_of_row(q->conf, r, hop);
+        if ((!r->destination.p && !hop_is_likely(r)) ||
+            !dest_parse(r->destination.p ? r->destination : span_make(hop->name, hop->n), name))
+            return NULL;
+    }
     *shown = r->destination.p ? r->destination : name->class == SCHED_REMOTE ? name->name : SPAN("the account");
     return sched_find(&q->sched, name->class, name->name);
 }
@@ -122,7 +125,8 @@ static void explain_waiting(struct qmgr *q, const struct queue_message *m, const
     int64_t now = qmgr_wall(q), end = retry_end(&q->times, queue_message_begins(m), m->sender.n == 0);
     struct span shown = SPAN_NONE;
     struct dest_name name;
-    const struct sched_dest *d = dest_of(q, r, &shown, &name);
+    struct hop hop;
+    const struct sched_dest *d = dest_of(q, r, &shown, &name, &hop);
     explain_next(q, m, r, now, out);
     if (d)
         explain_destination(d, shown, now, out);

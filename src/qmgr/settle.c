@@ -572,6 +572,7 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     r->why = row->why.p ? arena_dup(&s->arena, row->why) : SPAN_NONE;
     r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
     r->dialogue = row->dialogue.p ? arena_dup(&s->arena, row->dialogue) : SPAN_NONE;
+    r->route = row->route.p ? arena_dup(&s->arena, row->route) : SPAN_NONE;
     r->destination = SPAN_NONE;
     if (v == VERDICT_RELEASED)
         queue_unpark(r);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "qmgr/dests.h"
+#include "qmgr/route.h"
 
 #define MINUTE_MS 60000
 #define LEASE_MAX_MS \
@@ -14,7 +15,7 @@ static struct job *job_new(struct rcpt *r, enum sched_class class, struct span n
 {
     struct message *m = r->msg;
     struct job *j = arena_alloc(&m->arena, sizeof *j);
-    *j = (struct job){.msg = m, .class = class, .name = name};
+    *j = (struct job){.msg = m, .class = class, .name = name, .generation = m->q->conf->generation};
     j->rcpts_end = &j->rcpts;
     list_init(&j->open);
     list_init(&j->link);
@@ -34,9 +35,24 @@ static void job_add(struct job *j, struct rcpt *r)
     j->left++;
 }
 
+/* Its recipients go back to the disk, and are looked at anew at once. */
+static void job_again(struct job *j)
+{
+    int64_t now = qmgr_wall(j->msg->q);
+    for (struct rcpt *r = j->rcpts, *next; r; r = next) {
+        next = r->job_next;
+        r->job = NULL;
+        settle_postpone(r, now, "the configuration names another host for it");
+    }
+}
+
 /* Its recipients go back to the disk without an attempt, and wait there for their destination. */
 static void job_park(struct job *j, const char *why)
 {
+    if (route_is_old(j)) {
+        job_again(j);
+        return;
+    }
     char text[DEST_TEXT_MAX];
     struct span name = dest_text(j->class, j->name, text);
     for (struct rcpt *r = j->rcpts, *next; r; r = next) {
@@ -78,12 +94,19 @@ static void push(struct job *j)
     pump_soon(q);
 }
 
-static struct job *open_job_for(struct message *m, struct span domain)
+/* A transaction has one reverse-path; recipients of several domains share it when one host takes them all. */
+static bool fits_together(const struct rcpt *a, const struct rcpt *b)
+{
+    return span_eq(a->dest, b->dest) && span_eq(a->hop, b->hop) && a->smarthost == b->smarthost && a->pull == b->pull &&
+           span_eq(rcpt_sender(a), rcpt_sender(b));
+}
+
+static struct job *open_job_for(struct message *m, const struct rcpt *r)
 {
     LIST_EACH(&m->open_jobs, l)
     {
         struct job *j = container_of(l, struct job, open);
-        if (j->count < ATTEMPT_RCPTS_MAX && span_eq(j->name, domain))
+        if (j->count < ATTEMPT_RCPTS_MAX && fits_together(j->rcpts, r))
             return j;
     }
     return NULL;
@@ -99,9 +122,9 @@ void work_queue(struct rcpt *r)
         push(j);
         return;
     }
-    struct job *j = open_job_for(m, r->domain);
+    struct job *j = open_job_for(m, r);
     if (!j) {
-        j = job_new(r, SCHED_REMOTE, r->domain);
+        j = job_new(r, SCHED_REMOTE, r->dest);
         list_add_tail(&m->open_jobs, &j->open);
     }
     job_add(j, r);
@@ -211,6 +234,15 @@ static void requeue(struct job *j)
     again->sched.cost = again->count;
     again->sched.sender = work_sender(again->rcpts);
     sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
+}
+
+bool job_misrouted(struct job *j)
+{
+    if (!route_is_old(j))
+        return false;
+    job_again(j);
+    job_end(j, SCHED_ENDED);
+    return true;
 }
 
 bool job_too_late(struct job *j)

@@ -96,6 +96,7 @@ struct queue_recipient {
     struct span why, host;
     struct span dialogue;    /* how the last attempt came to it, for people; p NULL: nothing is known */
     struct span destination; /* it waits for that one to be ready (queue_release); p NULL: only for `next` */
+    struct span route;       /* HOST[:PORT] that an operator named for it; p NULL: none */
     struct span domain;      /* of the address, canonical, once it waits: what `waits` of a filter looks for. Not read back */
 };
 

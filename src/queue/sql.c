@@ -64,6 +64,7 @@ static const char *const migrations[] = {
     "  told INTEGER NOT NULL,\n"
     "  domain TEXT,\n"
     "  dialogue TEXT,\n"
+    "  route TEXT,\n"
     "  PRIMARY KEY (message, id)\n"
     ") STRICT, WITHOUT ROWID;\n"
     "CREATE INDEX recipient_domain ON recipient (domain) WHERE domain IS NOT NULL;\n"
@@ -194,7 +195,7 @@ static void bind_next(struct db_stmt *s, int index, int64_t next)
 static int insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
 {
     struct db_stmt *s =
-        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     db_bind_i64(s, 1, (int64_t)message);
     db_bind_i64(s, 2, (int64_t)r->id);
     db_bind_i64(s, 3, (int64_t)r->parent);
@@ -219,6 +220,7 @@ static int insert_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_i64(s, 22, r->told);
     db_bind_text(s, 23, r->domain);
     db_bind_text(s, 24, r->dialogue);
+    db_bind_text(s, 25, r->route);
     return db_run(s, err);
 }
 
@@ -227,7 +229,7 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     struct db_stmt *s = db_stmt(
         q->db, "UPDATE recipient SET state = ?, attempts = ?, next = ?, last = ?, kind = ?, code = ?, subject = ?, "
                "detail = ?, "
-               "why = ?, host = ?, passed = ?, destination = ?, told = ?, domain = ?, dialogue = ? WHERE message = ? AND id = ?");
+               "why = ?, host = ?, passed = ?, destination = ?, told = ?, domain = ?, dialogue = ?, route = ? WHERE message = ? AND id = ?");
     db_bind_i64(s, 1, r->state);
     db_bind_i64(s, 2, r->attempts);
     bind_next(s, 3, r->next);
@@ -243,8 +245,9 @@ static int update_recipient(struct sql *q, uint64_t message, const struct queue_
     db_bind_i64(s, 13, r->told);
     db_bind_text(s, 14, r->domain);
     db_bind_text(s, 15, r->dialogue);
-    db_bind_i64(s, 16, (int64_t)message);
-    db_bind_i64(s, 17, (int64_t)r->id);
+    db_bind_text(s, 16, r->route);
+    db_bind_i64(s, 17, (int64_t)message);
+    db_bind_i64(s, 18, (int64_t)r->id);
     return db_run(s, err);
 }
 
@@ -502,8 +505,8 @@ static void get_message(struct db_stmt *s, struct arena *a, struct queue_message
 #define RECIPIENT_COLUMNS                                                         \
     "r.id, r.parent, r.depth, r.notify, r.state, r.attempts, r.next, r.address, " \
     "r.original, r.orcpt, r.sender, r.last, r.kind, r.code, r.subject, r.detail, r.why, r.host, r.passed, "  \
-    "r.destination, r.told, r.dialogue"
-enum { RECIPIENT_WIDTH = 22 };
+    "r.destination, r.told, r.dialogue, r.route"
+enum { RECIPIENT_WIDTH = 23 };
 
 static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queue_recipient *r)
 {
@@ -530,6 +533,7 @@ static void get_recipient(struct db_stmt *s, int c, struct arena *a, struct queu
         .destination = keep(a, s, c + 19),
         .told = db_i64(s, c + 20) != 0,
         .dialogue = keep(a, s, c + 21),
+        .route = keep(a, s, c + 22),
     };
 }
 

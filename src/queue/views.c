@@ -102,7 +102,7 @@ static const char queue_views[] =
     "CREATE TEMP VIEW v1_recipient AS SELECT r.message AS message, qid(r.message) AS id, r.id AS recipient, nullif(r.parent, 0) AS parent,"
     " coalesce(r.sender, m.sender) AS sender, r.address AS address, domain_of(r.address) AS domain, coalesce(r.original, r.address) AS original,"
     " state_name(r.state) AS state, r.attempts AS attempts, m.received AS received, r.next AS next_attempt, nullif(r.last, 0) AS last_attempt,"
-    " nullif(r.code, 0) AS code, " STATUS("r.") ", r.why AS reason, r.host AS host, r.dialogue AS dialogue, r.destination AS destination"
+    " nullif(r.code, 0) AS code, " STATUS("r.") ", r.why AS reason, r.host AS host, r.dialogue AS dialogue, r.route AS route, r.destination AS destination"
     " FROM main.recipient r JOIN main.message m ON m.id = r.message;"
     "CREATE TEMP VIEW v1_destination AS SELECT name, suspended, failures, nullif(down_until, 0) AS down_until, nullif(since, 0) AS since,"
     " nullif(reason, '') AS reason FROM main.destination;";

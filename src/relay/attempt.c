@@ -176,7 +176,7 @@ void attempt_leave_host(struct attempt *a, const struct outcome *why)
 void attempt_note_host(struct attempt *a, const struct outcome *why)
 {
     struct outcome o = *why;
-    if (a->smarthost) /* our own setting: nothing fails for good because of the host as such */
+    if (attempt_is_named(a)) /* nothing fails for good because of the host as such */
         o.kind = OUTCOME_RETRY;
     if (a->why.kind != OUTCOME_RETRY || o.kind == OUTCOME_RETRY)
         a->why = o;

@@ -29,7 +29,10 @@ struct attempt {
     uint8_t ret, tls_need, by_mode; /* as in the message `attempt` */
     int64_t deliver_by;
     int priority;
-    bool smarthost, body_8bit, binary, smtputf8;
+    struct span via;   /* HOST[:PORT] as qmgr knows it; empty: the MX of its domain */
+    bool smarthost;    /* the configuration's takes it */
+    bool routed;       /* another host that was named for it does */
+    bool body_8bit, binary, smtputf8;
     struct recode *recode; /* the content in another encoding, for this host; NULL: as it is */
     struct buf recoded;
     uint32_t header_bytes;
@@ -63,6 +66,12 @@ struct attempt {
 
 #define ATTEMPT_HOSTS_BYTES 400 /* of the hosts before */
 #define ATTEMPT_DIALOGUE_BYTES 900
+
+/* Its host is not found by MX: our own setting, or an operator's word. */
+static inline bool attempt_is_named(const struct attempt *a)
+{
+    return a->smarthost || a->routed;
+}
 
 void attempt_move(struct attempt *a, enum attempt_state next);
 void attempt_free(struct attempt *a);

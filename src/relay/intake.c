@@ -23,7 +23,8 @@ static void begin(struct attempt *a)
     struct relay *r = a->relay;
     a->conf = conf_ref(service_conf(r->service));
     a->began = loop_now(r->loop);
-    a->smarthost = !a->pull && a->conf->relay.smarthost[0] != '\0';
+    a->routed &= !a->pull;
+    a->smarthost = !a->pull && !a->routed && a->conf->relay.smarthost[0] != '\0';
     policy_begin(a);
     a->order = mem_array(a->rcpt_count, sizeof *a->order);
     a->deadline = timer_new(r->loop, on_deadline, a);
@@ -43,10 +44,23 @@ void attempt_start_reversed(struct attempt *a)
     attempt_mail(a);
 }
 
+/* A reload came between: its recipients belong together for that smarthost only. */
+static bool outdated(const struct attempt *a)
+{
+    return !a->routed && a->via.n && !span_eqs(a->via, a->conf->relay.smarthost);
+}
+
 static void start(struct attempt *a)
 {
     struct relay *r = a->relay;
     begin(a);
+    if (outdated(a)) {
+        struct outcome o = outcome_make(OUTCOME_RETRY, 0, 3, 5, "the configuration names another smarthost now");
+        a->spoke = true; /* nothing is known of any host */
+        attempt_move(a, ATTEMPT_ROUTE);
+        attempt_finish(a, &o);
+        return;
+    }
     a->session = pool_take(&r->pool, a->key);
     if (!a->session) {
         reach_next_host(a);
@@ -106,6 +120,8 @@ void attempt_on_begin(struct relay *r, const struct msg_attempt *m)
     a->by_mode = m->by_mode;
     a->deliver_by = (int64_t)MIN_OF(m->deliver_by, (uint64_t)INT64_MAX);
     a->priority = msg_priority_get(m->priority);
+    a->via = arena_dup(&a->arena, m->route);
+    a->routed = m->route.n && !m->smarthost;
     list_add_tail(&r->collecting, &a->in_list);
     idmap_put(&r->attempts, a->lease, a);
     r->held++;

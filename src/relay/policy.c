@@ -12,14 +12,15 @@ enum { NEED_ANY, NEED_MUST, NEED_NONE }; /* tls_need of the message `attempt` */
 
 static bool softened(const struct attempt *a)
 {
-    return a->tls_need == NEED_NONE && !a->smarthost && a->conf->relay.tls == CONF_RELAY_TLS_MUST;
+    return a->tls_need == NEED_NONE && !attempt_is_named(a) && a->conf->relay.tls == CONF_RELAY_TLS_MUST;
 }
 
 /* Connections of one key were made under the same demands. */
 static void set_key(struct attempt *a)
 {
-    struct span plain =
-        a->smarthost ? arena_printf(&a->arena, "@%s", a->conf->relay.smarthost) : wire_domain(&a->arena, a->domain);
+    struct span plain = a->smarthost ? arena_printf(&a->arena, "@%s", a->conf->relay.smarthost)
+                        : a->routed  ? arena_printf(&a->arena, ">%.*s", SPANV(a->via))
+                                     : wire_domain(&a->arena, a->domain);
     if (a->strict || softened(a))
         a->key = arena_printf(&a->arena, "%c%.*s", a->strict ? '!' : '?', SPANV(plain));
     else
@@ -79,7 +80,8 @@ static void note(struct attempt *a, unsigned detail, const char *text)
 struct tls_ctx *policy_tls(struct attempt *a)
 {
     struct relay *r = a->relay;
-    if (a->smarthost && r->tls_verified)
+    bool verify = a->smarthost || (a->routed && a->conf->relay.tls == CONF_RELAY_TLS_MUST);
+    if (verify && r->tls_verified)
         return r->tls_verified;
     if (!a->strict)
         return r->tls;
@@ -91,7 +93,7 @@ struct tls_ctx *policy_tls(struct attempt *a)
 
 bool policy_may_clear(const struct attempt *a)
 {
-    return !a->clear && !a->smarthost && !a->strict && (a->conf->relay.tls == CONF_RELAY_TLS_MAY || softened(a));
+    return !a->clear && !attempt_is_named(a) && !a->strict && (a->conf->relay.tls == CONF_RELAY_TLS_MAY || softened(a));
 }
 
 bool policy_host(struct attempt *a)

@@ -104,7 +104,7 @@ static void on_route_end(void *ctx, const struct outcome *why)
 {
     struct attempt *a = ctx;
     struct outcome o = *why;
-    if (a->smarthost && o.kind == OUTCOME_FAILED)
+    if (attempt_is_named(a) && o.kind == OUTCOME_FAILED)
         o.kind = OUTCOME_RETRY;
     /* hosts that were talked to know better than a lookup, unless the lookup may bring another host later */
     if (a->why.kind && (o.kind != OUTCOME_RETRY || a->why.kind == OUTCOME_RETRY))
@@ -120,26 +120,17 @@ static void on_route_end(void *ctx, const struct outcome *why)
 
 static const struct route_ops route_ops = {on_host, on_route_end};
 
-/* HOST or HOST:PORT, brackets around an IPv6 address. */
-static struct span smarthost_of(const struct conf *c, uint16_t *port)
+static struct span named_host(const struct attempt *a, uint16_t *port)
 {
-    struct span s = span_of(c->relay.smarthost), host = s;
-    ptrdiff_t colon = span_rfind(s, ':'), bracket = span_rfind(s, ']');
-    uint64_t n;
-    *port = (uint16_t)c->relay.port;
-    if (colon > bracket && span_u64(span_from(s, (size_t)colon + 1), 65535, &n)) {
-        *port = (uint16_t)n;
-        host.n = (size_t)colon;
-    }
-    if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
-        host = span_sub(host, 1, host.n - 2);
-    return host;
+    struct span host;
+    struct err err;
+    return conf_hostport_of(a->smarthost ? span_of(a->conf->relay.smarthost) : a->via, &host, port, &err) ? SPAN_NONE : host;
 }
 
 static void begin_route(struct attempt *a)
 {
-    struct route_want w = {.own = a->relay->own, .port = (uint16_t)a->conf->relay.port, .as_host = a->smarthost};
-    w.domain = a->smarthost ? smarthost_of(a->conf, &w.port) : wire_domain(&a->arena, a->domain);
+    struct route_want w = {.own = a->relay->own, .port = (uint16_t)a->conf->relay.port, .as_host = attempt_is_named(a)};
+    w.domain = attempt_is_named(a) ? named_host(a, &w.port) : wire_domain(&a->arena, a->domain);
     if (w.domain.n == 0) {
         struct outcome o = outcome_make(OUTCOME_FAILED, 0, 1, 2, "%.*s: not a domain name", (int)MIN_OF(a->domain.n, 255u), a->domain.p);
         attempt_finish(a, &o);

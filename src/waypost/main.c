@@ -387,7 +387,7 @@ static const struct command commands[] = {
     {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},
     {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", "what happened to that mail, the newest first", run_trace, "qmgr", NULL, 0},
     {"dest list", "[--state STATE]", "destinations in use, or that failed: their windows and states", ask, "qmgr", NULL, 0},
-    {"dest show", "DEST", "one of them: a domain, or account:ID", ask, "qmgr", NULL, OUTPUT_RECORDS},
+    {"dest show", "DEST", "one of them: a domain, HOST:PORT or account:ID", ask, "qmgr", NULL, OUTPUT_RECORDS},
     {"dest suspend", "DEST [REASON...]", "attempt nothing there until it is resumed", ask, "qmgr", NULL, 0},
     {"dest resume", "DEST", "take that back", ask, "qmgr", NULL, 0},
     {"dest probe", "DEST", "make one attempt there now, and say how it went", ask, "qmgr", NULL, OUTPUT_RECORDS},

@@ -11,14 +11,23 @@ def submit(w, *rcpts, subject="queued"):
         s.sendmail("alice@example.test", list(rcpts), message(subject, "text\r\n", sender="alice@example.test"))
 
 
-@pytest.fixture
-def relaying(instances):
-    """An instance whose mail to others reaches a sink that listens only when told to."""
+def start(instances, smarthost=False):
     address = wp.fresh_address()
     port = wp.free_port(address)
-    w = instances("a", mx=(address, port), sections={"queue": "retry-min 60s; retry-max 120s;"})
+    sections = {"queue": "retry-min 60s; retry-max 120s;"}
+    if smarthost:
+        w = instances("a", sections=dict(sections, relay="smarthost %s:%d; tls never;" % (address, port)))
+    else:
+        w = instances("a", mx=(address, port), sections=sections)
     w.sink_at = (address, port)
+    w.destination = "%s:%d" % (address, port) if smarthost else "far.test"
     return w
+
+
+@pytest.fixture(params=["mx", "smarthost"])
+def relaying(instances, request):
+    """An instance whose mail to others reaches a sink that listens only when told to."""
+    return start(instances, request.param == "smarthost")
 
 
 def state(w, name):
@@ -71,17 +80,44 @@ def test_a_destination_that_is_down_comes_back(relaying):
     for i in range(8):
         submit(w, "r%d@far.test" % i)
     until(lambda: w.rows("dest", "list", "--state", "down"), "down")
-    row = state(w, "far.test")
+    row = state(w, w.destination)
     assert row["failures"] >= 3 and "refused" in row["reason"].lower() and row["until"]
     w.stop(kill=True)
     w.start()
-    assert state(w, "far.test")["state"] == "down", "still so after a crash"
+    assert state(w, w.destination)["state"] == "down", "still so after a crash"
     with mtasink.Sink(*w.sink_at) as sink:
         until(lambda: not [r for r in w.queue() if r["activity"]], "all at rest")
         w.waypost("queue", "retry", "--all")
         w.wait_queue_empty()
         assert len(sink.messages()) == 8
     assert w.rows("dest", "list", "--state", "down") == []
+
+
+def test_a_smarthost_is_one_destination_and_a_reload_takes_its_mail_elsewhere(instances):
+    w = start(instances, smarthost=True)
+    smarthost = w.destination
+    for i in range(6):
+        submit(w, "a@d%d.test" % i, "b@e%d.test" % i)
+    until(lambda: state(w, smarthost)["state"] == "down", "down")
+    submit(w, "late@f.test")
+    until(lambda: len(w.queue()) == 13 and not any(r["activity"] for r in w.queue()), "all at rest")
+    down = w.rows("dest", "list", "--state", "down")
+    assert [r["destination"] for r in down] == [smarthost], "found down once, not once for each domain"
+    assert down[0]["failures"] <= 8, "a few attempts were enough"
+    late = next(r for r in w.queue() if r["recipient"] == "late@f.test")
+    assert smarthost in w.rows("queue", "why", late["id"])[1]["why"] and late["attempts"] == 0
+    with mtasink.Sink(wp.fresh_address()) as sink, mtasink.Sink(wp.fresh_address()) as inside:
+        w.sections["relay"] = "smarthost %s:%d; tls never;" % (sink.address, sink.port)
+        w.sections["domain d0.test"] = "route %s:%d;" % (inside.address, inside.port)
+        w.write_conf()
+        w.waypost("reload")
+        until(lambda: any("late@f.test" in m.rcpts for m in sink.messages()), "what waited for the old one goes to the new one at once")
+        w.waypost("queue", "retry", "--all")
+        w.wait_queue_empty()
+        assert sorted(r for m in inside.messages() for r in m.rcpts) == ["a@d0.test"]
+        submit(w, "a@g.test", "b@h.test", "c@i.test", subject="together")
+        w.wait_queue_empty()
+        assert sorted(sink.messages()[-1].rcpts) == ["a@g.test", "b@h.test", "c@i.test"], "one transaction for all domains"
 
 
 def test_rate_and_waits_of_a_domain(instances):

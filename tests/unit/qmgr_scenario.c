@@ -200,7 +200,7 @@ static void relay(const struct msg *m, int fd)
         a = mem_alloc(sizeof *a);
         a->lease = m->attempt.lease;
         put_text(a->qid, sizeof a->qid, m->attempt.qid);
-        put_text(a->domain, sizeof a->domain, m->attempt.domain);
+        put_text(a->domain, sizeof a->domain, m->attempt.route.n ? m->attempt.route : m->attempt.domain);
         put_text(a->sender, sizeof a->sender, m->attempt.sender);
         a->after = w->expanded;
         list_add_tail(&w->attempts, &a->link);
@@ -879,6 +879,8 @@ SCENARIO(dialogue)
 SCENARIO(rules)
 SCENARIO(double_bounce)
 SCENARIO(many_failures)
+SCENARIO(smarthost)
+SCENARIO(route)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -890,5 +892,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 19u);
+    cr_assert_eq(n, 21u);
 }

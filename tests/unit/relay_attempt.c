@@ -323,6 +323,8 @@ struct letter {
     int fd;
     bool body_8bit, binary, smtputf8;
     uint8_t tls_need, by_mode;
+    const char *route;
+    bool smarthost;
     int64_t by_left; /* ms */
     int priority;
 };
@@ -332,7 +334,8 @@ static void give(struct world *w, const struct letter *l)
     struct span content = span_of(l->content ? l->content : "Subject: x\r\n\r\nhello\r\n");
     struct msg m = {.type = MSG_attempt, .attempt = {.lease = l->lease, .qid = SPAN("QID"), .domain = span_of(l->domain),
                     .sender = span_of(l->sender ? l->sender : "from@us.test"), .size = content.n, .header_bytes = 12, .body_kind = l->binary ? 2 : l->body_8bit, .smtputf8 = l->smtputf8,
-                    .tls_need = l->tls_need, .by_mode = l->by_mode, .deliver_by = (uint64_t)(loop_wall(w->loop) + l->by_left), .priority = msg_priority_put(l->priority)}};
+                    .tls_need = l->tls_need, .by_mode = l->by_mode, .deliver_by = (uint64_t)(loop_wall(w->loop) + l->by_left), .priority = msg_priority_put(l->priority),
+                    .route = span_of(l->route ? l->route : ""), .smarthost = l->smarthost}};
     cr_assert_eq(chan_say(w->to_relay, &m, -1), 0);
     for (size_t i = 0; i < COUNT_OF(l->rcpts) && l->rcpts[i]; i++) {
         struct msg r = {.type = MSG_attempt_rcpt, .attempt_rcpt = {.lease = l->lease, .rcpt = l->lease * 10 + i, .address = span_of(l->rcpts[i])}};
@@ -766,7 +769,59 @@ Test(relay, attempt_when_qmgr_is_gone)
     teardown(&w);
 }
 
-/* ---- the smarthost ---- */
+/* ---- hosts that are named ---- */
+
+/* A route takes recipients of any domains, without a login, whatever the smarthost and its login are; nothing fails for good because of it. */
+Test(relay, attempt_route)
+{
+    struct world w;
+    char route[64];
+    struct letter l = {.lease = 1, .domain = "anywhere.at.all", .rcpts = {"x@anywhere.at.all", "y@else.where"}, .route = route};
+    setup(&w);
+    snprintf(route, sizeof route, "127.5.0.1:%u", w.a.port);
+    w.conf->relay.smarthost = "127.5.0.9:1";
+    w.conf->relay.port = 1;
+    w.conf->relay.smarthost_user = "me";
+    w.conf->relay.smarthost_password = "pass";
+    w.conf->relay.plaintext_login = true;
+    w.conf->relay.tls = CONF_RELAY_TLS_NEVER;
+    w.a.rules[0] = (struct line_rule){"EHLO", "250-x\r\n250 AUTH PLAIN\r\n", 0};
+    give(&w, &l);
+    run_until(&w, 1);
+    cr_expect_str_eq(buf_cstr(&w.trace), "10:2/250/0.0 11:2/250/0.0 end ", "%s", buf_cstr(&w.trace));
+    cr_expect_null(strstr(buf_cstr(&w.a.commands), "AUTH"));
+    pool_close(&w.relay.pool);
+    w.a.rules[1] = (struct line_rule){"", "554 5.7.1 no\r\n", 0};
+    l.lease = 2;
+    give(&w, &l);
+    run_until(&w, 2);
+    cr_expect_str_eq(buf_cstr(&w.trace), "10:2/250/0.0 11:2/250/0.0 end 20:4/554/7.1 21:4/554/7.1 end-unreached ", "%s", buf_cstr(&w.trace));
+    cr_expect_eq(w.dns_server.questions, 0);
+    w.conf->relay.tls = CONF_RELAY_TLS_MUST;
+    w.a.rules[1] = (struct line_rule){0};
+    l.lease = 3;
+    give(&w, &l);
+    run_until(&w, 3);
+    cr_expect(strstr(buf_cstr(&w.trace), "30:4/0/7.4 31:4/0/7.4 end-unreached "), "%s", buf_cstr(&w.trace));
+    teardown(&w);
+}
+
+/* What qmgr put together for one smarthost is never given to a host that only some of it is for. */
+Test(relay, attempt_for_a_smarthost_that_was)
+{
+    struct world w;
+    struct letter l = {.lease = 1, .domain = "plain.test", .rcpts = {"x@plain.test", "y@else.where"}, .route = "old.test", .smarthost = true};
+    setup(&w);
+    give(&w, &l);
+    run_until(&w, 1);
+    w.conf->relay.smarthost = "127.5.0.1:1";
+    l.lease = 2;
+    give(&w, &l);
+    run_until(&w, 2);
+    cr_expect_str_eq(buf_cstr(&w.trace), "10:4/0/3.5 11:4/0/3.5 end 20:4/0/3.5 21:4/0/3.5 end ", "%s", buf_cstr(&w.trace));
+    cr_expect_eq(w.a.connections, 0);
+    teardown(&w);
+}
 
 Test(relay, attempt_smarthost)
 {
