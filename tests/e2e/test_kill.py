@@ -51,13 +51,21 @@ def descendants(pid):
     return out
 
 
+def arguments(pid):
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as f:
+            return f.read().split(b"\0")
+    except OSError:  # gone by now
+        return []
+
+
 def victims(server, target):
     """The pids; both roles of smtpd bear the same name, so those are told apart by their arguments."""
     below = descendants(server.proc.pid)
     if target == "all":
         return [p for p, _ in below]
     if target.startswith("smtpd-"):
-        return [p for p, name in below if name == "smtpd" and target.encode() in open("/proc/%d/cmdline" % p, "rb").read().split(b"\0")]
+        return [p for p, name in below if name == "smtpd" and target.encode() in arguments(p)]
     return [p for p, name in below if name == target.removesuffix("-judge")]
 
 
