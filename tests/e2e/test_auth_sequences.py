@@ -3,13 +3,14 @@ import base64
 import imaplib
 import poplib
 import shutil
+import smtplib
 import subprocess
 
 import pytest
 
 from jwt import Issuer
-from scram import Scram
-from waypost import PATIENCE, Authority
+from scram import OpenSSL, Scram
+from waypost import PATIENCE, Authority, SmtpSsl
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 
@@ -184,7 +185,7 @@ def test_msmtp(server, tmp_path):
     if not msmtp:
         pytest.skip("msmtp is not installed: contrib/packages names it")
     text = "From: %s\r\nTo: %s\r\nSubject: by msmtp\r\n\r\nHello.\r\n" % (ALICE, BOB)
-    words = {"plain": w.accounts[ALICE], "login": w.accounts[ALICE], "scram-sha-1": w.accounts[ALICE], "oauthbearer": w.issuer.token(ALICE), "xoauth2": w.issuer.token(ALICE), "external": ""}
+    words = {"plain": w.accounts[ALICE], "login": w.accounts[ALICE], "scram-sha-1": w.accounts[ALICE], "scram-sha-256": w.accounts[ALICE], "oauthbearer": w.issuer.token(ALICE), "xoauth2": w.issuer.token(ALICE), "external": ""}
     done = 0
     for mechanism, word in words.items():
         (tmp_path / "word").write_text(word + "\n")
@@ -201,9 +202,101 @@ def test_msmtp(server, tmp_path):
 def test_swaks(server):
     w = server
     base = ["swaks", "--server", w.address, "--port", str(w.ports["submission"]), "-tls", "--auth-user", ALICE, "--auth-password", w.accounts[ALICE], "--from", ALICE, "--to", BOB]
-    for mechanism in ("PLAIN", "LOGIN"):
-        r = subprocess.run(base + ["--auth", mechanism], capture_output=True, text=True, timeout=60)
-        assert r.returncode == 0, r.stdout + r.stderr
+    implicit = ["swaks", "--server", w.address, "--port", str(w.ports["submissions"]), "-tlsc"] + base[6:]
+    for how in (base, implicit):
+        for mechanism in ("PLAIN", "LOGIN"):  # what swaks and we both know
+            r = subprocess.run(how + ["--auth", mechanism], capture_output=True, text=True, timeout=60)
+            assert r.returncode == 0, r.stdout + r.stderr
+    r = subprocess.run(base + ["--auth", "CRAM-MD5"], capture_output=True, text=True, timeout=60)
+    assert r.returncode == 28 and "Auth not attempted" in r.stdout + r.stderr, r.stdout + r.stderr
     r = subprocess.run(base + ["--auth", "PLAIN", "--auth-password", "wrong"], capture_output=True, text=True, timeout=60)
     assert r.returncode == 28 and "535 5.7.8" in r.stdout
-    assert len(w.wait_inbox(BOB, 2)) == 2
+    assert len(w.wait_inbox(BOB, 4)) == 4
+
+
+def test_curl_by_each_mechanism_it_has(server, tmp_path):
+    w = server
+    curl = shutil.which("curl")
+    if not curl:
+        pytest.skip("curl is not installed: contrib/packages names it")
+    mail = tmp_path / "mail"
+    mail.write_text("From: %s\r\nTo: %s\r\nSubject: by curl\r\n\r\nHello.\r\n" % (ALICE, BOB))
+    password, token = ["--user", "%s:%s" % (ALICE, w.accounts[ALICE])], ["--user", ALICE, "--oauth2-bearer", w.issuer.token(ALICE)]
+    certificate = ["--user", ALICE + ":", "--cert", w.certificate[0], "--key", w.certificate[1]]
+    ways = {"PLAIN": password, "LOGIN": password, "OAUTHBEARER": token, "EXTERNAL": certificate}  # with a token it takes OAUTHBEARER, whatever it is told
+    if "gsasl" in subprocess.run([curl, "--version"], capture_output=True, text=True).stdout:
+        ways.update({"SCRAM-SHA-256": password, "SCRAM-SHA-1": password})
+    done = 0
+    for mechanism, login in ways.items():
+        for url, ir in (("smtp://%s:%d" % (w.address, w.ports["submission"]), []), ("smtps://%s:%d" % (w.address, w.ports["submissions"]), ["--sasl-ir"])):
+            r = subprocess.run([curl, "-v", "-sS", "--max-time", str(PATIENCE), "--cacert", w.ca.cert, "--ssl-reqd", "--login-options", "AUTH=" + mechanism, "--url", url, "--mail-from", ALICE, "--mail-rcpt", BOB,
+                                "-T", str(mail), *ir, *login], capture_output=True, text=True, timeout=PATIENCE)
+            assert r.returncode == 0 and "> AUTH %s" % mechanism in r.stderr and "235 2.7.0" in r.stderr, r.stderr
+            done += 1
+    assert len(w.wait_inbox(BOB, done)) == done
+
+
+def test_python_by_each_mechanism_it_has(server):
+    w = server
+    for mechanism in ("plain", "login"):
+        for initial in (True, False):
+            for port in ("submission", "submissions"):
+                with (w.smtp(port) if port == "submission" else SmtpSsl(w.address, w.ports[port], context=w.tls(), timeout=PATIENCE)) as s:
+                    if port == "submission":
+                        s.starttls(context=w.tls())
+                    s.ehlo()
+                    s.user, s.password = ALICE, "wrong"
+                    with pytest.raises(smtplib.SMTPAuthenticationError) as e:
+                        s.auth(mechanism.upper(), getattr(s, "auth_" + mechanism), initial_response_ok=initial)
+                    assert e.value.smtp_code == 535
+                    s.password = w.accounts[ALICE]
+                    assert s.auth(mechanism.upper(), getattr(s, "auth_" + mechanism), initial_response_ok=initial)[0] == 235
+                    assert s.mail(ALICE)[0] == 250
+
+
+def test_as_thunderbird_says_it(server):
+    """It takes what is announced one after the other: the dialog for the password is closed once, then it is mistyped, then right; and a token
+    that is too old is asked for again, after the empty line that ends a refused XOAUTH2."""
+    w = server
+    with connect(w) as s:
+        assert s.docmd("AUTH PLAIN") == (334, b"")
+        assert s.docmd("*")[0] == 501
+        assert s.docmd("AUTH PLAIN " + b64(plain(w, "mistyped")))[0] == 535
+        assert s.docmd("AUTH LOGIN") == (334, b64("Username:").encode())
+        assert s.docmd(b64(ALICE)) == (334, b64("Password:").encode())
+        assert s.docmd(b64("mistyped"))[0] == 535
+        assert s.rset()[0] == 250 and s.mail(ALICE)[0] == 530
+        assert s.docmd("AUTH PLAIN " + b64(plain(w)))[0] == 235
+        assert s.mail(ALICE, ["BODY=8BITMIME", "SIZE=200"])[0] == 250 and s.rcpt(BOB)[0] == 250
+        assert s.data("From: %s\r\nTo: %s\r\nSubject: by Thunderbird\r\n\r\nHello.\r\n" % (ALICE, BOB))[0] == 250
+    w.wait_inbox(BOB, 1)
+    with connect(w) as s:
+        old = w.issuer.token(ALICE, exp=1000000000)
+        code, text = s.docmd("AUTH XOAUTH2 " + b64("user=%s\1auth=Bearer %s\1\1" % (ALICE, old)))
+        assert code == 334 and b"status" in base64.b64decode(text)
+        assert s.docmd("")[0] == 535
+        assert s.docmd("AUTH XOAUTH2 " + b64("user=%s\1auth=Bearer %s\1\1" % (ALICE, w.issuer.token(ALICE))))[0] == 235
+        assert s.mail(ALICE)[0] == 250
+
+
+def test_the_exporter_binds_over_submission(server):
+    """RFC9266, RFC5802:6."""
+    w = server
+    other = OpenSSL(w.address, w.ports["submissions"])
+    foreign = other.exporter
+    other.close()
+    for binding, want in ((foreign, b"535 5.7.8"), (None, b"235 2.7.0")):
+        o = OpenSSL(w.address, w.ports["submissions"])
+        try:
+            o.wait(b"220 ")
+            o.say(b"EHLO client.test")
+            o.wait(b"250 ")
+            scram = Scram(ALICE, w.accounts[ALICE], "p=tls-exporter", binding or o.exporter)
+            o.say(b"AUTH SCRAM-SHA-256-PLUS " + base64.b64encode(scram.first()))
+            o.say(base64.b64encode(scram.final(base64.b64decode(o.wait(b"334 ")[4:]))))
+            if want == b"235 2.7.0":
+                scram.verify(base64.b64decode(o.wait(b"334 ")[4:]))
+                o.say(b"")
+            assert o.wait(want[:3]).startswith(want)
+        finally:
+            o.close()
