@@ -370,7 +370,7 @@ bool smtp_data_read(struct smtp_data *d, struct span in, size_t *used, struct bu
     const char *p = in.p, *end = in.p + in.n;
     bool over = false;
     while (p < end && !over) {
-        if (d->limits.binary && !d->in_header) {
+        if (d->limits.binary && !d->in_header && d->state == LINE_START) { /* a first line that is no field is a line still */
             raw(d, span_make(p, (size_t)(end - p)), out);
             break;
         }

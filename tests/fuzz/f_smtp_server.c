@@ -1,4 +1,4 @@
-/* Commands, paths, parameters and content through the whole server engine: the first octet chooses the role and how the
+/* Commands, paths, parameters and content through the whole server engine: the first octet chooses the role, the settings and how the
  * input is cut. Whatever comes: every line said is a reply, memory stays bounded, and content that was committed has no
  * CR, LF or NUL by itself. */
 #include <stdlib.h>
@@ -51,7 +51,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         o.config.on_demand = mode & 64;
         o.entitled = true;
         smtp_server_trust(o.s);
+    } else if (mode & 64) { /* programs of this machine */
+        o.config.local = true;
+        o.config.domain = SPAN("example.test");
     }
+    o.config.normalise = mode & 128;
     size_t piece = mode & 8 ? 1 : mode & 16 ? 7 : in.n;
     for (size_t i = 0; i < in.n && !o.closed; i += piece)
         smtp_owner_feed(&o, span_sub(in, i, piece));

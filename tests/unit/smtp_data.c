@@ -326,3 +326,28 @@ Test(smtp, lone_line_ends_can_be_normalised)
             buf_free(&out);
         }
 }
+
+/* RFC3030:3: binary content that has no header section: its first line is held to the rules of lines, wherever the input is cut. */
+Test(smtp_data, binary_content_without_a_header)
+{
+    static const struct {
+        struct span in, out;
+        bool flawed;
+    } cases[] = {
+        {SPAN("no field\r\na\0\r\rb\n"), SPAN("\r\nno field\r\na\0\r\rb\n"), false},
+        {SPAN(":\r\n\0"), SPAN("\r\n:\r\n\0"), false},
+        {SPAN(":\0\r\nx"), SPAN(""), true},
+        {SPAN(":a\nb\r\nx"), SPAN(""), true},
+    };
+    struct smtp_data_limits limits = plenty;
+    struct result r = {0};
+    limits.chunked = limits.binary = true;
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        for (size_t cut = 0; cut <= cases[i].in.n; cut++) {
+            read_cut(&r, cases[i].in, cut, &limits);
+            smtp_data_end(&r.d, &r.out);
+            cr_assert_eq(r.d.flaws != 0, cases[i].flawed, "%zu cut at %zu", i, cut);
+            cr_assert(cases[i].flawed || span_eq(buf_span(&r.out), cases[i].out), "%zu cut at %zu", i, cut);
+        }
+    buf_free(&r.out);
+}
