@@ -470,7 +470,8 @@ static void refuse_accepted(struct accepting *a)
                                                                 : "The queue can't write, try again later");
         o = no_room(a->q);
     }
-    if (a->msg->m.spooled)
+    /* A sync that failed: the row may yet be there after a restart, which settles both. */
+    if (a->msg->m.spooled && a->accept.request.fail != QUEUE_BROKEN)
         queue_spool_remove(a->q->queue, a->msg->m.id);
     say_not_queued(a->from, a->epoch, a->commit_id, &o);
 }

@@ -243,8 +243,7 @@ Test(queue_crash, the_power_may_go_at_any_step_of_the_rest)
     power_goes(other_script, 80);
 }
 
-/* Then the power goes: once the first message is accepted, right after the failure, later, and at the end. What is lost with
- * it is another kind at each step, so that each meets each. */
+/* Then the process dies, or the power goes: once the first message is accepted, right after the failure, later, and at the end. */
 static void fail_every_step(script_fn *script, int error, enum disk_failure failure)
 {
     static struct run u;
@@ -259,16 +258,25 @@ static void fail_every_step(script_fn *script, int error, enum disk_failure fail
             break;
         if (failure == DISK_FAILS_SHORT && !disk_cut_short())
             continue; /* another test has it */
-        size_t all = disk_steps(), ends[] = {u.count ? u.mails[0].accepted : NEVER, step + 1, (step + all) / 2, all};
+        size_t all = disk_steps(), turn = step / STRIDE;
+        struct {
+            size_t at;
+            enum disk_loss how;
+        } ends[] = {{u.count ? u.mails[0].accepted : NEVER, turn % DISK_LOSSES},
+                    {step + 1, DISK_KEPT},
+                    {step + 1, DISK_DROPPED},
+                    {(step + all) / 2, (turn + 1) % DISK_LOSSES},
+                    {all, DISK_DROPPED},
+                    {all, DISK_SCRAMBLED}};
         for (unsigned i = 0; i < COUNT_OF(ends); i++) {
-            enum disk_loss how = (step / STRIDE + i) % DISK_LOSSES;
+            enum disk_loss how = ends[i].how;
             char what[64];
-            if (ends[i] == NEVER || ends[i] > all)
+            if (ends[i].at == NEVER || ends[i].at > all)
                 continue;
             snprintf(what, sizeof what, "failed with %d at %zu, %s", error, step, losses[how]);
             empty(after);
-            disk_restore(ends[i], how, after);
-            check(&u, after, ends[i], what);
+            disk_restore(ends[i].at, how, after);
+            check(&u, after, ends[i].at, what);
         }
     }
 }

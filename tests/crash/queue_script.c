@@ -110,7 +110,7 @@ static struct mail *take_in_mail(struct run *u, struct mail *m)
     }
     if (good)
         m->accepted = disk_steps();
-    else if (large)
+    else if (large && a.request.fail != QUEUE_BROKEN) /* as qmgr does it */
         queue_spool_remove(u->q, m->m.id);
     return m;
 }
