@@ -222,3 +222,20 @@ def test_several_queries_at_once(instances):
     assert [r["recipient"] for r in w.rows("queue", "list", "--state", "held")] == ["u7@far.test"]
     said = stuck.communicate(timeout=wp.PATIENCE)[0].decode()
     assert stuck.returncode == 0 and all(" %s" % r in said for r in rcpts)
+
+
+def test_a_mailing_to_a_slow_host_does_not_hold_up_another(instances):
+    """Ten times as many recipients as there is room for, of which none gets through: a message of the same sender to another host does, and
+    then one of a sender outside to an account."""
+    from mtasink import Sink
+    with Sink(wp.fresh_address(), rcpt={"r%d@slow.test" % i: ["hang"] for i in range(2000)}) as sink:
+        w = instances("a", mx=(sink.address, sink.port), sections={"queue": "max-active 200;"})
+        for first in (0, 1000):
+            submit(w, *["r%d@slow.test" % i for i in range(first, first + 1000)], subject="mailing")
+        submit(w, "x@near.test", subject="one")
+        until(lambda: [m for m in sink.messages() if "x@near.test" in m.rcpts], "the other host's message")
+        with w.smtp() as s:
+            s.sendmail("carol@remote.test", ["bob@example.test"], message("in"))
+        w.wait_inbox("bob@example.test", 1)
+        assert len(w.queue()) == 2000, "all of the mailing waits"
+        w.waypost("queue", "remove", "--all")
