@@ -5,7 +5,8 @@ static const enum history_kind kinds[] = {
     [VERDICT_DELIVERED] = HISTORY_DELIVERED, [VERDICT_RELAYED] = HISTORY_RELAYED, [VERDICT_EXPANDED] = HISTORY_EXPANDED,
     [VERDICT_DEFERRED] = HISTORY_DEFERRED,   [VERDICT_PARKED] = HISTORY_PARKED,   [VERDICT_PICKUP] = HISTORY_PICKUP,
     [VERDICT_HELD] = HISTORY_HELD,           [VERDICT_RELEASED] = HISTORY_RELEASED,
-    [VERDICT_REMOVED] = HISTORY_REMOVED,     [VERDICT_FAILED] = HISTORY_FAILED,
+    [VERDICT_REMOVED] = HISTORY_REMOVED,     [VERDICT_ROUTED] = HISTORY_ROUTED,
+       [VERDICT_FAILED] = HISTORY_FAILED,
 };
 
 static int64_t keep_of(const struct conf *c)
@@ -90,7 +91,7 @@ void events_rcpt(struct qmgr *q, const struct rcpt *r)
 {
     enum verdict v = r->verdict;
     bool tried = v == VERDICT_DELIVERED || v == VERDICT_RELAYED || v == VERDICT_DEFERRED || v == VERDICT_FAILED;
-    bool operators = v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REMOVED;
+    bool operators = v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REMOVED || v == VERDICT_ROUTED;
     count_verdict(q, v);
     if (!kinds[v] || (v == VERDICT_PARKED && r->was == QUEUE_PARKED) || (v == VERDICT_PICKUP && r->was == QUEUE_PICKUP))
         return;
@@ -103,6 +104,8 @@ void events_rcpt(struct qmgr *q, const struct rcpt *r)
     }
     if (v == VERDICT_PARKED)
         e.reply = r->r.why;
+    if (v == VERDICT_ROUTED)
+        e.reply = r->r.route;
     if (operators)
         e.operator = r->by;
     if (v == VERDICT_EXPANDED)
@@ -119,6 +122,8 @@ void events_row(struct qmgr *q, uint64_t message, const struct queue_recipient *
         return; /* by a setting, or its domain asks for it */
     struct history_event e = event_of(q, message, row, kinds[v], row->sender.p ? row->sender : sender);
     e.operator = by;
+    if (v == VERDICT_ROUTED)
+        e.reply = row->route;
     history_add(q->history, &e);
 }
 

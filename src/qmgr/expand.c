@@ -98,7 +98,7 @@ static void remote_domain(struct rcpt *r)
     r->domain = arena_dup(&r->msg->arena, domain);
 }
 
-/* By an operator: a domain may be, also where a smarthost takes its mail. */
+/* By an operator: a domain may be, also where a smarthost takes its mail; not what an operator has sent elsewhere. */
 static bool is_suspended(const struct qmgr *q, struct span domain)
 {
     const struct sched_dest *d = sched_find(&q->sched, SCHED_REMOTE, domain);
@@ -116,7 +116,7 @@ static void find_hop(struct rcpt *r)
         return;
     }
     hop_find(r->msg->q->conf, r->domain, r->r.route, &h);
-    r->dest = is_suspended(r->msg->q, r->domain) ? r->domain : arena_dup(&r->msg->arena, span_make(h.name, h.n));
+    r->dest = !r->r.route.n && is_suspended(r->msg->q, r->domain) ? r->domain : arena_dup(&r->msg->arena, span_make(h.name, h.n));
     r->hop = arena_dup(&r->msg->arena, h.host);
     r->smarthost = h.smarthost;
 }

@@ -24,6 +24,7 @@ static bool applies(enum verdict v, const struct queue_recipient *r)
     case VERDICT_HELD:
         return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
     case VERDICT_REMOVED:
+    case VERDICT_ROUTED:
         return r->state != QUEUE_EXPANDED;
     default:
         return false;
@@ -40,7 +41,8 @@ static bool change_active(struct rcpt *r, enum verdict v, int64_t by)
     r->by = by;
     if (r->state == RCPT_STORED || r->state == RCPT_SETTLING ||
         (r->state == RCPT_QUEUED && (r->job->lease || r->job->sched.under_way))) {
-        r->wish = v;
+        if (v != VERDICT_ROUTED || r->wish == VERDICT_NONE)
+            r->wish = v;
         return true;
     }
     message_ref(m);
@@ -106,7 +108,11 @@ static void change(struct query *u, const struct queue_item *i)
         hop_of_row(q->conf, &row, &hop);
         sched_up(&q->sched, SCHED_REMOTE, span_make(hop.name, hop.n), qmgr_wall(q));
     }
+    if (u->verdict == VERDICT_ROUTED)
+        row.route = u->route;
     if (r) {
+        if (u->verdict == VERDICT_ROUTED)
+            r->r.route = u->route.p ? arena_dup(&r->msg->arena, u->route) : SPAN_NONE;
         release_parked(r, &row, u->by);
         u->changed += change_active(r, u->verdict, u->by);
         return;
@@ -329,8 +335,9 @@ static bool narrowed(const struct query *u)
            f->larger || f->smaller || u->all;
 }
 
-static void start(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
-                  enum verdict v, bool want_held)
+/* NULL: it was answered already. */
+static struct query *start(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
+                           enum verdict v, bool want_held)
 {
     struct query *u = query_new(q, call);
     u->show = show;
@@ -347,10 +354,11 @@ static void start(struct qmgr *q, struct admin_call *call, const struct span *ar
         admin_end(call, ADMIN_USAGE, "%s", wrong);
         u->call = NULL;
         query_free(u);
-        return;
+        return NULL;
     }
     list_add_tail(&q->operators->waiting, &u->link);
     next_query(q);
+    return u;
 }
 
 /* ---- the commands ---- */
@@ -393,6 +401,22 @@ static void on_remove(void *ctx, struct admin_call *c, const struct span *args, 
     start(ctx, c, args, n, operator_show_listed, VERDICT_REMOVED, false);
 }
 
+/* The last argument is where to, the others say which. */
+static void on_route(void *ctx, struct admin_call *c, const struct span *args, size_t n)
+{
+    struct span to = args[n - 1], host;
+    uint16_t port = 0;
+    struct err err = {""};
+    bool none = span_ieqs(to, "none");
+    if (!none && (to.n > QUEUE_ROUTE_MAX || conf_hostport_of(to, &host, &port, &err))) {
+        admin_end(c, ADMIN_USAGE, "%s", *err.text ? err.text : "that is too long for a host");
+        return;
+    }
+    struct query *u = start(ctx, c, args, n - 1, operator_show_listed, VERDICT_ROUTED, false);
+    if (u && !none)
+        u->route = arena_dup(&u->arena, to);
+}
+
 #define WHICH \
     "(ID | ADDRESS | DOMAIN | --sender ADDRESS | --recipient ADDRESS | --domain NAME | --state STATE | --older TIME | --newer TIME | " \
     "--larger SIZE | --smaller SIZE | --all)…"
@@ -410,6 +434,7 @@ static const struct admin_command commands[] = {
     {"queue hold", WHICH, 1, ADMIN_ARGS_MAX, on_hold},
     {"queue release", WHICH, 1, ADMIN_ARGS_MAX, on_release},
     {"queue remove", WHICH, 1, ADMIN_ARGS_MAX, on_remove},
+    {"queue route", WHICH " HOST[:PORT]|none", 2, ADMIN_ARGS_MAX, on_route},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
     {"queue sample", NULL, 0, 0, top_sample},
     {"queue verify", "[--repair]", 0, 1, verify_command},

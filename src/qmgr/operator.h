@@ -38,6 +38,7 @@ struct query {
     uint64_t shown_message;
     bool pass; /* what waits for its domain goes out by itself */
     int64_t before; /* not 0: only what was not attempted since */
+    struct span route; /* with VERDICT_ROUTED: where to; p NULL: nowhere in particular */
     struct span dest; /* only what goes to that destination; empty: all */
     void (*done)(void *ctx, unsigned seen, unsigned changed, bool error);
     void *done_ctx;

@@ -52,6 +52,7 @@ enum verdict {
     VERDICT_HELD,      /* by an operator */
     VERDICT_RELEASED,  /* by an operator: due now */
     VERDICT_REMOVED,   /* by an operator: without a notification */
+    VERDICT_ROUTED,    /* by an operator: another host takes it at its next attempt; its state and its time stay as they are */
     VERDICT_FAILED,
 };
 

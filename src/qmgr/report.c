@@ -31,6 +31,7 @@ static void cells_of_rcpt(struct query *u, const struct queue_item *i)
     admin_text(u->call, "activity", span_of(rcpt_activity(u->q, r)));
     admin_number(u->call, "attempts", r->attempts);
     admin_time(u->call, "next-attempt", r->next);
+    admin_text(u->call, "route", r->route.p ? r->route : SPAN(""));
     admin_text(u->call, "reason", buf_span(&response));
     buf_free(&response);
 }
@@ -122,6 +123,7 @@ void operator_show_why(struct query *u, const struct queue_item *i)
     admin_text(u->call, "recipient", r->address);
     admin_text(u->call, "original", r->original);
     admin_text(u->call, "state", span_of(queue_state_name(r->state)));
+    admin_text(u->call, "route", r->route.p ? r->route : SPAN(""));
     admin_text(u->call, "why", buf_span(&text));
     admin_text(u->call, "last-response", buf_span(&response));
     admin_text(u->call, "dialogue", r->dialogue.p ? r->dialogue : SPAN(""));

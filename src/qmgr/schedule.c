@@ -130,6 +130,8 @@ static void explain_waiting(struct qmgr *q, const struct queue_message *m, const
     explain_next(q, m, r, now, out);
     if (d)
         explain_destination(d, shown, now, out);
+    if (r->route.p)
+        buf_printf(out, " An operator has it sent to %.*s; `waypost queue route ... none` takes that back.", SPANV(r->route));
     explain_by(m, now, out);
     buf_adds(out, end > now ? " It is given up in " : " It is given up with the next failure");
     if (end > now)

@@ -51,6 +51,8 @@ static void set_response(struct rcpt *r, const struct outcome *o, struct span ho
 
 static void set_row(struct queue_recipient *r, enum verdict v, int64_t now)
 {
+    if (v == VERDICT_ROUTED)
+        return;
     r->state = v == VERDICT_PARKED     ? QUEUE_PARKED
                : v == VERDICT_PICKUP   ? QUEUE_PICKUP
                : v == VERDICT_HELD     ? QUEUE_HELD
@@ -228,7 +230,7 @@ static const char *const events[] = {
     [VERDICT_DEFERRED] = "deferred",   [VERDICT_POSTPONED] = "deferred", [VERDICT_PARKED] = "held",
     [VERDICT_PICKUP] = "held",
     [VERDICT_HELD] = "held",           [VERDICT_RELEASED] = "released",  [VERDICT_REMOVED] = "removed",
-    [VERDICT_FAILED] = "failed",
+    [VERDICT_FAILED] = "failed",       [VERDICT_ROUTED] = "routed",
 };
 
 static void log_row(const struct queue_message *m, const struct queue_recipient *r, enum verdict v, const char *event,
@@ -325,7 +327,8 @@ static void recorded(struct settling *s)
         if (s->changes[i].kind == QUEUE_UPDATE && r->r.destination.p)
             dests_parked(s->q, r->r.destination);
         enum verdict wish =
-            r->wish != r->verdict && s->changes[i].kind == QUEUE_UPDATE && r->r.next ? r->wish : VERDICT_NONE;
+            r->wish != r->verdict && s->changes[i].kind == QUEUE_UPDATE && (r->r.next || r->wish == VERDICT_ROUTED) ? r->wish
+                                                                                                                      : VERDICT_NONE;
         rcpt_gone(r);
         if (wish != VERDICT_NONE) /* an operator's, who came while this was on its way */
             settle_row(s->q, &s->msg->m, &r->r, wish, r->by, NULL, NULL);
@@ -574,6 +577,8 @@ void settle_row(struct qmgr *q, const struct queue_message *msg, const struct qu
     r->dialogue = row->dialogue.p ? arena_dup(&s->arena, row->dialogue) : SPAN_NONE;
     r->route = row->route.p ? arena_dup(&s->arena, row->route) : SPAN_NONE;
     r->destination = SPAN_NONE;
+    if (v == VERDICT_ROUTED && row->destination.p) /* it waited for another one */
+        r->next = now;
     if (v == VERDICT_RELEASED)
         queue_unpark(r);
     set_row(r, v, now);

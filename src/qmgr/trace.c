@@ -99,6 +99,11 @@ static void put_words(struct buf *out, const struct history_event *e)
         if (e->operator)
             buf_printf(out, "by uid %lld", (long long)e->operator- 1);
         break;
+    case HISTORY_ROUTED:
+        buf_printf(out, "to %.*s", SPANV(e->reply.n ? e->reply : SPAN("the host of its domain")));
+        if (e->operator)
+            buf_printf(out, ", by uid %lld", (long long)e->operator- 1);
+        break;
     case HISTORY_TOLD: buf_printf(out, "its sender, that it %.*s: notification %s", SPANV(e->reply), related.text); break;
     default: put_attempt(out, e);
     }

@@ -24,7 +24,8 @@
     H(HELD, 10, "held")         \
     H(RELEASED, 11, "released") \
     H(REMOVED, 12, "removed")   \
-    H(TOLD, 13, "told")
+    H(TOLD, 13, "told")         \
+    H(ROUTED, 14, "routed")
 
 enum history_kind {
 #define HISTORY_ENUM(name, value, word) HISTORY_##name = value,

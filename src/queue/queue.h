@@ -15,6 +15,7 @@
 #include "queue/qid.h"
 
 #define QUEUE_TOKEN_BYTES 16
+#define QUEUE_ROUTE_MAX 270
 #define QUEUE_WHY_MAX 400 /* bytes of a reason that are kept */
 
 /* Values are on disk: never renumbered. */

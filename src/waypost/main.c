@@ -379,6 +379,7 @@ static const struct command commands[] = {
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
     {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
+    {"queue route", "WHICH... HOST[:PORT]|none", "send it to that host instead of its domain's", ask, "qmgr", NULL, 0},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
     {"queue verify", "[--repair]", "check all that must be so in it, and mend what is safe", ask, "qmgr", NULL, 0},

@@ -120,6 +120,25 @@ def test_a_smarthost_is_one_destination_and_a_reload_takes_its_mail_elsewhere(in
         assert sorted(sink.messages()[-1].rcpts) == ["a@g.test", "b@h.test", "c@i.test"], "one transaction for all domains"
 
 
+def test_queued_mail_is_sent_to_another_host(instances):
+    with mtasink.Sink(wp.fresh_address(), replies={"mail": ["451 4.3.0 not now"] * 9}) as first, mtasink.Sink(wp.fresh_address()) as second:
+        w = instances("a", mx=(first.address, first.port), sections={"queue": "retry-min 1h; retry-max 1h;"})
+        submit(w, "x@far.test", "y@other.test")
+        until(lambda: [r["attempts"] for r in w.queue() if not r["activity"]] == [1, 1], "both deferred")
+        host = "%s:%d" % (second.address, second.port)
+        assert w.waypost("queue", "route", "far.test", "not a host", check=False).returncode == 2
+        w.waypost("queue", "route", "far.test", host)
+        qid = w.queue()[0]["id"]
+        assert sorted((r["recipient"], r["route"]) for r in w.queue()) == [("x@far.test", host), ("y@other.test", "")]
+        assert host in w.waypost("queue", "why", qid).stdout and [r["route"] for r in w.rows("queue", "sql", "SELECT route FROM v1_recipient WHERE route IS NOT NULL")] == [host]
+        routed, = [r for r in w.rows("trace", qid) if r["event"] == "routed"]
+        assert routed["reply"] == host and routed["by-operator"]
+        assert not second.messages(), "its time has not come"
+        w.waypost("queue", "retry", "far.test")
+        until(lambda: len(w.queue()) == 1, "it is through")
+        assert [m.rcpts for m in second.messages()] == [["x@far.test"]] and not first.messages()
+
+
 def test_rate_and_waits_of_a_domain(instances):
     with mtasink.Sink(wp.fresh_address(), replies={"mail": ["451 4.7.1 greylisted", "450 4.2.0 busy", "250 2.1.0 ok"]}) as sink:
         w = instances("a", mx=(sink.address, sink.port), sections={

@@ -881,6 +881,7 @@ SCENARIO(double_bounce)
 SCENARIO(many_failures)
 SCENARIO(smarthost)
 SCENARIO(route)
+SCENARIO(operator_route)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -892,5 +893,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 21u);
+    cr_assert_eq(n, 22u);
 }
