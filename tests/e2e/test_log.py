@@ -1,11 +1,13 @@
 """Where log lines go: syslog, through a restart of the daemon behind /dev/log, and the form that journald reads. stderr is what every other test reads."""
 import os
 import re
+import smtplib
 import socket
 import threading
 
 import pytest
 
+import fail2ban
 import waypost as wp
 from waypost import message, until
 
@@ -64,6 +66,13 @@ def test_syslog_and_its_restart(instances, tmp_path):
     send(w, "one")
     for program, event in (("waypostd", "ready"), ("smtpd", "accepted .*qid="), ("qmgr", "delivered .*qid=")):
         first.wait(form % (program, event))
+    with pytest.raises(smtplib.SMTPAuthenticationError), w.smtp("submission") as s:
+        s.starttls(context=w.tls())
+        s.login("alice@example.test", "wrong")
+    line = first.wait(r"^<20>[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d waypost-authd\[\d+\]: login-failed ")[0]
+    if fail2ban.available():  # syslogd takes the priority away and puts the name of the host in
+        written = re.sub(r"^<\d+>(.{15}) ", r"\1 host ", line)
+        assert fail2ban.hosts([written], tmp_path) == [re.search(r" remote=(\S+) ", line)[1]], written
     first.end()
     send(w, "to nobody")  # lost lines stop no mail
     w.wait_inbox("bob@example.test", 2)
