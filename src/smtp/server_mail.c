@@ -70,9 +70,10 @@ void smtp_server_act_mail(struct smtp_server *s, struct span arg)
     unsigned allow = SMTP_PATH_NULL | (s->config->local ? SMTP_PATH_BARE : 0u);
     enum smtp_path_result r = smtp_path_take(&arg, allow, &path);
     /* The parameter that allows UTF-8 stands behind the address. */
-    bool utf8 =
-        r == SMTP_PATH_NOT_ASCII && smtp_path_take(&arg, allow | SMTP_PATH_UTF8, &path) == SMTP_PATH_OK;
-    if (r != SMTP_PATH_OK && !utf8) {
+    bool utf8 = r == SMTP_PATH_NOT_ASCII && span_is_utf8(arg);
+    if (utf8)
+        r = smtp_path_take(&arg, allow | SMTP_PATH_UTF8, &path);
+    if (r != SMTP_PATH_OK) {
         refuse_path(s, r, "5.1.7", smtp_server_refuse);
         return;
     }

@@ -153,6 +153,22 @@ JOERG, JOERG_FAR = "j\u00f6rg@example.test", "j\u00f6rg@d\u00f6rf.test"
 UTF8_CONTENT = ("From: <%s>\r\nTo: <%s>\r\nSubject: Gr\u00fc\u00dfe\r\n\r\nHallo.\r\n" % (JOERG_FAR, JOERG)).encode()
 
 
+def test_one_rule_for_domains(instances):
+    """RFC6531:3.3: a name without an A-label is refused where it is said; an underscore, which DNS has nothing against, is good at each door."""
+    with Sink(wp.fresh_address()) as sink:
+        w = instances("a", sections=dict(FAST, relay="smarthost %s:%d; tls never;" % (sink.address, sink.port)))
+        with w.smtp() as c:
+            c.ehlo()
+            c.command_encoding = "utf-8"
+            assert c.docmd("MAIL FROM:<a@\u202e.test> SMTPUTF8")[0] == 501
+            assert c.docmd("MAIL FROM:<a@my_host.test> SMTPUTF8")[0] == 250
+            assert c.docmd("RCPT TO:<x@\u202e.test>")[0] == 501
+        with w.submit(ALICE) as c:
+            c.sendmail(ALICE, ["x@my_host.test"], wp.message("underscore", sender=ALICE))
+        assert until(sink.messages, lambda: w.logged()[-3000:])[0].rcpts == ["x@my_host.test"]
+        w.wait_queue_empty()
+
+
 def test_internationalized_mail_arrives(instances):
     """RFC6531: an account whose name is not ASCII, and a domain written in both ways."""
     w = instances("a", accounts={ALICE: "secret-words", JOERG: "secret-words"})

@@ -140,6 +140,8 @@ static const struct script arguments[] = {
     {false, EHLO "MAIL FROM:<>\r\n", "220|250|250 2.1.0"},
     {false, EHLO "mail from: <x@y>\r\n", "220|250|250 2.1.0"},
     {false, EHLO "MAIL FROM:<x@y> SIZE=100 BODY=8bitmime\r\n", "220|250|250 2.1.0"},
+    {false, EHLO "MAIL FROM:<x@\xe2\x80\xae.test> SMTPUTF8\r\nMAIL FROM:<\xfc@y.test> SMTPUTF8\r\n", "220|250|501 5.1.7|553 5.6.7"}, /* RFC6531:3.3 */
+    {false, EHLO "MAIL FROM:<x@y> SMTPUTF8\r\nRCPT TO:<x@\xe2\x80\xae.test>\r\n", "220|250|250 2.1.0|501 5.1.3"},
     {false, EHLO "MAIL FROM:<x@y> BODY=7BIT\r\n", "220|250|250 2.1.0"},
     {false, EHLO "MAIL FROM:<x@y> SIZE=100000\r\n", "220|250|250 2.1.0"},
     {false, EHLO "MAIL FROM:<x@y> SIZE=100001\r\n", "220|250|552 5.3.4"}, /* RFC1870:6.1 */
