@@ -737,5 +737,5 @@ uint64_t accept_lowest_open(struct qmgr *q)
         if (a->q == q && a->msg->m.spooled)
             lowest = MIN_OF(lowest, a->msg->m.id);
     }
-    return lowest;
+    return MIN_OF(lowest, settle_lowest_file(q));
 }

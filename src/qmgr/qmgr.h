@@ -198,6 +198,7 @@ struct qmgr {
     struct link unsettled; /* requests that failed, to be repeated */
     struct timer *unsettled_timer;
     unsigned settles; /* under way */
+    struct link filing;  /* settlements whose notice is a file that no row names yet */
     struct link notices; /* that are being written to their files */
     unsigned spooling;   /* how many */
 
@@ -352,6 +353,8 @@ void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host);
 /* Not attempted: it waits for its destination, and is looked at only to tell its sender of the delay and to give it up. */
 void settle_park(struct rcpt *r, struct span destination, const char *why);
 void settle_again(struct message *m);
+/* The lowest id of a notice whose file no row names yet; UINT64_MAX: there is none. */
+uint64_t settle_lowest_file(const struct qmgr *q);
 /* Changes to a recipient that is not in memory, by an operator. */
 typedef void settle_done_fn(void *ctx, bool ok);
 /* by: uid + 1 of the operator, 0: none. */

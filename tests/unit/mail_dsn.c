@@ -264,6 +264,11 @@ Test(mail_dsn, every_action)
         dsn_write(&b, &d);
         buf_printf(&subject, "\r\nSubject: Your message %s\r\n", subjects[n - 1]);
         cr_assert_geq(span_search(buf_span(&b), buf_span(&subject)), 0, "%s", buf_cstr(&b));
+        cr_assert_eq(strstr(buf_cstr(&b), "\r\nIt is tried until Fri, 15 Jan 2027 08:05:00 +0000; then it comes back to you.\r\n") != NULL, n > 3);
+        size_t parted = 0;
+        for (const char *at = buf_cstr(&b); (at = strstr(at, "\r\n\r\n* * *\r\n\r\nThis is the mail server of ")) != NULL; at++)
+            parted++;
+        cr_assert_eq(parted, n - 1, "what became of others follows, each with its own text: %s", buf_cstr(&b));
         for (size_t i = 0; i < n; i++) {
             buf_clear(&subject);
             buf_printf(&subject, "\r\nAction: %s", actions[i]);
