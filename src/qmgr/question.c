@@ -1,13 +1,19 @@
+/* Nothing that the thread can hold while it waits for a processor is ever waited for by the loop: no lock is shared (libuv's
+ * wake-ups spin until their sender has run, so they are none for it, either). Full buffers pass through `full`, empty ones
+ * come back in `idle`, and each side is woken by an eventfd of the other's. What the thread has allocated it frees. */
 #include "qmgr/question.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -15,8 +21,10 @@
 
 #define STACK_BYTES (512u << 10)
 #define BUFFER_MAX (256u << 10)
+#define BUFFERS 3 /* one is filled, one on its way, one given to the operator */
 #define NAME_MAX_BYTES 64
 #define PROGRESS_MS 200
+#define WAIT_MS 200
 #define TEXT_MAX_BYTES 32768
 
 /* A cell in the buffer, its name and text behind it; a row ends with kind ROW_END. */
@@ -30,37 +38,53 @@ struct cell {
 struct question {
     struct link link; /* in questions.all */
     struct qmgr *q;
-    struct admin_call *call; /* NULL: the operator has gone */
+    struct admin_call *call; /* NULL: he has his answer, or has gone */
     struct question_work work;
-    struct wake *wake;
-    pthread_t thread;
     char *dir;
     struct history *history;
     int64_t ends; /* on the monotonic clock, ms */
+    int ready, ready_too; /* eventfd to the loop; the thread's own descriptor of it, so that it may use it last of all */
+    int room;             /* eventfd to the thread: a buffer came back, or it is to stop */
+    struct io *io;
+    /* between both: */
+    struct buf buffers[BUFFERS];
+    _Atomic int full;      /* the one on its way, -1: none */
+    _Atomic unsigned idle; /* bits of those that can be filled */
+    _Atomic uint64_t done, total;
+    _Atomic(const char *) unit; /* NULL: no progress to tell */
     _Atomic bool stop;
-    pthread_mutex_t lock;
-    pthread_cond_t room;
-    /* under the lock: */
-    struct buf rows;
-    uint64_t done, total;
-    const char *unit; /* NULL: no progress to tell */
-    bool ended;
+    _Atomic bool ended; /* nothing more comes; status and message are the loop's */
+    _Atomic bool left;  /* the thread touches nothing of this any more */
     enum admin_status status;
     char message[1000];
     /* the thread's: */
+    int filling;
     struct buf row;
     uint64_t row_count;
     int64_t told; /* progress, last */
     /* the loop's: */
-    struct buf giving;
+    int giving; /* -1: none */
     size_t given;
     bool waiting; /* for the operator to read */
 };
 
 struct questions {
     struct link all;
-    unsigned count;
 };
+
+static void signal_fd(int fd)
+{
+    uint64_t one = 1;
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+static void drain_fd(int fd)
+{
+    uint64_t n;
+    while (read(fd, &n, sizeof n) < 0 && errno == EINTR)
+        ;
+}
 
 /* ---- on its thread ---- */
 
@@ -69,20 +93,44 @@ const char *question_dir(const struct question *k)
     return k->dir;
 }
 
-struct history *question_history(const struct question *k)
-{
-    return k->history;
-}
-
 bool question_late(const struct question *k)
 {
     return clock_mono() >= k->ends;
 }
 
+/* Sends what was filled, as soon as the one before has been taken. */
+static void publish(struct question *k)
+{
+    if (k->buffers[k->filling].n == 0 || atomic_load(&k->full) >= 0)
+        return;
+    unsigned idle = atomic_load(&k->idle); /* never none: of three, one is filled and at most one is given */
+    int next = 0;
+    while (!(idle & (1u << next)))
+        next++;
+    atomic_fetch_and(&k->idle, ~(1u << next));
+    atomic_store(&k->full, k->filling);
+    k->filling = next;
+    buf_clear(&k->buffers[next]);
+    signal_fd(k->ready);
+}
+
+static bool is_over(const struct question *k)
+{
+    return atomic_load_explicit(&k->stop, memory_order_relaxed) || question_late(k);
+}
+
 bool question_over(void *question)
 {
     struct question *k = question;
-    return atomic_load_explicit(&k->stop, memory_order_relaxed) || question_late(k);
+    publish(k);
+    return is_over(k);
+}
+
+static void wait_for_room(struct question *k)
+{
+    struct pollfd p = {.fd = k->room, .events = POLLIN};
+    if (poll(&p, 1, WAIT_MS) > 0)
+        drain_fd(k->room);
 }
 
 uint64_t question_rows(const struct question *k)
@@ -112,23 +160,16 @@ void question_number(struct question *k, enum question_cell kind, const char *na
 
 bool question_row(struct question *k)
 {
-    put(k, ROW_END, "", 0, SPAN_NONE);
-    pthread_mutex_lock(&k->lock);
-    while (k->rows.n && k->rows.n + k->row.n > BUFFER_MAX && !question_over(k)) {
-        struct timespec t = {.tv_sec = k->ends / 1000 + 1};
-        pthread_cond_timedwait(&k->room, &k->lock, &t);
-    }
-    bool over = question_over(k), first = k->rows.n == 0;
-    if (!over)
-        buf_add(&k->rows, buf_span(&k->row));
-    pthread_mutex_unlock(&k->lock);
-    buf_clear(&k->row);
-    if (over)
+    if (is_over(k))
         return false;
+    put(k, ROW_END, "", 0, SPAN_NONE);
+    buf_add(&k->buffers[k->filling], buf_span(&k->row));
+    buf_clear(&k->row);
     k->row_count++;
-    if (first)
-        wake_up(k->wake);
-    return true;
+    publish(k);
+    while (k->buffers[k->filling].n > BUFFER_MAX && !question_over(k))
+        wait_for_room(k);
+    return !is_over(k);
 }
 
 void question_progress(struct question *k, uint64_t done, uint64_t total, const char *unit)
@@ -137,34 +178,50 @@ void question_progress(struct question *k, uint64_t done, uint64_t total, const 
     if (now - k->told < PROGRESS_MS)
         return;
     k->told = now;
-    pthread_mutex_lock(&k->lock);
-    k->done = done;
-    k->total = total;
-    k->unit = unit;
-    pthread_mutex_unlock(&k->lock);
-    wake_up(k->wake);
+    atomic_store(&k->done, done);
+    atomic_store(&k->total, total);
+    atomic_store(&k->unit, unit);
+    signal_fd(k->ready);
 }
 
 void question_end(struct question *k, enum admin_status status, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    pthread_mutex_lock(&k->lock);
     vsnprintf(k->message, sizeof k->message, fmt, ap);
     k->status = status;
-    k->ended = true;
-    pthread_mutex_unlock(&k->lock);
     va_end(ap);
-    wake_up(k->wake);
+}
+
+/* The rest of the rows, and then every buffer back. */
+static void hand_over(struct question *k)
+{
+    for (publish(k); k->buffers[k->filling].n && !atomic_load(&k->stop); publish(k))
+        wait_for_room(k);
+    atomic_store(&k->ended, true);
+    signal_fd(k->ready);
+    while ((atomic_load(&k->idle) | 1u << k->filling) != (1u << BUFFERS) - 1)
+        wait_for_room(k);
 }
 
 static void *run(void *ctx)
 {
     struct question *k = ctx;
     prctl(PR_SET_NAME, "question");
+    if (k->work.history_ms)
+        history_flush(k->history, k->work.history_ms); /* its lock is the loop's, too */
     if (sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}))
         LOGW("question-priority", KVT("why", strerror(errno)));
     k->work.run(k, k->work.ctx);
+    hand_over(k);
+    for (int i = 0; i < BUFFERS; i++)
+        buf_free(&k->buffers[i]);
+    buf_free(&k->row);
+    k->work.free(k->work.ctx);
+    int ready = k->ready_too;
+    atomic_store(&k->left, true);
+    signal_fd(ready);
+    close(ready);
     return NULL;
 }
 
@@ -173,23 +230,15 @@ static void *run(void *ctx)
 static void stop(struct question *k)
 {
     atomic_store(&k->stop, true);
-    pthread_mutex_lock(&k->lock);
-    pthread_cond_signal(&k->room);
-    pthread_mutex_unlock(&k->lock);
+    signal_fd(k->room);
 }
 
 static void release(struct question *k)
 {
-    struct questions *all = k->q->questions;
     list_del(&k->link);
-    all->count--;
-    k->work.free(k->work.ctx);
-    wake_free(&k->wake);
-    pthread_mutex_destroy(&k->lock);
-    pthread_cond_destroy(&k->room);
-    buf_free(&k->rows);
-    buf_free(&k->row);
-    buf_free(&k->giving);
+    io_free(&k->io);
+    close(k->ready);
+    close(k->room);
     mem_free(&k->dir);
     mem_free(&k);
 }
@@ -206,32 +255,40 @@ static void give_cell(struct admin_call *call, const struct cell *c, const char 
     }
 }
 
-/* What was taken from the thread, as far as the operator has room. */
-static void give(struct question *k)
+/* What was taken from the thread, as far as the operator has room. True: all of it. */
+static bool give(struct question *k)
 {
-    while (k->given < k->giving.n && admin_room(k->call)) {
+    const struct buf *b = &k->buffers[k->giving];
+    while (k->given < b->n && admin_room(k->call)) {
         struct cell c;
         char name[NAME_MAX_BYTES + 1];
-        const char *at = k->giving.p + k->given;
+        const char *at = b->p + k->given;
         memcpy(&c, at, sizeof c);
         memcpy(name, at + sizeof c, c.name_n);
         name[c.name_n] = '\0';
         give_cell(k->call, &c, name, span_make(at + sizeof c + c.name_n, c.text_n));
         k->given += sizeof c + c.name_n + c.text_n;
     }
+    return k->given == b->n;
+}
+
+static void give_back(struct question *k)
+{
+    if (k->giving < 0)
+        return;
+    atomic_fetch_or(&k->idle, 1u << k->giving);
+    k->giving = -1;
+    signal_fd(k->room);
 }
 
 static bool take(struct question *k)
 {
-    pthread_mutex_lock(&k->lock);
-    struct buf rows = k->rows;
-    k->rows = k->giving;
-    buf_clear(&k->rows);
-    k->giving = rows;
+    give_back(k);
+    k->giving = atomic_exchange(&k->full, -1);
     k->given = 0;
-    pthread_cond_signal(&k->room);
-    pthread_mutex_unlock(&k->lock);
-    return rows.n > 0;
+    if (k->giving >= 0)
+        signal_fd(k->room);
+    return k->giving >= 0;
 }
 
 static void go_on(struct question *k);
@@ -250,60 +307,57 @@ static void on_drop(void *ctx)
     k->waiting = false;
     k->call = NULL;
     stop(k);
-    wake_up(k->wake); /* it may have ended meanwhile */
-}
-
-static bool has_ended(struct question *k)
-{
-    pthread_mutex_lock(&k->lock);
-    bool ended = k->ended && k->rows.n == 0;
-    pthread_mutex_unlock(&k->lock);
-    return ended;
+    signal_fd(k->ready); /* what it has sent is given back */
 }
 
 static void tell_progress(struct question *k)
 {
-    pthread_mutex_lock(&k->lock);
-    uint64_t done = k->done, total = k->total;
-    const char *unit = k->unit;
-    k->unit = NULL;
-    pthread_mutex_unlock(&k->lock);
+    const char *unit = atomic_exchange(&k->unit, NULL);
     if (unit)
-        admin_progress(k->call, done, total, unit);
+        admin_progress(k->call, atomic_load(&k->done), atomic_load(&k->total), unit);
+}
+
+/* False: the operator has yet to read. */
+static bool give_all(struct question *k)
+{
+    while (k->giving >= 0 || take(k)) {
+        if (!give(k)) {
+            k->waiting = true;
+            admin_later(k->call, on_room, on_drop, k);
+            return false;
+        }
+        give_back(k);
+    }
+    return true;
 }
 
 static void go_on(struct question *k)
 {
+    bool left = atomic_load(&k->left), ended = atomic_load(&k->ended); /* before what it sent is taken: that was earlier */
     if (k->call && admin_gone(k->call)) {
         admin_end(k->call, ADMIN_FAILED, "gone");
         k->call = NULL;
         stop(k);
     }
-    while (k->call) {
-        give(k);
-        if (k->given < k->giving.n) {
-            k->waiting = true;
-            admin_later(k->call, on_room, on_drop, k);
-            return;
-        }
-        if (!take(k))
-            break;
-    }
-    if (k->call)
+    if (k->call && give_all(k)) {
         tell_progress(k);
-    else
-        take(k);
-    if (!has_ended(k))
-        return;
-    pthread_join(k->thread, NULL);
-    if (k->call)
-        admin_end(k->call, k->status, "%s", k->message);
-    release(k);
+        if (ended) {
+            admin_end(k->call, k->status, "%s", k->message);
+            k->call = NULL;
+        }
+    }
+    if (!k->call)
+        while (take(k))
+            ;
+    if (left)
+        release(k);
 }
 
-static void on_wake(void *ctx)
+static void on_ready(void *ctx, unsigned events)
 {
     struct question *k = ctx;
+    (void)events;
+    drain_fd(k->ready);
     if (!k->waiting)
         go_on(k);
 }
@@ -312,23 +366,47 @@ static int start(struct question *k)
 {
     sigset_t all, old;
     pthread_attr_t attr;
+    pthread_t thread;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED); /* to wait for its end is to wait for its turn */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the loop's */
-    int rc = pthread_create(&k->thread, &attr, run, k);
+    int rc = pthread_create(&thread, &attr, run, k);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     return rc;
 }
 
-/* How many of its kind are being answered. */
-static unsigned alike(const struct questions *all, const struct question_work *w)
+/* How many are being answered; alike: of that kind. */
+static unsigned count(const struct questions *all, const struct question_work *alike)
 {
     unsigned n = 0;
-    for (const struct link *l = all->all.next; l != &all->all; l = l->next)
-        n += container_of(l, struct question, link)->work.run == w->run;
+    for (const struct link *l = all->all.next; l != &all->all; l = l->next) {
+        const struct question *k = container_of(l, struct question, link);
+        n += !atomic_load(&k->ended) && (!alike || k->work.run == alike->run);
+    }
     return n;
+}
+
+static struct question *question_new(struct qmgr *q, struct admin_call *call, const struct question_work *w)
+{
+    struct question *k = mem_alloc(sizeof *k);
+    *k = (struct question){.q = q,
+                           .call = call,
+                           .work = *w,
+                           .dir = mem_strdup(q->dir),
+                           .history = q->history,
+                           .ends = clock_mono() + w->time,
+                           .full = -1,
+                           .idle = ((1u << BUFFERS) - 1) & ~1u,
+                           .giving = -1};
+    k->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    k->room = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    k->ready_too = k->ready < 0 ? -1 : fcntl(k->ready, F_DUPFD_CLOEXEC, 0);
+    k->io = k->ready_too < 0 || k->room < 0 ? NULL : io_new(q->loop, k->ready, on_ready, k);
+    list_add_tail(&q->questions->all, &k->link);
+    return k;
 }
 
 void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w)
@@ -337,33 +415,23 @@ void question_ask(struct qmgr *q, struct admin_call *call, const struct question
         q->questions = mem_alloc(sizeof *q->questions);
         list_init(&q->questions->all);
     }
-    bool many = w->most && alike(q->questions, w) >= w->most;
-    if (many || q->questions->count >= QUESTIONS_MAX) {
+    bool many = w->most && count(q->questions, w) >= w->most;
+    if (many || count(q->questions, NULL) >= QUESTIONS_MAX) {
         w->free(w->ctx);
         admin_end(call, ADMIN_LATER, "%u questions %sare being answered, ask again later", many ? w->most : QUESTIONS_MAX,
                   many ? "like this one " : "");
         return;
     }
-    struct question *k = mem_alloc(sizeof *k);
-    *k = (struct question){.q = q,
-                           .call = call,
-                           .work = *w,
-                           .dir = mem_strdup(q->dir),
-                           .history = q->history,
-                           .ends = clock_mono() + w->time};
-    pthread_condattr_t clock;
-    pthread_mutex_init(&k->lock, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&k->room, &clock);
-    pthread_condattr_destroy(&clock);
-    k->wake = wake_new(q->loop, on_wake, k);
-    list_add_tail(&q->questions->all, &k->link);
-    q->questions->count++;
-    int rc = start(k);
-    if (rc == 0)
+    struct question *k = question_new(q, call, w);
+    int rc = k->io ? start(k) : EMFILE;
+    if (rc == 0) {
+        io_want(k->io, IO_READ);
         return;
+    }
     admin_end(call, ADMIN_FAILED, "no thread for it: %s", strerror(rc));
+    w->free(w->ctx);
+    if (k->ready_too >= 0)
+        close(k->ready_too);
     release(k);
 }
 
@@ -373,8 +441,13 @@ void questions_free(struct qmgr *q)
         return;
     while (!list_empty(&q->questions->all)) {
         struct question *k = container_of(q->questions->all.next, struct question, link);
-        stop(k);
-        pthread_join(k->thread, NULL);
+        struct pollfd p = {.fd = k->ready, .events = POLLIN};
+        k->call = NULL;
+        for (stop(k); !atomic_load(&k->left); poll(&p, 1, WAIT_MS)) {
+            drain_fd(k->ready);
+            while (take(k))
+                ;
+        }
         release(k);
     }
     mem_free(&q->questions);

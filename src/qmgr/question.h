@@ -11,10 +11,11 @@
 
 struct question;
 struct question_work {
-    void (*run)(struct question *k, void *ctx); /* on its thread; the last thing it does is question_end() */
-    void (*free)(void *ctx);                    /* on the loop, at the end */
+    void (*run)(struct question *k, void *ctx); /* on its thread; it says question_end() */
+    void (*free)(void *ctx);                    /* on its thread, at the end; on the loop when there is none */
     void *ctx;                                  /* no state of the loop in it */
     int64_t time;                               /* ms that it may take */
+    int64_t history_ms;                         /* so long it waits for history to be written; 0: not at all */
     unsigned most;                              /* of this kind (the same `run`) at a time; 0: as many as there may be */
 };
 /* Answers the call; the work is freed in any case. */
@@ -23,7 +24,6 @@ void questions_free(struct qmgr *q); /* after the operators' connections are clo
 
 /* ---- on its thread ---- */
 const char *question_dir(const struct question *k); /* the queue's */
-struct history *question_history(const struct question *k);
 enum question_cell { CELL_TEXT, CELL_NUMBER, CELL_FLAG, CELL_TIME, CELL_BYTES };
 void question_text(struct question *k, const char *name, struct span value);
 void question_number(struct question *k, enum question_cell kind, const char *name, int64_t value);

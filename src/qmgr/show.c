@@ -146,5 +146,5 @@ void show_content(void *ctx, struct admin_call *c, const struct span *args, size
     w->part = (enum part)part;
     struct qid_text qid = qid_text(w->message);
     LOGI("content-shown", KVT("qid", qid.text), KVT("what", options[part]), KVU("uid", admin_uid(c)));
-    question_ask(ctx, c, &(struct question_work){run, show_free, w, SHOW_TIME_MS, 0});
+    question_ask(ctx, c, &(struct question_work){run, show_free, w, SHOW_TIME_MS, 0, 0});
 }

@@ -95,7 +95,6 @@ static void run(struct question *k, void *ctx)
 {
     struct asked *a = ctx;
     struct err err = {""};
-    history_flush(question_history(k), FLUSH_MS);
     db_memory_limit(MEMORY_MAX);
     enum admin_status status = answer(k, a, &err);
     db_memory_limit(0);
@@ -135,5 +134,5 @@ void sql_command(void *ctx, struct admin_call *c, const struct span *args, size_
         admin_end(c, ADMIN_USAGE, "say one SELECT as one word, in quotes; --limit N (at most %d)", ROWS_MAX);
         return;
     }
-    question_ask(ctx, c, &(struct question_work){run, asked_free, a, SQL_TIME_MS, AT_A_TIME});
+    question_ask(ctx, c, &(struct question_work){run, asked_free, a, SQL_TIME_MS, FLUSH_MS, AT_A_TIME});
 }

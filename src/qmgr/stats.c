@@ -242,5 +242,5 @@ void stats_command(void *ctx, struct admin_call *c, const struct span *args, siz
         return;
     }
     stats_rates(ctx, &t->rates);
-    question_ask(ctx, c, &(struct question_work){run, stats_free, t, STATS_TIME_MS, 2});
+    question_ask(ctx, c, &(struct question_work){run, stats_free, t, STATS_TIME_MS, 0, 2});
 }

@@ -119,5 +119,5 @@ void top_sample(void *ctx, struct admin_call *c, const struct span *args, size_t
     s->now = qmgr_wall(q);
     put_rates(q, c);
     put_dests(q, c);
-    question_ask(q, c, &(struct question_work){run, sample_free, s, SAMPLE_TIME_MS, 0});
+    question_ask(q, c, &(struct question_work){run, sample_free, s, SAMPLE_TIME_MS, 0, 0});
 }

@@ -299,7 +299,6 @@ static int read_all(struct trace *t, struct err *err)
 {
     const char *dir = question_dir(t->k);
     bool by_id = t->filter.message != 0;
-    history_flush(question_history(t->k), FLUSH_MS);
     if ((!by_id && find_ids(t, err)) || queued(t, err))
         return -1;
     for (size_t i = 0; i < t->id_count && !t->full; i++) {
@@ -398,7 +397,7 @@ void trace_command(void *ctx, struct admin_call *c, const struct span *args, siz
                   ROWS_MAX);
         return;
     }
-    question_ask(q, c, &(struct question_work){run, trace_free, t, TRACE_TIME_MS, 0});
+    question_ask(q, c, &(struct question_work){run, trace_free, t, TRACE_TIME_MS, FLUSH_MS, 0});
 }
 
 /* ---- waypost queue why ---- */
@@ -428,7 +427,6 @@ static void why_run(struct question *k, void *ctx)
     struct qid_text qid = qid_text(w->message);
     struct history_filter f = {.message = w->message, .oldest_first = true};
     w->k = k;
-    history_flush(question_history(k), FLUSH_MS);
     if (history_read(question_dir(k), &f, why_event, why_over, w, &err) < 0)
         question_end(k, ADMIN_FAILED, "%s", err.text);
     else if (w->full)
@@ -451,5 +449,5 @@ void trace_why(struct qmgr *q, struct admin_call *call, uint64_t message, bool q
 {
     struct why *w = mem_alloc(sizeof *w);
     *w = (struct why){.message = message, .queued = queued};
-    question_ask(q, call, &(struct question_work){why_run, why_free, w, TRACE_TIME_MS, 0});
+    question_ask(q, call, &(struct question_work){why_run, why_free, w, TRACE_TIME_MS, FLUSH_MS, 0});
 }

@@ -1,8 +1,8 @@
 /* `waypost queue verify`: the checks of queue/verify.h on a question's thread; repairs go the way of every change, through
  * the queue's writer, many in one commit. */
-#include <pthread.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -13,14 +13,13 @@
 
 #define VERIFY_TIME_MS INT64_C(86400000)
 #define BATCH 200
+#define WAIT_MS 5
 
-/* Repairs under way: the thread waits for all of them, or leaves them to the last one that is done. */
+/* Repairs under way: the thread waits for all of them, or leaves them to the last one that is done. The loop waits for
+ * nothing of it. */
 struct batch {
     struct qmgr *q;
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    unsigned left; /* with the lock */
-    bool alone;    /* with the lock: its thread has gone */
+    _Atomic unsigned users; /* the thread, and each that is not done */
     size_t count;
     struct item {
         struct queue_mend mend;
@@ -58,24 +57,10 @@ static bool put_problem(struct verify *v, enum queue_fault fault, uint64_t messa
 
 /* ---- repairs ---- */
 
-static void batch_free(struct batch **b)
+static void batch_leave(struct batch *b)
 {
-    pthread_mutex_destroy(&(*b)->lock);
-    pthread_cond_destroy(&(*b)->done);
-    mem_free(b);
-}
-
-static struct batch *batch_new(struct qmgr *q)
-{
-    struct batch *b = mem_alloc(sizeof *b);
-    pthread_condattr_t clock;
-    b->q = q;
-    pthread_mutex_init(&b->lock, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->done, &clock);
-    pthread_condattr_destroy(&clock);
-    return b;
+    if (atomic_fetch_sub(&b->users, 1) == 1)
+        mem_free(&b);
 }
 
 /* On the loop. */
@@ -91,28 +76,15 @@ static void on_mended(struct queue_request *r)
     }
     if (i->mend.fault == QUEUE_FAULT_MARK && b->q->queue)
         queue_ids_above(b->q->queue, i->mend.message);
-    pthread_mutex_lock(&b->lock);
-    bool last = --b->left == 0 && b->alone;
-    pthread_cond_signal(&b->done);
-    pthread_mutex_unlock(&b->lock);
-    if (last)
-        batch_free(&b);
+    batch_leave(b);
 }
 
-/* False: the question is over, and the batch belongs to whoever is still at it. */
+/* False: the question is over. */
 static bool wait_for(struct verify *v, struct batch *b)
 {
-    pthread_mutex_lock(&b->lock);
-    while (b->left && !question_over(v->k)) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        t.tv_sec++;
-        pthread_cond_timedwait(&b->done, &b->lock, &t);
-    }
-    bool done = b->left == 0;
-    b->alone = !done;
-    pthread_mutex_unlock(&b->lock);
-    return done;
+    while (atomic_load(&b->users) > 1 && !question_over(v->k))
+        poll(NULL, 0, WAIT_MS);
+    return atomic_load(&b->users) == 1;
 }
 
 static bool flush(struct verify *v)
@@ -122,25 +94,26 @@ static bool flush(struct verify *v)
     v->batch = NULL;
     if (!b)
         return true;
-    b->left = (unsigned)b->count;
+    atomic_store(&b->users, (unsigned)b->count + 1);
     for (size_t i = 0; i < b->count; i++)
         queue_mend(v->q->queue, &b->items[i].mend);
-    if (!wait_for(v, b))
-        return false;
+    more = wait_for(v, b);
     for (size_t i = 0; i < b->count && more; i++) {
         const struct item *it = &b->items[i];
         bool failed = it->mend.request.fail != QUEUE_OK;
         if (it->mend.still || failed) /* else it was so no more */
             more = put_problem(v, it->mend.fault, it->mend.message, span_of(it->detail), !failed && !it->mend.look);
     }
-    batch_free(&b);
+    batch_leave(b);
     return more;
 }
 
 static bool put_in_batch(struct verify *v, const struct queue_found *f, bool look)
 {
-    if (!v->batch)
-        v->batch = batch_new(v->q);
+    if (!v->batch) {
+        v->batch = mem_alloc(sizeof *v->batch);
+        v->batch->q = v->q;
+    }
     struct batch *b = v->batch;
     struct item *i = &b->items[b->count++];
     *i = (struct item){.batch = b,
@@ -210,8 +183,7 @@ static void run(struct question *k, void *ctx)
 static void verify_free(void *ctx)
 {
     struct verify *v = ctx;
-    if (v->batch)
-        batch_free(&v->batch);
+    mem_free(&v->batch);
     mem_free(&v);
 }
 
@@ -224,5 +196,5 @@ void verify_command(void *ctx, struct admin_call *c, const struct span *args, si
     }
     struct verify *v = mem_alloc(sizeof *v);
     *v = (struct verify){.q = q, .repair = n > 0, .below = accept_lowest_open(q), .now = qmgr_wall(q)};
-    question_ask(q, c, &(struct question_work){run, verify_free, v, VERIFY_TIME_MS, 1});
+    question_ask(q, c, &(struct question_work){run, verify_free, v, VERIFY_TIME_MS, 0, 1});
 }

@@ -86,3 +86,24 @@ def test_questions_stand_behind_mail(waiting):
     finally:
         [p.kill() for p in asked]
         [p.communicate() for p in asked]
+
+
+def test_who_leaves_or_stops_the_server_leaves_no_question_behind(waiting):
+    w = waiting
+    qmgr = w.services()["qmgr"]["pid"]
+    ask = lambda *more: subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "sql", *more], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    asking = lambda: [n for n, _ in policies(qmgr)].count("question")
+    rows = FOREVER.replace("count(*) AS n", "x, 'some words to fill a buffer with' AS t")
+    readers = [ask(rows, "--limit", "1000000") for _ in range(2)]  # who don't read on
+    for p in readers:
+        p.stdout.readline()
+    assert asking() == 2
+    for p in readers:
+        p.kill()
+        p.communicate()
+    until(lambda: asking() == 0, "nobody is asked any more")
+    assert w.rows("queue", "sql", "SELECT 1 AS n") == [{"n": 1}]
+    p = ask(FOREVER)
+    until(lambda: asking() == 1, "asked")
+    assert w.stop() == 0
+    assert p.wait() == 1
