@@ -721,21 +721,3 @@ void accept_free(struct qmgr *q)
         accept_peer_changed(q, container_of(q->sender_list.next, struct senders, link)->chan, true);
     timer_free(&q->room_timer);
 }
-
-uint64_t accept_lowest_open(struct qmgr *q)
-{
-    uint64_t lowest = queue_ids(q->queue, 1), id;
-    void *value;
-    for (struct link *l = q->sender_list.next; l != &q->sender_list; l = l->next)
-        for (size_t at = 0; idmap_next(&container_of(l, struct senders, link)->txns, &at, &id, &value);) {
-            const struct txn *t = value;
-            if (t->spooled && t->msg)
-                lowest = MIN_OF(lowest, t->msg->m.id);
-        }
-    for (struct link *l = in_flight.next; l != &in_flight; l = l->next) {
-        const struct accepting *a = container_of(l, struct accepting, link);
-        if (a->q == q && a->msg->m.spooled)
-            lowest = MIN_OF(lowest, a->msg->m.id);
-    }
-    return MIN_OF(lowest, settle_lowest_file(q));
-}

@@ -107,7 +107,6 @@ static void init_state(struct qmgr *q)
     list_init(&q->settling);
     list_init(&q->unsettled);
     list_init(&q->notices);
-    list_init(&q->filing);
     list_init(&q->pulls);
     q->next_pull = q->next_lease;
 }

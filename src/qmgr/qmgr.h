@@ -198,7 +198,6 @@ struct qmgr {
     struct link unsettled; /* requests that failed, to be repeated */
     struct timer *unsettled_timer;
     unsigned settles; /* under way */
-    struct link filing;  /* settlements whose notice is a file that no row names yet */
     struct link notices; /* that are being written to their files */
     unsigned spooling;   /* how many */
 
@@ -245,8 +244,6 @@ void accept_message(struct qmgr *q, struct chan *from, const struct msg *m);
  * about to be freed. */
 void accept_peer_changed(struct qmgr *q, struct chan *c, bool gone);
 void accept_free(struct qmgr *q);
-/* The lowest id of a message whose file is open to be written; no lower one is: every other has a row, or never will. */
-uint64_t accept_lowest_open(struct qmgr *q);
 /* The disk is full, or the database can't write. */
 void accept_close(struct qmgr *q, const char *why);
 
@@ -353,8 +350,6 @@ void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host);
 /* Not attempted: it waits for its destination, and is looked at only to tell its sender of the delay and to give it up. */
 void settle_park(struct rcpt *r, struct span destination, const char *why);
 void settle_again(struct message *m);
-/* The lowest id of a notice whose file no row names yet; UINT64_MAX: there is none. */
-uint64_t settle_lowest_file(const struct qmgr *q);
 /* Changes to a recipient that is not in memory, by an operator. */
 typedef void settle_done_fn(void *ctx, bool ok);
 /* by: uid + 1 of the operator, 0: none. */

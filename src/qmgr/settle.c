@@ -23,8 +23,7 @@ struct settling {
     struct queue_recipient *children;
     struct message *notice;
     struct rcpt *notice_to;
-    struct link link;   /* in qmgr.unsettled */
-    struct link filing; /* in qmgr.filing */
+    struct link link; /* in qmgr.unsettled */
     int64_t patience;
     /* without msg: */
     struct arena arena;
@@ -302,7 +301,6 @@ static void activate_children(struct settling *s, struct rcpt *parent)
 
 static void settling_free(struct settling *s)
 {
-    list_del(&s->filing);
     if (s->notice)
         message_unref(s->notice);
     if (s->msg)
@@ -371,21 +369,10 @@ static void on_spooled(void *ctx, bool good)
 /* A notice's file comes before the row that names it. */
 static void write_down(struct settling *s)
 {
-    if (!s->notice || !notice_is_large(s->notice)) {
+    if (s->notice && notice_is_large(s->notice))
+        notice_spool(s->notice, on_spooled, s);
+    else
         queue_settle(s->q->queue, &s->s, s->patience);
-        return;
-    }
-    if (!list_linked(&s->filing))
-        list_add_tail(&s->q->filing, &s->filing);
-    notice_spool(s->notice, on_spooled, s);
-}
-
-uint64_t settle_lowest_file(const struct qmgr *q)
-{
-    uint64_t lowest = UINT64_MAX;
-    for (const struct link *l = q->filing.next; l != &q->filing; l = l->next)
-        lowest = MIN_OF(lowest, container_of(l, struct settling, filing)->notice->m.id);
-    return lowest;
 }
 
 static void on_settled(struct queue_request *req)

@@ -158,7 +158,6 @@ static void run(struct question *k, void *ctx)
     struct queue_verify w = {.dir = question_dir(k),
                              .canonical = domain_canonical,
                              .below = v->below,
-                             .now = v->now,
                              .found = on_found,
                              .over = over,
                              .progress = on_progress,
@@ -195,6 +194,6 @@ void verify_command(void *ctx, struct admin_call *c, const struct span *args, si
         return;
     }
     struct verify *v = mem_alloc(sizeof *v);
-    *v = (struct verify){.q = q, .repair = n > 0, .below = accept_lowest_open(q), .now = qmgr_wall(q)};
+    *v = (struct verify){.q = q, .repair = n > 0, .below = queue_first_id(q->queue), .now = qmgr_wall(q)};
     question_ask(q, c, &(struct question_work){run, verify_free, v, VERIFY_TIME_MS, 0, 1});
 }

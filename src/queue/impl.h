@@ -17,6 +17,7 @@ struct queue {
     char *dir;
     int dir_fd, spool_fd;
     struct qid_source ids;
+    uint64_t first_id;
     struct wake *wake;
     pthread_t writer, checkpointer;
 

@@ -80,6 +80,7 @@ static int open_databases(struct queue *q, int64_t now_ms, struct err *err)
     if (fsync(q->dir_fd)) /* the names of the database and its log: SQLite overlooks it when their sync fails */
         return err_errno(err, "%s", q->dir);
     q->ids.last = q->sql.mark;
+    q->first_id = q->sql.mark + 1;
     q->wal_next = WAL_MARK_PAGES;
     db_on_wal(q->sql.db, queue_on_wal, q);
     return 0;
@@ -252,6 +253,11 @@ void queue_set_commit_wait(struct queue *q, int64_t ms)
 uint64_t queue_ids(struct queue *q, uint64_t count)
 {
     return qid_take(&q->ids, queue_now_us(CLOCK_REALTIME), count);
+}
+
+uint64_t queue_first_id(const struct queue *q)
+{
+    return q->first_id;
 }
 
 void queue_senders(struct queue *q, unsigned open)

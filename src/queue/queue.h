@@ -128,6 +128,8 @@ void queue_close(struct queue **q);
 void queue_set_commit_wait(struct queue *q, int64_t ms);
 /* Ids for a message and its recipients. */
 uint64_t queue_ids(struct queue *q, uint64_t count);
+/* Ids from that one on are of this opening of the queue, lower ones of those before. */
+uint64_t queue_first_id(const struct queue *q);
 /* How many senders are in the middle of a transaction, waiting ones included: with more than one a commit waits for the
  * others. */
 void queue_senders(struct queue *q, unsigned open);
@@ -326,7 +328,7 @@ struct queue_fact {
     uint64_t message;
     uint8_t state;
     struct span address, sender;
-    struct span destination; /* it waits for that one; p NULL: for none */
+    struct span destination; /* it waits for that one, or an operator named it; p NULL: for none */
     uint64_t size;           /* of the message */
     int64_t received;
 };

@@ -4,7 +4,7 @@
 int queue_each_fact(struct queue_reader *r, struct queue_place *at, size_t look, queue_fact_fn *fn, void *ctx, bool *end,
                     struct err *err)
 {
-    struct db_stmt *s = db_stmt(r->db, "SELECT r.message, r.id, r.state, r.address, r.destination, coalesce(r.sender, m.sender), "
+    struct db_stmt *s = db_stmt(r->db, "SELECT r.message, r.id, r.state, r.address, coalesce(r.destination, r.route), coalesce(r.sender, m.sender), "
                                        "m.size, m.received FROM recipient r NOT INDEXED JOIN message m ON m.id = r.message "
                                        "WHERE (r.message, r.id) > (?1, ?2) AND r.message >= ?1 ORDER BY r.message, r.id LIMIT ?3");
     size_t looked = 0;

@@ -43,8 +43,8 @@ struct queue_found {
 struct queue_verify {
     const char *dir;
     bool (*canonical)(struct span name, char *out, size_t *n); /* domain_canonical() */
-    uint64_t below; /* files of messages from that id on may be those of transactions under way */
-    int64_t now;    /* ms since 1970 */
+    uint64_t below; /* queue_first_id(): files from that id on may be those of transactions under way, or of one of which only
+                       the next start can tell whether it was committed */
     /* False: stop. Spans live until it returns. */
     bool (*found)(void *ctx, const struct queue_found *f);
     bool (*over)(void *ctx); /* asked now and then; true: stop */
@@ -53,8 +53,6 @@ struct queue_verify {
 };
 /* On any thread but the loop's, page by page. 0: all was looked at; 1: stopped; -1. */
 int queue_verify(const struct queue_verify *v, struct err *err);
-
-#define QUEUE_FILE_AGE_MS INT64_C(3600000) /* younger files may be those of somebody who has not committed yet */
 
 /* Mends what was found, if it is still so. May be submitted from any thread; `done` is called on the loop's. */
 struct queue_mend {

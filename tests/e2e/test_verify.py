@@ -5,7 +5,6 @@ import os
 import pty
 import sqlite3
 import subprocess
-import time
 
 import waypost as wp
 from waypost import message, until
@@ -37,7 +36,6 @@ def test_a_broken_queue_is_named_and_mended(instances):
     stray = spool + "0123456789A"
     open(stray, "w").close()
     os.chown(stray, os.stat(spool).st_uid, os.stat(spool).st_gid)
-    os.utime(stray, (time.time() - 7200, time.time() - 7200))
     r = w.waypost("--json", "queue", "verify", check=False)
     assert r.returncode == 1 and "5 problems, --repair mends 4" in r.stderr, r.stderr
     found = lambda *more: {x["problem"]: x for x in json.loads(w.waypost("--json", "queue", "verify", *more, check=False).stdout)}
