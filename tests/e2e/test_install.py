@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 import waypost as wp
-from waypost import message, until
+from waypost import message
 
 pytestmark = pytest.mark.skipif(wp.SANITIZED, reason="the plain build is what is installed")
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -2,7 +2,6 @@
 RFC2920, RFC3207, RFC4954, RFC6152; HAZARDS 3."""
 import email
 import re
-import time
 
 import pytest
 
