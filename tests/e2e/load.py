@@ -4,8 +4,10 @@ remembered, and what may have been taken.
     load = Load(server, 200, "r0", (ByMx, ByImap), (Pop3Reader,)).start(); ...; load.join()
     load.acked, load.unsure, load.read
 """
+import base64
 import collections
 import imaplib
+import itertools
 import os
 import poplib
 import queue
@@ -67,6 +69,34 @@ class BySubmission(_Smtp):
 
     def connect(self, server):
         return server.submit(ALICE)
+
+
+class ByToken(_Smtp):
+    """Each message in a session of its own, whose login only the issuer of its token can judge."""
+    SENDER = ALICE
+    numbers = itertools.count()
+
+    def __init__(self, server):
+        self.server, self.s = server, None
+
+    def connect(self, server):
+        s = server.smtp("submission")
+        s.starttls(context=server.tls())
+        s.ehlo()
+        code, text = s.docmd("AUTH", "OAUTHBEARER " + base64.b64encode(b"n,,\1auth=Bearer good.alice.%d\1\1" % next(self.numbers)).decode())
+        assert code < 500, "a good token was refused: %s %s" % (code, text)
+        if code != 235:
+            raise smtplib.SMTPAuthenticationError(code, text)
+        return s
+
+    def send(self, ident, i, body, at_risk):
+        self.close()
+        self.s = self.connect(self.server)
+        return super().send(ident, i, body, at_risk)
+
+    def close(self):
+        if self.s:
+            self.s.close()
 
 
 class ByImap:

@@ -17,7 +17,8 @@ import pytest
 
 import dnszone
 import waypost as wp
-from load import ALICE, BOB, ByCommand, ByImap, ByMx, BySubmission, Load, Pop3Reader, subject
+from introspection import AUDIENCE, CLIENT, SECRET, Endpoint
+from load import ALICE, BOB, ByCommand, ByImap, ByMx, BySubmission, ByToken, Load, Pop3Reader, subject
 from mtasink import Sink
 from waypost import until
 
@@ -29,7 +30,7 @@ TARGETS = {  # who sends and who reads while it is killed
     "smtpd-mx": ((ByMx,), ()), "smtpd-submission": ((BySubmission,), ()), "smtpd-local": ((ByCommand,), ()),
     "imapd": ((ByImap,), ()), "pop3d": ((ByMx,), (Pop3Reader,)), "mda": ((ByMx, ByImap), (Pop3Reader,)), "zygote": ((ByMx, ByImap), (Pop3Reader,)),
     "authd": EVERYWHERE, "keyd": ((ByMx, BySubmission, ByImap), (Pop3Reader,)), "qmgr": ((ByMx, BySubmission, ByCommand), ()), "relay": ((ByMx,), ()),
-    "tallyd": ((ByMx, BySubmission, ByImap), (Pop3Reader,)), "policyd-judge": ((ByMx,), ()), "waypostd": EVERYWHERE, "all": EVERYWHERE}
+    "tallyd": ((ByMx, BySubmission, ByImap), (Pop3Reader,)), "policyd-judge": ((ByMx,), ()), "tokend": ((ByToken,), ()), "waypostd": EVERYWHERE, "all": EVERYWHERE}
 NO_LIMITS = "exempt none; connection-rate 0; message-rate 0; refused-recipients 0; errors 0; failed-logins 0;"  # yet each client is asked about
 
 
@@ -113,22 +114,30 @@ def copies_before_the_record(log, copies):
 
 @pytest.fixture
 def world(instances, tmp_path):
-    """(server, the host that far.test's MX leads to); (limits) → both."""
-    dns = []
+    """world(limits, tokens) → (server, the host that far.test's MX leads to). tokens: there is an issuer of such, too."""
+    others = []
 
-    def make(limits):
+    def issuer():
+        endpoint = Endpoint(wp.fresh_address())
+        others.append(endpoint)
+        secret = tmp_path / "secret"
+        secret.write_text(SECRET + "\n")
+        secret.chmod(0o600)
+        return {"oauth": 'introspection %s; introspection-client "%s"; introspection-secret-file %s; audience %s;' % (endpoint.url(), CLIENT, secret, AUDIENCE)}
+
+    def make(limits, tokens):
         address = wp.fresh_address()
         sink = Sink(address)
-        dns.append(dnszone.start_dns(tmp_path / "dns", ["far.test. MX 10 mx.far.test.", "mx.far.test. A " + address]))
-        dns.append(sink.__enter__())
-        w = instances("a", relay_port=sink.port, dns="127.0.0.1@%d" % dns[0].port, sections={
+        dns = dnszone.start_dns(tmp_path / "dns", ["far.test. MX 10 mx.far.test.", "mx.far.test. A " + address])
+        others.extend((dns, sink.__enter__()))
+        w = instances("a", relay_port=sink.port, dns="127.0.0.1@%d" % dns.port, sections={
             "queue": "retry-min 1s; retry-max 2s;", "relay": "tls never;", "smtp": "max-transactions 100000; max-errors 1000; max-login-failures 100;",
-            "local-submission": "domain example.test;", "limits": limits})
+            "local-submission": "domain example.test;", "limits": limits, **(issuer() if tokens else {})})
         w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
         return w, sink
 
     yield make
-    for s in dns:
+    for s in others:
         s.stop()
 
 
@@ -137,7 +146,7 @@ def world(instances, tmp_path):
 def test_nothing_acknowledged_is_lost(world, target):
     rnd = random.Random("%s/%s" % (SEED, target))
     print("WAYPOST_KILL_SEED=%s" % SEED)
-    w, sink = world(NO_LIMITS if target in ("tallyd", "policyd-judge") else "")
+    w, sink = world(NO_LIMITS if target in ("tallyd", "policyd-judge") else "", tokens=target == "tokend")
     acked, unsure, read, doubtful, under_load, rounds = [], [], collections.Counter(), collections.Counter(), 0, 0
     while rounds < ROUNDS or (under_load < ROUNDS and rounds < ROUNDS + 60):  # a load may be over before its kill
         load = Load(w, MESSAGES, "r%d" % rounds, *TARGETS[target]).start()
