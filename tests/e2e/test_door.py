@@ -81,6 +81,7 @@ def top(text):
 
 
 def test_reverse_dns_refuses_with_a_clear_text(instances, world):
+    """RFC7372:3.3."""
     w = start(instances, world, "reverse-dns reject;")
     c = Client(w, world.good).hello()
     assert c.rcpt().startswith("250 ")
@@ -152,6 +153,7 @@ def test_the_exempt_are_not_checked(instances, world):
 
 
 def test_greet_pause(instances, world):
+    """RFC5321:4.3.1: a sender waits for the greeting."""
     # long: the early talker is caught before it ends, however slow this machine is; the patient one is exempt from nothing
     w = start(instances, world, "greet-pause 60s; reverse-dns off; helo off;")
     c = Client(w, early=b"EHLO early.test\r\n")

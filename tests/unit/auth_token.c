@@ -219,6 +219,7 @@ static enum sasl_next begin(const char *mechanism, struct span response, struct 
     return r->next;
 }
 
+/* RFC6750:2.1, RFC7628:3.1, RFC7628:3.2.2, RFC7628:3.2.3 (whatever is said to the refusal, it is over), RFC5801:4 */
 Test(token, sasl_well_formed)
 {
     struct sasl *s;

@@ -714,7 +714,7 @@ Test(qmgr, success_is_told_to_who_asked)
     nothing_more();
 }
 
-/* RFC3461:5.2.7.3 (c): "expanded" for the alias, and no SUCCESS behind it. */
+/* RFC3461:5.2.7.2, RFC3461:5.2.7.3 (c): "expanded" for the alias, and no SUCCESS behind it. */
 Test(qmgr, an_alias_tells_that_it_was_expanded)
 {
     mda_up();
@@ -893,7 +893,7 @@ Test(qmgr, what_is_late_comes_back)
         report_end(a.lease);
     }
     cr_assert(strstr(a.content, "\r\nAction: failed\r\nStatus: 5.4.7\r\n"), "%s", a.content);
-    cr_assert(strstr(a.content, "\r\nDeliver-By-Date: "), "%s", a.content);
+    cr_assert(strstr(a.content, "\r\nDeliver-By-Date: "), "RFC2852:5: %s", a.content);
     taken(&a, false);
     nothing_more();
 }
@@ -997,7 +997,7 @@ Test(qmgr, a_message_is_held_for_its_sender)
     mda_up();
     struct seen *notice = take(&w->to_mda, MSG_deliver); /* nobody there: the sender is told */
     cr_assert_geq(wall_now(), until);
-    cr_assert(span_search(notice->m.deliver.body, SPAN("\r\nFuture-Release-Request: for;1\r\n")) > 0);
+    cr_assert(span_search(notice->m.deliver.body, SPAN("\r\nFuture-Release-Request: for;1\r\n")) > 0, "RFC4865:5.1.2");
     answer_delivery(notice, 2);
     pause_ms(100);
 }

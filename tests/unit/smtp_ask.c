@@ -43,7 +43,7 @@ static void expect(const struct talk *t)
 Test(smtp_ask, every_answer)
 {
     static const struct talk talks[] = {
-        /* off: who exists and who doesn't sound the same (RFC5321:7.3) */
+        /* off: who exists and who doesn't sound the same (RFC5321:7.3, RFC5321:3.5.3) */
         {OFF, OFF, false, "VRFY alice\r\nVRFY nobody\r\nVRFY <alice@example.test>\r\n", NEITHER NEITHER NEITHER},
         {OFF, OFF, false, "VRFY a b\r\nVRFY a@\r\nVRFY <a@b\r\nVRFY a@b@c\r\n", NO_NAME NO_NAME NO_NAME NO_NAME},
         {OFF, OFF, false, "VRFY\r\nEXPN list\r\nEXPN\r\n",

@@ -643,3 +643,22 @@ Test(smtp, client_timeouts)
     cr_assert_eq(smtp_client_timeout(e.c), 1000);
     end(&e);
 }
+
+/* RFC2852:2: the least time of DELIVERBY is the first of a list with commas; without one, or with none, there is no least. */
+Test(smtp_client, the_least_time_of_deliverby)
+{
+    static const struct {
+        const char *keyword;
+        uint64_t least;
+    } cases[] = {{"DELIVERBY 120", 120}, {"DELIVERBY 240,later,9", 240}, {"DELIVERBY", 0}, {"DELIVERBY x,5", 0}, {"SIZE 5", 0}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct driver d = {0};
+        char reply[80];
+        snprintf(reply, sizeof reply, "> 250-far.test\r\n250 %s\r\n", cases[i].keyword);
+        begin(&d, &(struct smtp_client_options){.tls = SMTP_CLIENT_CLEAR});
+        dialogue(&d, STEPS("> 220 far.test\r\n"), false);
+        dialogue(&d, STEPS(reply), false);
+        cr_assert_eq(smtp_client_by_min(d.c), cases[i].least, "%s", cases[i].keyword);
+        end(&d);
+    }
+}

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 
 #include "smtp/data.h"
+#include "smtp/limits.h"
 
 static const struct smtp_data_limits plenty = {.size = 1u << 20, .line = 1000, .header = 65536};
 
@@ -171,6 +172,21 @@ static void expect_flaw(struct span in, const struct smtp_data_limits *l, unsign
     read_cut(&r, in, 0, l);
     cr_assert(r.over && r.d.flaws == flaw, "%.*s: %u", SPANV(in), r.d.flaws);
     buf_free(&r.out);
+}
+
+/* RFC5321:4.5.3.1.6: a thousand octets with CRLF, the dot that is doubled not counted. */
+Test(smtp, text_lines_that_everybody_takes)
+{
+    for (int over = 0; over < 2; over++)
+        for (int dot = 0; dot < 2; dot++) {
+            struct buf in = {0};
+            buf_adds(&in, dot ? "a: b\r\n\r\n.." : "a: b\r\n\r\nx");
+            for (int i = 0; i < SMTP_TEXT_LINE - 3 + over; i++)
+                buf_addc(&in, 'x');
+            buf_adds(&in, "\r\n.\r\n");
+            expect_flaw(buf_span(&in), &plenty, over ? SMTP_FLAW_LINE : 0);
+            buf_free(&in);
+        }
 }
 
 Test(smtp, data_limits)

@@ -96,7 +96,7 @@ Test(names, who_claims_to_be_us)
         cr_expect_eq(smtp_results_claims(span_of(cases[i].value), SPAN("mx.test")), cases[i].ours, "%s", cases[i].value);
 }
 
-/* The fields that are taken out of content, wherever it is cut into pieces; what is counted stays right. */
+/* RFC5322:4.5.8 (blanks before the colon), RFC5322:3.2.2 (comments). The fields that are taken out of content, wherever it is cut into pieces; what is counted stays right. */
 Test(names, forged_results_leave)
 {
     static const char in[] = "Authentication-Results: mx.test; spf=pass\r\n"

@@ -69,6 +69,7 @@ static const struct {
     {"<\xed\xa0\x80@b>", SMTP_PATH_UTF8, SMTP_PATH_BAD, 0, 0, 0, 0},
 };
 
+/* RFC5321:4.1.2, RFC5321:4.1.1.3: source routes are left out */
 Test(smtp, paths)
 {
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
@@ -192,7 +193,7 @@ Test(smtp, base64)
     buf_free(&b);
 }
 
-/* HAZARDS 7: whatever the text, one reply is one line of at most 512 octets (RFC5321:4.5.3.1.5). */
+/* HAZARDS 7: whatever the text, one reply is one line of at most 512 octets (RFC5321:4.5.3.1.5), and ASCII (RFC6531:3.7.4.1). */
 Test(smtp, replies_are_one_line)
 {
     struct buf out = {0};

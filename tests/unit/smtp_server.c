@@ -86,7 +86,7 @@ static const struct script in_state[] = {
     {false, EHLO "RSET\r\nNOOP\r\nVRFY x\r\nHELP\r\n", "220|250|250 2.0.0|250 2.0.0|252 2.5.0|214 2.0.0"},
     {false, EHLO "AUTH PLAIN\r\n", "220|250|502 5.5.1"},
     {true, EHLO "AUTH PLAIN\r\n", "220|250|538 5.7.11"},
-    {true, EHLO MAIL, "220|250|530 5.7.0"},
+    {true, EHLO MAIL, "220|250|530 5.7.0"}, /* RFC3207:4, RFC6409:4.3 */
     /* within a transaction */
     {false, EHLO MAIL "NOOP\r\nHELP\r\nVRFY x\r\n", "220|250|250 2.1.0|250 2.0.0|214 2.0.0|252 2.5.0"},
     {false, EHLO MAIL MAIL, "220|250|250 2.1.0|503 5.5.1"},
@@ -247,6 +247,7 @@ static void expect_sent(struct smtp_owner *o, const char *want)
     buf_clear(&o->sent);
 }
 
+/* RFC5321:4.5.3.1.4, RFC5321:4.5.3.1.9 */
 Test(smtp, long_command_lines)
 {
     for (int slowly = 0; slowly < 2; slowly++)
@@ -528,7 +529,7 @@ Test(smtp, login)
         {"AUTH\r\n", "501 5.5.4", false, 0},
         {LOGIN LOGIN, "235 2.7.0|503 5.5.1", true, 0},
         {LOGIN "MAIL FROM:<alice@example.test>\r\nAUTH PLAIN\r\n", "235 2.7.0|250 2.1.0|503 5.5.1", true, 0},
-        {LOGIN "MAIL FROM:<alice@example.test> AUTH=<>\r\n", "235 2.7.0|250 2.1.0", true, 0},
+        {LOGIN "MAIL FROM:<alice@example.test> AUTH=<>\r\n", "235 2.7.0|250 2.1.0", true, 0}, /* RFC4954:5 */
         {LOGIN "MAIL FROM:<alice@example.test> AUTH=e+3Dmc2@example.com\r\n", "235 2.7.0|250 2.1.0", true, 0},
         {LOGIN "MAIL FROM:<alice@example.test> AUTH=a+b\r\n", "235 2.7.0|501 5.5.4", true, 0},
         {LOGIN "MAIL FROM:<bob@example.test>\r\n" RCPT, "235 2.7.0|550 5.7.1|503 5.5.1", true, 0},
@@ -1117,4 +1118,18 @@ Test(smtp, content_before_354_without_pipelining)
     };
     for (size_t i = 0; i < COUNT_OF(table); i++)
         expect(&table[i], false);
+}
+
+/* RFC5321:3.1: who is not served hears why instead of the greeting, and nothing he says is read. */
+Test(smtp, a_client_that_is_turned_away)
+{
+    struct smtp_owner o;
+    smtp_owner_open(&o, false);
+    buf_clear(&o.sent);
+    smtp_server_open(o.s, &o.config, &o.door, false);
+    smtp_server_turn_away(o.s, 421, "4.7.0", "Too many connections");
+    smtp_owner_feed(&o, SPAN("EHLO x\r\nQUIT\r\n"));
+    expect_sent(&o, "421 4.7.0");
+    cr_assert(o.closed && o.in.n == 0);
+    smtp_owner_close(&o);
 }

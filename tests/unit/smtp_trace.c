@@ -11,7 +11,7 @@ static void expect(const struct smtp_trace *t, const char *want)
     buf_free(&out);
 }
 
-/* RFC5321:4.4, RFC3848 */
+/* RFC5321:4.4, RFC5321:7.2 (one recipient is named), RFC3848, RFC4954:7 (ESMTPA) */
 Test(smtp, received_field)
 {
     struct smtp_trace t = {.helo = SPAN("client.test"),
