@@ -28,6 +28,6 @@ struct login_action {
 enum login_refusal { LOGIN_WRONG, LOGIN_LATER }; /* not who it says; we can't tell now */
 enum login_bye { LOGIN_BYE_IDLE, LOGIN_BYE_STOPPING, LOGIN_BYE_FAILURES, LOGIN_BYE_FULL, LOGIN_BYE_GARBAGE };
 
-#define LOGIN_RESPONSE_MAX 12288 /* decoded; RFC4954:4.5 speaks of 12288 bytes for the line */
+#define LOGIN_RESPONSE_MAX 12288 /* decoded; RFC4954:4 speaks of 12288 bytes for the line */
 
 #endif

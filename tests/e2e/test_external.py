@@ -1,4 +1,4 @@
-"""EXTERNAL: a client's certificate logs in. RFC4422:A, RFC8446:4.3.2, RFC5280:4.2.1.6, RFC9598:3."""
+"""EXTERNAL: a client's certificate logs in. RFC4422:A, RFC4422:A.1, RFC8446:4.3.2, RFC5280:4.2.1.6, RFC9598:3."""
 import base64
 import imaplib
 import poplib

@@ -81,7 +81,7 @@ def test_programs_of_this_machine_speak_smtp_on_a_socket(instances):
         assert s.say("QUIT")[0] == 221
     for user in ("bob@example.test", "alice@example.test"):
         m = fields(w.wait_inbox(user, 1)[0])
-        assert "Received: by mail.example.test (Waypost, from userid %d);" % os.geteuid() in m
+        assert "Received: by mail.example.test (Waypost, from userid %d);" % os.geteuid() in m, "RFC5322:3.6.7"
         assert "\r\nFrom: cron@example.test\r\n" in m and "\r\nDate: " in m and "\r\nMessage-ID: <" in m and "Bcc" not in m
     w.wait_log("accepted .*client=\"uid %d\"" % os.geteuid())
 

@@ -239,6 +239,7 @@ Test(scram, a_fake_salt_stays)
 
 /* ---- by auth/sasl ---- */
 
+/* RFC5802:5, RFC4422:4 */
 Test(scram, by_sasl)
 {
     struct sasl_result r;

@@ -194,7 +194,7 @@ Test(mail_dsn, no_line_is_longer_than_a_line_may_be)
     buf_free(&b);
 }
 
-/* RFC6533:3 */
+/* RFC6533:3, RFC6532:3.7 */
 Test(mail_dsn, international_addresses)
 {
     struct buf b = {0};

@@ -871,6 +871,7 @@ SCENARIO(restart)
 SCENARIO(hold_until)
 SCENARIO(deliver_by)
 SCENARIO(priority)
+SCENARIO(priority_notices)
 SCENARIO(recipients)
 SCENARIO(notifications)
 SCENARIO(patterns)
@@ -893,5 +894,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 22u);
+    cr_assert_eq(n, 23u);
 }
