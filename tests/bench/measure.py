@@ -168,6 +168,8 @@ class Lines:
         self.path, self.text, self.at, self.n, self.rest = path, text, 0, 0, b""
 
     def count(self):
+        if not os.path.exists(self.path):
+            return 0  # nothing was said yet
         with open(self.path, "rb") as f:
             f.seek(self.at)
             new = f.read()
