@@ -396,7 +396,7 @@
       "How long one lookup may take.")
 
 #define CONF_KEYS_domain(K) \
-    K(hold, "hold", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
+    K(hold, "hold", flag, "no", 0, 0, FROM(ROLE_AUTHD) | FROM(ROLE_QMGR), \
       "Keep mail to recipients of this domain in the queue until hold is taken away. NAME, for this and the keys below, is a " \
       "domain, or *.example.org for all below example.org, or * for all. One section holds for a domain: its own, else that of " \
       "the longest pattern, else *.") \

@@ -129,10 +129,11 @@ static void set_door(struct qmgr *q, bool open, const char *why)
         timer_start(q->room_timer, ROOM_AGAIN_MS);
 }
 
+/* That there is room says nothing about a database that could not be written. */
 void accept_close(struct qmgr *q, const char *why)
 {
+    q->broken = true;
     set_door(q, false, why);
-    q->room_looked = loop_now(q->loop); /* not open again before the next look */
 }
 
 static void look_for_room(struct qmgr *q)
@@ -145,16 +146,36 @@ static void look_for_room(struct qmgr *q)
         set_door(q, false, "Insufficient system storage, try again later");
     else if (files < q->conf->queue.min_free_files)
         set_door(q, false, "No more files can be made here, try again later");
-    else
+    else if (!q->broken)
         set_door(q, true, "");
+}
+
+static void look_again(struct qmgr *q)
+{
+    look_for_room(q);
+    if (!q->open)
+        timer_start(q->room_timer, ROOM_AGAIN_MS);
+}
+
+static void on_probed(struct queue_request *r)
+{
+    struct qmgr *q = container_of(r, struct qmgr, probe);
+    q->probing = false;
+    q->broken = r->fail != QUEUE_OK;
+    if (!q->stopping)
+        look_again(q);
 }
 
 static void on_room_timer(void *ctx)
 {
     struct qmgr *q = ctx;
-    look_for_room(q);
-    if (!q->open)
-        timer_start(q->room_timer, ROOM_AGAIN_MS);
+    if (!q->broken) {
+        look_again(q);
+    } else if (!q->probing) {
+        q->probing = true;
+        q->probe.done = on_probed;
+        queue_probe(q->queue, &q->probe);
+    }
 }
 
 void accept_init(struct qmgr *q)
@@ -482,7 +503,7 @@ static void begin_held(struct accepting *a)
     struct qid_text qid = msg_qid(a->msg);
     LOGI("held", KVT("qid", qid.text), KVS("from", a->msg->m.sender), KVU("account", a->msg->m.account), KVT("why", "its account has sent more than it may"));
     for (size_t i = 0; i < a->accept.count; i++)
-        events_row(a->q, a->msg->m.id, &a->accept.recipients[i], VERDICT_HELD, a->msg->m.sender, 0);
+        events_held(a->q, a->msg->m.id, &a->accept.recipients[i], a->msg->m.sender);
     for (size_t i = 0; i < a->accept.notice_count; i++) {
         events_accepted(a->q, &a->held->messages[i]->m, 1, a->msg->m.id);
         activate(a->q, a->held->to[i]);

@@ -202,6 +202,7 @@ void rcpt_gone(struct rcpt *r)
     if (r->pull)
         pull_left(q, r->pull);
     refill_note_gone(q, r->r.id);
+    operator_note_gone(q, r->r.id);
     message_unref(r->msg);
     if (q->backlog && !q->draining && active_free_room(q))
         refill_soon(q);

@@ -122,12 +122,16 @@ void dest_on_list(void *ctx, struct admin_call *c, const struct span *args, size
 
 /* ---- show ---- */
 
-/* Its DEST argument, canonical; false: answered already. */
-static bool take_name(struct admin_call *c, struct span arg, struct dest_name *name, char text[DEST_TEXT_MAX])
+bool dest_take(struct admin_call *c, struct span arg, struct dest_name *name, char text[DEST_TEXT_MAX], size_t *n)
 {
+    char canonical[ADDRESS_DOMAIN_MAX + 1];
+    size_t cn;
+    if (domain_canonical(arg, canonical, &cn))
+        arg = span_make(canonical, cn);
     if (arg.n < DEST_TEXT_MAX) {
         for (size_t i = 0; i < arg.n; i++)
             text[i] = ascii_lower(arg.p[i]);
+        *n = arg.n;
         if (dest_parse(span_make(text, arg.n), name))
             return true;
     }
@@ -189,9 +193,8 @@ void dest_on_show(void *ctx, struct admin_call *c, const struct span *args, size
     (void)n;
     k->q = q;
     k->call = c;
-    k->n = args[0].n;
     snprintf(k->dir, sizeof k->dir, "%s/queue", q->conf->state);
-    if (!take_name(c, args[0], &k->name, k->text)) {
+    if (!dest_take(c, args[0], &k->name, k->text, &k->n)) {
         mem_free(&k);
         return;
     }
@@ -206,14 +209,15 @@ void dest_on_suspend(void *ctx, struct admin_call *c, const struct span *args, s
     struct qmgr *q = ctx;
     struct dest_name name;
     char text[DEST_TEXT_MAX];
+    size_t text_n;
     struct buf reason = {0};
-    if (!take_name(c, args[0], &name, text))
+    if (!dest_take(c, args[0], &name, text, &text_n))
         return;
     buf_adds(&reason, "suspended by an operator");
     for (size_t i = 1; i < n; i++)
         buf_printf(&reason, "%s%.*s", i == 1 ? ": " : " ", SPANV(args[i]));
     sched_suspend(&q->sched, name.class, name.name, buf_span(&reason), qmgr_wall(q));
-    LOGI("destination-suspended", KVS("destination", args[0]), KVS("why", buf_span(&reason)));
+    LOGI("destination-suspended", KVS("destination", span_make(text, text_n)), KVS("why", buf_span(&reason)));
     buf_free(&reason);
     dests_save(q, sched_find(&q->sched, name.class, name.name), c);
     pump_soon(q);
@@ -224,14 +228,15 @@ void dest_on_resume(void *ctx, struct admin_call *c, const struct span *args, si
     struct qmgr *q = ctx;
     struct dest_name name;
     char text[DEST_TEXT_MAX];
+    size_t text_n;
     (void)n;
-    if (!take_name(c, args[0], &name, text))
+    if (!dest_take(c, args[0], &name, text, &text_n))
         return;
     if (!sched_resume(&q->sched, name.class, name.name, qmgr_wall(q))) {
         admin_end(c, ADMIN_NO_SUCH, "it is not suspended");
         return;
     }
-    LOGI("destination-resumed", KVS("destination", args[0]));
+    LOGI("destination-resumed", KVS("destination", span_make(text, text_n)));
     route_release(q, sched_find(&q->sched, name.class, name.name));
     dests_save(q, sched_find(&q->sched, name.class, name.name), c);
     pump_soon(q);
@@ -319,8 +324,7 @@ void dest_on_probe(void *ctx, struct admin_call *c, const struct span *args, siz
     (void)n;
     p->q = q;
     p->call = c;
-    p->n = args[0].n;
-    if (!take_name(c, args[0], &p->name, p->text)) {
+    if (!dest_take(c, args[0], &p->name, p->text, &p->n)) {
         mem_free(&p);
         return;
     }

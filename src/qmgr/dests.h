@@ -27,6 +27,8 @@ void dests_attempted(const struct job *j, enum sched_result result);
 
 /* ---- dest_command.c ---- */
 admin_fn dest_on_list, dest_on_show, dest_on_suspend, dest_on_resume, dest_on_probe;
+/* A DEST argument, its *n bytes canonical in text; false: the call is answered. */
+bool dest_take(struct admin_call *c, struct span arg, struct dest_name *name, char text[DEST_TEXT_MAX], size_t *n);
 void dest_probe_attempted(struct qmgr *q, enum sched_class class, struct span name, enum sched_result result,
                           struct span said);
 void dest_probe_free(struct qmgr *q);

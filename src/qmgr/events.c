@@ -6,7 +6,7 @@ static const enum history_kind kinds[] = {
     [VERDICT_DEFERRED] = HISTORY_DEFERRED,   [VERDICT_PARKED] = HISTORY_PARKED,   [VERDICT_PICKUP] = HISTORY_PICKUP,
     [VERDICT_HELD] = HISTORY_HELD,           [VERDICT_RELEASED] = HISTORY_RELEASED,
     [VERDICT_REMOVED] = HISTORY_REMOVED,     [VERDICT_ROUTED] = HISTORY_ROUTED,
-       [VERDICT_FAILED] = HISTORY_FAILED,
+    [VERDICT_FAILED] = HISTORY_FAILED,       [VERDICT_REDIRECTED] = HISTORY_REDIRECTED,
 };
 
 static int64_t keep_of(const struct conf *c)
@@ -87,43 +87,55 @@ static void put_response(struct history_event *e, const struct queue_recipient *
     e->reply = r->why;
 }
 
+static void put_attempt(struct history_event *e, const struct queue_recipient *row, const struct rcpt *r)
+{
+    put_response(e, row);
+    e->tls = r->tls;
+    e->took = r->took;
+    e->dialogue = row->dialogue;
+}
+
+/* The attempt that an operator's word had waited for. */
+static void attempt_before(struct qmgr *q, const struct rcpt *r)
+{
+    struct history_event e = event_of(q, r->msg->m.id, r->tried, HISTORY_DEFERRED, rcpt_sender(r));
+    put_attempt(&e, r->tried, r);
+    history_add(q->history, &e);
+}
+
 void events_rcpt(struct qmgr *q, const struct rcpt *r)
 {
     enum verdict v = r->verdict;
     bool tried = v == VERDICT_DELIVERED || v == VERDICT_RELAYED || v == VERDICT_DEFERRED || v == VERDICT_FAILED;
-    bool operators = v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REMOVED || v == VERDICT_ROUTED;
     count_verdict(q, v);
+    if (r->tried)
+        attempt_before(q, r);
     if (!kinds[v] || (v == VERDICT_PARKED && r->was == QUEUE_PARKED) || (v == VERDICT_PICKUP && r->was == QUEUE_PICKUP))
         return;
+    if (v == VERDICT_RELEASED && !r->by)
+        return; /* by a setting, or its domain asks for it */
     struct history_event e = event_of(q, r->msg->m.id, &r->r, r->expired ? HISTORY_EXPIRED : kinds[v], rcpt_sender(r));
-    if (tried) {
+    if (tried && !r->by)
+        put_attempt(&e, &r->r, r);
+    else if (tried)
         put_response(&e, &r->r);
-        e.tls = r->tls;
-        e.took = r->took;
-        e.dialogue = r->r.dialogue;
-    }
     if (v == VERDICT_PARKED)
         e.reply = r->r.why;
     if (v == VERDICT_ROUTED)
         e.reply = r->r.route;
-    if (operators)
-        e.operator = r->by;
+    e.operator = r->by;
     if (v == VERDICT_EXPANDED)
         e.recipients = (int64_t)r->child_count;
+    if (v == VERDICT_REDIRECTED)
+        e.reply = r->children[0].address;
     e.next = v == VERDICT_DEFERRED || v == VERDICT_PARKED ? r->r.next : 0;
     history_add(q->history, &e);
 }
 
-void events_row(struct qmgr *q, uint64_t message, const struct queue_recipient *row, enum verdict v, struct span sender,
-                int64_t by)
+/* Held for its account's limits when it was accepted. */
+void events_held(struct qmgr *q, uint64_t message, const struct queue_recipient *row, struct span sender)
 {
-    count_verdict(q, v);
-    if (v == VERDICT_RELEASED && !by)
-        return; /* by a setting, or its domain asks for it */
-    struct history_event e = event_of(q, message, row, kinds[v], row->sender.p ? row->sender : sender);
-    e.operator = by;
-    if (v == VERDICT_ROUTED)
-        e.reply = row->route;
+    struct history_event e = event_of(q, message, row, HISTORY_HELD, sender);
     history_add(q->history, &e);
 }
 

@@ -89,13 +89,8 @@ static void expanded(struct rcpt *r)
 
 static void remote_domain(struct rcpt *r)
 {
-    struct span at = r->children[0].address;
-    char name[ADDRESS_DOMAIN_MAX + 1];
-    size_t n;
-    struct span domain = span_from(at, (size_t)(span_rfind(at, '@') + 1));
-    if (domain.n && domain.p[0] != '[' && domain_canonical(domain, name, &n))
-        domain = span_make(name, n);
-    r->domain = arena_dup(&r->msg->arena, domain);
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    r->domain = arena_dup(&r->msg->arena, canonical_domain(r->children[0].address, room));
 }
 
 /* By an operator: a domain may be, also where a smarthost takes its mail; not what an operator has sent elsewhere. */

@@ -23,24 +23,28 @@ static bool is_marked(struct span marks, const char *name)
     return false;
 }
 
-static bool fits(const struct conf_hold *h, const struct rcpt *r)
+static bool fits(const struct conf_hold *h, const struct queue_message *m, const struct queue_recipient *r)
 {
-    const struct queue_message *m = &r->msg->m;
-    struct span domain = span_from(r->r.address, (size_t)(span_rfind(r->r.address, '@') + 1));
+    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
     return (!h->larger || m->size > h->larger) && (!*h->header || is_marked(m->marks, h->name)) &&
-           sender_fits(&h->sender, rcpt_sender(r)) && one_fits(&h->recipient, r->r.address) && one_fits(&h->domain, domain);
+           sender_fits(&h->sender, r->sender.p ? r->sender : m->sender) && one_fits(&h->recipient, r->address) && one_fits(&h->domain, domain);
 }
 
-bool hold_wanted(const struct rcpt *r, struct outcome *why)
+bool hold_applies(const struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct outcome *why)
 {
-    const struct conf *c = r->msg->q->conf;
-    for (size_t i = 0; i < c->hold_count && !(r->r.passed & QUEUE_PASSED_RULES); i++) {
+    const struct conf *c = q->conf;
+    for (size_t i = 0; i < c->hold_count && !(r->passed & QUEUE_PASSED_RULES); i++) {
         const struct conf_hold *h = &c->hold[i];
-        if (!fits(h, r))
+        if (!fits(h, m, r))
             continue;
         *why = outcome_make(OUTCOME_RETRY, 0, 0, 0, "held by rule %s (%s:%u)%s%s", h->name, c->file, h->line,
                             *h->reason ? ": " : "", h->reason);
         return true;
     }
     return false;
+}
+
+bool hold_wanted(const struct rcpt *r, struct outcome *why)
+{
+    return hold_applies(r->msg->q, &r->msg->m, &r->r, why);
 }

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "qmgr/qmgr.h"
 
+#define SYNC_AGAIN_MS 5000
 #define SYNC_GATHER_MS 10 /* nobody waits for "delivered": others may join the same syncfs */
 #define END_WAIT_MS 5000  /* the zygote's word and authd's come on different channels */
 #define WANT_AGAIN_MS 1000
@@ -41,23 +42,40 @@ static void sync_run(void *ctx)
     s->error = s->fd < 0 ? EBADF : syncfs(s->fd) ? errno : 0;
 }
 
+/* They are in the store, and neither expire nor come back to their senders: the sync is tried until it succeeds. What
+ * is left when qmgr ends is due at its next start, and answered "already there". */
+static void sync_failed(struct qmgr *q)
+{
+    struct outcome o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "it was delivered, but the store could not be synced");
+    while (!list_empty(&q->syncing)) {
+        struct rcpt *r = container_of(q->syncing.next, struct rcpt, link);
+        list_del(&r->link);
+        if (q->draining)
+            settle_rcpt(r, VERDICT_POSTPONED, &o, SPAN_NONE);
+        else
+            list_add_tail(&q->stored, &r->link);
+    }
+    timer_start(q->sync_timer, SYNC_AGAIN_MS);
+}
+
 static void sync_done(void *ctx)
 {
     struct sync_work *s = ctx;
     struct qmgr *q = s->q;
+    int error = s->error;
     struct outcome o = outcome_make(OUTCOME_DONE, 0, 0, 0, "delivered");
+    mem_free(&s);
     q->sync_running = false;
-    if (s->error)
-        LOGE("syncfs", KVT("why", strerror(s->error)));
+    if (error) {
+        LOGE("syncfs", KVT("why", strerror(error)));
+        sync_failed(q);
+        return;
+    }
     while (!list_empty(&q->syncing)) {
         struct rcpt *r = container_of(q->syncing.next, struct rcpt, link);
         list_del(&r->link);
-        if (s->error)
-            settle_postpone(r, qmgr_wall(q) + q->times.first, "the store could not be synced");
-        else
-            settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
+        settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
     }
-    mem_free(&s);
     if (!list_empty(&q->stored))
         timer_start(q->sync_timer, SYNC_GATHER_MS);
 }

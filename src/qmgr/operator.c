@@ -13,72 +13,36 @@
 
 #define PAGE 100
 #define LOOK_MAX 5000 /* rows looked at for one page */
+#define PENDING_MAX 2000 /* changes of a query on their way to the disk; with more the next page waits */
 
 /* ---- changes ---- */
 
-static bool applies(enum verdict v, const struct queue_recipient *r)
+static bool applies(enum verdict v, uint8_t state)
 {
+    bool tried = state == QUEUE_WAITING || state == QUEUE_PARKED || state == QUEUE_PICKUP;
     switch (v) {
     case VERDICT_RELEASED:
-        return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
-    case VERDICT_HELD:
-        return r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
+    case VERDICT_HELD: return tried;
     case VERDICT_REMOVED:
-    case VERDICT_ROUTED:
-        return r->state != QUEUE_EXPANDED;
-    default:
-        return false;
+    case VERDICT_ROUTED: return state != QUEUE_EXPANDED;
+    default: return false;
     }
 }
 
-/* A recipient in memory: what has not started is taken out; what is under way is left to end first, and may end with a
- * delivery. */
-static bool change_active(struct rcpt *r, enum verdict v, int64_t by)
-{
-    struct message *m = r->msg;
-    if (v == VERDICT_RELEASED)
-        return true; /* it is being tried */
-    r->by = by;
-    if (r->state == RCPT_STORED || r->state == RCPT_SETTLING ||
-        (r->state == RCPT_QUEUED && (r->job->lease || r->job->sched.under_way))) {
-        if (v != VERDICT_ROUTED || r->wish == VERDICT_NONE)
-            r->wish = v;
-        return true;
-    }
-    message_ref(m);
-    if (r->state == RCPT_QUEUED)
-        job_drop_rcpt(r);
-    else
-        m->expanding--;
-    if (r->state == RCPT_EXPANDING)
-        expand_forget(r);
-    settle_rcpt(r, v, NULL, SPAN_NONE);
-    work_release_open(m);
-    message_unref(m);
-    return true;
-}
-
-/* It is being looked at again just now, whether it is still held: the release counts at once, or when that is recorded. */
-static void release_parked(struct rcpt *r, const struct queue_recipient *row, int64_t by)
-{
-    if (row->state != QUEUE_PARKED || r->r.passed == row->passed)
-        return;
-    r->r.passed = row->passed;
-    if (r->state != RCPT_SETTLING || r->verdict != VERDICT_PARKED)
-        return;
-    r->wish = VERDICT_RELEASED;
-    r->by = by;
-}
-
-static void look(struct query *u);
 static void query_end(struct query *u);
+static void go_on(struct query *u);
 
 static void on_changed(void *ctx, bool ok)
 {
     struct query *u = ctx;
     u->failed += !ok;
-    if (--u->pending == 0 && u->ended)
+    u->pending--;
+    if (u->paused && u->pending <= PENDING_MAX / 2) {
+        u->paused = false;
+        go_on(u);
+    } else if (u->pending == 0 && u->ended) {
         query_end(u);
+    }
 }
 
 /* FUTURERELEASE: a retry of many does not hurry it, a release does. */
@@ -88,40 +52,79 @@ static bool held_by_sender(const struct qmgr *q, const struct queue_item *i)
            i->message.hold_until > qmgr_wall(q) && i->recipient.next >= i->message.hold_until;
 }
 
+/* With what is on its way, or wanted already. */
+static uint8_t state_of(const struct queue_recipient *row, const struct rcpt *r)
+{
+    return !r                                 ? row->state
+           : r->wish.verdict == VERDICT_HELD     ? QUEUE_HELD
+           : r->wish.verdict == VERDICT_RELEASED ? QUEUE_WAITING
+                                                 : r->r.state;
+}
+
+static bool is_held(uint8_t state)
+{
+    return state == QUEUE_HELD || state == QUEUE_PARKED || state == QUEUE_PICKUP || state == QUEUE_LIMITED;
+}
+
+static bool still_held(const struct qmgr *q, const struct queue_item *i)
+{
+    struct outcome why;
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    const struct conf_domain *d = conf_domain_for(q->conf, canonical_domain(i->recipient.address, room));
+    return (d && d->hold && !(i->recipient.passed & QUEUE_PASSED)) || hold_applies(q, &i->message, &i->recipient, &why);
+}
+
+static bool concerns(const struct query *u, const struct queue_item *i, uint8_t state)
+{
+    if (u->only_freed && still_held(u->q, i))
+        return false;
+    bool later = held_by_sender(u->q, i);
+    if (u->want_held)
+        return is_held(state) || later;
+    return applies(u->verdict, state) && !(u->verdict == VERDICT_RELEASED && later);
+}
+
+/* Its destination is down no longer: the one that it waits for, or its domain. Which account an address leads to is known
+ * at its attempt only; one that is in vain costs little there. */
+static void lift(struct query *u, const struct queue_recipient *row)
+{
+    struct qmgr *q = u->q;
+    struct dest_name d;
+    struct hop hop;
+    if (row->destination.p && dest_parse(row->destination, &d))
+        sched_up(&q->sched, d.class, d.name, qmgr_wall(q));
+    hop_of_row(q->conf, row, &hop);
+    sched_up(&q->sched, SCHED_REMOTE, span_make(hop.name, hop.n), qmgr_wall(q));
+    if (u->by && !u->lifted)
+        sched_all_up(&q->sched, SCHED_LOCAL, qmgr_wall(q));
+    u->lifted = true;
+}
+
 static void change(struct query *u, const struct queue_item *i)
 {
     struct qmgr *q = u->q;
     struct rcpt *r = idmap_get(&q->rcpts, i->recipient.id);
-    struct queue_recipient row = i->recipient;
-    struct hop hop;
-    bool later = held_by_sender(q, i);
-    if (u->want_held && row.state != QUEUE_HELD && row.state != QUEUE_PARKED &&
-        row.state != QUEUE_PICKUP && row.state != QUEUE_LIMITED && !later)
+    struct queue_item item = *i;
+    uint8_t state = state_of(&i->recipient, r);
+    uint8_t *passed = r ? &r->r.passed : &item.recipient.passed;
+    bool coming = true;
+    if (!concerns(u, i, state))
         return;
-    if (u->verdict == VERDICT_RELEASED && later && !u->want_held)
-        return;
-    if (u->want_held && row.state == QUEUE_PARKED)
-        row.passed |= QUEUE_PASSED | QUEUE_PASSED_RULES;
-    if ((u->want_held || u->pass) && row.state == QUEUE_PICKUP)
-        row.passed |= QUEUE_PASSED;
     if (u->verdict == VERDICT_RELEASED) {
-        hop_of_row(q->conf, &row, &hop);
-        sched_up(&q->sched, SCHED_REMOTE, span_make(hop.name, hop.n), qmgr_wall(q));
+        lift(u, &i->recipient);
+        if (u->want_held && state == QUEUE_PARKED)
+            *passed |= QUEUE_PASSED | QUEUE_PASSED_RULES;
+        if ((u->want_held || u->pass) && state == QUEUE_PICKUP)
+            *passed |= QUEUE_PASSED;
     }
-    if (u->verdict == VERDICT_ROUTED)
-        row.route = u->route;
-    if (r) {
-        if (u->verdict == VERDICT_ROUTED)
-            r->r.route = u->route.p ? arena_dup(&r->msg->arena, u->route) : SPAN_NONE;
-        release_parked(r, &row, u->by);
-        u->changed += change_active(r, u->verdict, u->by);
-        return;
-    }
-    if (!u->want_held && !applies(u->verdict, &i->recipient))
-        return;
-    u->changed++;
     u->pending++;
-    settle_row(q, &i->message, &row, u->verdict, u->by, on_changed, u);
+    if (!r)
+        settle_item(q, &item, &u->wish, on_changed, u);
+    else if (!settle_active(r, &u->wish, on_changed, u, &coming))
+        coming = false, u->changed--;
+    u->changed++;
+    if (!coming)
+        u->pending--;
 }
 
 /* ---- pages ---- */
@@ -136,12 +139,15 @@ static void page_run(void *ctx)
 
 static void query_free(struct query *u)
 {
+    list_del(&u->known);
     arena_free(&u->page);
     arena_free(&u->arena);
     buf_free(&u->on_end_name);
     mem_free(&u->items);
     mem_free(&u);
 }
+
+static void look(struct query *u);
 
 static void next_query(struct qmgr *q)
 {
@@ -153,8 +159,18 @@ static void next_query(struct qmgr *q)
     look(u);
 }
 
+static void ask_page(struct query *u)
+{
+    list_add_tail(&u->q->operators->waiting, &u->link);
+    next_query(u->q);
+}
+
 static void query_end(struct query *u)
 {
+    if (u->q->stopping) { /* who would be told is gone */
+        query_free(u);
+        return;
+    }
     if (u->on_end)
         u->on_end(u->q, buf_span(&u->on_end_name), u->seen > 0);
     bool history = u->show == operator_show_why || (u->show == operator_show_whole && u->seen > 0);
@@ -191,12 +207,9 @@ static void on_drop(void *ctx)
     finished(u);
 }
 
-static void on_more(void *ctx, struct admin_call *call)
+static void on_more(void *ctx, struct admin_call *call UNUSED)
 {
-    (void)call;
-    struct query *u = ctx;
-    list_add_tail(&u->q->operators->waiting, &u->link);
-    next_query(u->q);
+    ask_page(ctx);
 }
 
 static void go_on_later(struct query *u)
@@ -217,33 +230,63 @@ static bool goes_there(const struct query *u, const struct queue_recipient *r)
     return hop_is_likely(r) && span_eq(span_make(hop.name, hop.n), u->dest);
 }
 
+/* The next page, when the operator has room for it, and what is being changed is not too much already. */
+static void go_on(struct query *u)
+{
+    if (u->error || u->end || u->cut || (u->call && admin_gone(u->call)))
+        finished(u);
+    else if (u->pending > PENDING_MAX)
+        u->paused = true;
+    else if (u->call)
+        go_on_later(u);
+    else
+        ask_page(u);
+}
+
+/* A recipient that left memory while the page was read may have been written since: it is read again, with all behind
+ * it. */
+static bool stale(const struct query *u, const struct queue_item *i)
+{
+    return u->verdict != VERDICT_NONE && idmap_get(&u->q->operators->gone, i->recipient.id) != NULL;
+}
+
+static void take_item(struct query *u, const struct queue_item *i)
+{
+    if ((u->before && i->recipient.last >= u->before) || !goes_there(u, &i->recipient))
+        return;
+    u->cut = u->limit && u->seen >= u->limit;
+    if (u->cut)
+        return;
+    u->seen++;
+    u->last.message = i->message.id;
+    u->last.recipient = i->recipient.id;
+    if (u->verdict == VERDICT_NONE)
+        u->show(u, i);
+    else
+        change(u, i);
+}
+
 static void page_done(void *ctx)
 {
     struct query *u = ctx;
     struct qmgr *q = u->q;
     q->operators->running = false;
     for (size_t i = 0; i < u->count && !u->cut; i++) {
-        if ((u->before && u->items[i].recipient.last >= u->before) || !goes_there(u, &u->items[i].recipient))
-            continue;
-        u->cut = u->limit && u->seen >= u->limit;
-        if (u->cut)
+        const struct queue_item *item = &u->items[i];
+        if (stale(u, item)) {
+            u->at.message = item->message.id;
+            u->at.recipient = item->recipient.id - 1;
+            u->at.rest = u->last.rest;
+            u->end = false;
             break;
-        u->seen++;
-        u->last.message = u->items[i].message.id;
-        u->last.recipient = u->items[i].recipient.id;
-        if (u->verdict == VERDICT_NONE)
-            u->show(u, &u->items[i]);
-        else
-            change(u, &u->items[i]);
+        }
+        take_item(u, item);
     }
+    idmap_free(&q->operators->gone);
+    q->operators->gone = (struct idmap){0};
     arena_reset(&u->page);
     u->cut |= u->limit && u->seen >= u->limit && u->verdict != VERDICT_NONE; /* who lists asks whether there are more */
-    if (u->error || u->end || u->cut || (u->call && admin_gone(u->call)))
-        finished(u);
-    else if (u->call)
-        go_on_later(u);
-    else
-        on_more(u, NULL);
+    go_on(u);
     next_query(q);
     qmgr_quiet(q);
 }
@@ -254,14 +297,21 @@ static void look(struct query *u)
     loop_work(u->q->loop, page_run, page_done, u);
 }
 
+void operator_note_gone(struct qmgr *q, uint64_t rcpt)
+{
+    if (q->operators && q->operators->running)
+        idmap_put(&q->operators->gone, rcpt, q);
+}
+
 static struct query *query_new(struct qmgr *q, struct admin_call *call)
 {
     struct query *u = mem_alloc(sizeof *u);
     u->q = q;
     u->call = call;
-    u->by = call ? (int64_t)admin_uid(call) + 1 : 0;
+    u->by = u->wish.by = call ? (int64_t)admin_uid(call) + 1 : 0;
     u->items = mem_array(PAGE, sizeof *u->items);
     list_init(&u->link);
+    list_add_tail(&q->operators->all, &u->known);
     return u;
 }
 
@@ -275,18 +325,26 @@ static bool take_state(struct query *u, struct span value)
     return u->filter.state != 0;
 }
 
+static bool take_domain(struct query *u, struct span domain)
+{
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    u->filter.domain = arena_dup(&u->arena, canonical_domain(domain, room));
+    return domain.n > 0;
+}
+
 /* One option with its value, or a queue id. False: not understood. */
 static bool take_option(struct query *u, struct span key, struct span value)
 {
     struct span *text = span_eqs(key, "--sender")      ? &u->filter.sender
                         : span_eqs(key, "--recipient") ? &u->filter.recipient
-                        : span_eqs(key, "--domain")    ? &u->filter.domain
                                                        : NULL;
     uint64_t n;
     if (text) {
         *text = arena_dup(&u->arena, value);
         return value.n > 0;
     }
+    if (span_eqs(key, "--domain"))
+        return take_domain(u, value);
     if (span_eqs(key, "--state"))
         return take_state(u, value);
     if (span_eqs(key, "--limit") && span_u64(value, UINT32_MAX, &n) && n > 0) {
@@ -306,7 +364,7 @@ static bool take_word(struct query *u, struct span word)
     if (span_find(word, '@') >= 0)
         u->filter.either = arena_dup(&u->arena, word);
     else if (span_find(word, '.') >= 0)
-        u->filter.domain = arena_dup(&u->arena, word);
+        return take_domain(u, word);
     else
         return false;
     return true;
@@ -341,7 +399,7 @@ static struct query *start(struct qmgr *q, struct admin_call *call, const struct
 {
     struct query *u = query_new(q, call);
     u->show = show;
-    u->verdict = v;
+    u->verdict = u->wish.verdict = v;
     u->want_held = want_held;
     const char *wrong = !take_args(u, args, n)
                             ? "not understood: an ID, ADDRESS, DOMAIN, --id ID, --sender ADDRESS, --recipient ADDRESS, "
@@ -356,8 +414,7 @@ static struct query *start(struct qmgr *q, struct admin_call *call, const struct
         query_free(u);
         return NULL;
     }
-    list_add_tail(&q->operators->waiting, &u->link);
-    next_query(q);
+    ask_page(u);
     return u;
 }
 
@@ -414,7 +471,7 @@ static void on_route(void *ctx, struct admin_call *c, const struct span *args, s
     }
     struct query *u = start(ctx, c, args, n - 1, operator_show_listed, VERDICT_ROUTED, false);
     if (u && !none)
-        u->route = arena_dup(&u->arena, to);
+        u->wish.text = arena_dup(&u->arena, to);
 }
 
 #define WHICH \
@@ -456,20 +513,19 @@ void operator_retry_one(struct qmgr *q, struct span destination, query_end_fn *f
         u->filter.domain = u->dest;
     u->filter.state = QUEUE_WAITING;
     u->limit = 1;
-    u->verdict = VERDICT_RELEASED;
+    u->verdict = u->wish.verdict = VERDICT_RELEASED;
     u->on_end = fn;
     buf_add(&u->on_end_name, destination);
-    list_add_tail(&q->operators->waiting, &u->link);
-    next_query(q);
+    ask_page(u);
 }
 
 void operator_release_parked(struct qmgr *q)
 {
     struct query *u = query_new(q, NULL);
     u->filter.state = QUEUE_PARKED;
-    u->verdict = VERDICT_RELEASED;
-    list_add_tail(&q->operators->waiting, &u->link);
-    next_query(q);
+    u->only_freed = true;
+    u->verdict = u->wish.verdict = VERDICT_RELEASED;
+    ask_page(u);
 }
 
 void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v, int64_t by,
@@ -478,13 +534,12 @@ void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verd
     struct query *u = query_new(q, NULL);
     u->filter.account = account;
     u->filter.state = state;
-    u->verdict = v;
+    u->verdict = u->wish.verdict = v;
     u->want_held = v == VERDICT_RELEASED;
-    u->by = by;
+    u->by = u->wish.by = by;
     u->done = done;
     u->done_ctx = ctx;
-    list_add_tail(&q->operators->waiting, &u->link);
-    next_query(q);
+    ask_page(u);
 }
 
 void operator_pull(struct qmgr *q, const struct pull_query *w)
@@ -494,29 +549,37 @@ void operator_pull(struct qmgr *q, const struct pull_query *w)
     u->filter.state = w->state;
     u->limit = w->limit;
     u->show = w->show;
-    u->verdict = w->change ? VERDICT_RELEASED : VERDICT_NONE;
+    u->verdict = u->wish.verdict = w->change ? VERDICT_RELEASED : VERDICT_NONE;
     u->pass = w->pass;
     u->before = w->before;
     u->done = w->done;
     u->done_ctx = w->ctx;
-    list_add_tail(&q->operators->waiting, &u->link);
-    next_query(q);
+    ask_page(u);
 }
 
 void operator_init(struct qmgr *q)
 {
     q->operators = mem_alloc(sizeof *q->operators);
     list_init(&q->operators->waiting);
+    list_init(&q->operators->all);
     q->admin = admin_new(q->loop, commands, COUNT_OF(commands), q);
 }
 
+/* A query with changes on their way ends when these have: the queue is closed behind this. */
 void operator_free(struct qmgr *q)
 {
-    while (!list_empty(&q->operators->waiting)) {
-        struct query *u = container_of(q->operators->waiting.next, struct query, link);
-        list_del(&u->link);
-        query_free(u);
-    }
     admin_free(&q->admin);
+    LIST_EACH(&q->operators->all, l)
+    {
+        struct query *u = container_of(l, struct query, known);
+        bool idle = list_linked(&u->link) && u->pending == 0;
+        u->ended = true;
+        u->paused = false;
+        list_del(&u->link);
+        list_del(&u->known);
+        if (idle)
+            query_free(u);
+    }
+    idmap_free(&q->operators->gone);
     mem_free(&q->operators);
 }

@@ -9,14 +9,17 @@ typedef void show_fn(struct query *u, const struct queue_item *i);
 
 struct operator_jobs {
     struct link waiting; /* queries, each for its next page */
-    bool running;        /* a page is being read */
+    struct link all;
+    bool running;      /* a page is being read */
+    struct idmap gone; /* recipients that left memory meanwhile */
 };
 
 /* A query of ours has ended. seen: rows matched. */
 typedef void query_end_fn(struct qmgr *q, struct span name, bool seen);
 
 struct query {
-    struct link link;
+    struct link link;  /* in waiting */
+    struct link known; /* in all */
     struct qmgr *q;
     struct admin_call *call; /* NULL: nobody asked, or he has gone */
     int64_t by;              /* uid + 1 of who asked, 0: nobody */
@@ -25,20 +28,23 @@ struct query {
     size_t limit; /* 0: none */
     show_fn *show;
     enum verdict verdict; /* NONE: only shown */
+    struct wish wish;     /* with a verdict */
     bool want_held;       /* only held and parked ones are changed, and pass their domain's hold */
     struct queue_place at, last; /* read so far; the row seen last */
     bool cut;                    /* it shows `limit` rows, and there are more */
     struct queue_item *items;
     size_t count, seen;
     bool end, ended;
+    bool paused; /* the next page waits for changes to be recorded */
+    bool lifted; /* the accounts that were down are so no longer */
     unsigned changed, pending, failed;
     int error;
     struct err err;
     struct arena page, arena;
     uint64_t shown_message;
+    bool only_freed; /* only what no hold of the configuration keeps any longer */
     bool pass; /* what waits for its domain goes out by itself */
     int64_t before; /* not 0: only what was not attempted since */
-    struct span route; /* with VERDICT_ROUTED: where to; p NULL: nowhere in particular */
     struct span dest; /* only what goes to that destination; empty: all */
     void (*done)(void *ctx, unsigned seen, unsigned changed, bool error);
     void *done_ctx;

@@ -2,6 +2,13 @@
  * attempt, so that a reload holds from the next one on. */
 #include "qmgr/route.h"
 
+struct span canonical_domain(struct span address, char room[ADDRESS_DOMAIN_MAX + 1])
+{
+    struct span domain = span_from(address, (size_t)(span_rfind(address, '@') + 1));
+    size_t n;
+    return domain_canonical(domain, room, &n) ? span_make(room, n) : domain;
+}
+
 struct sched_rule policy_rule(void *ctx, enum sched_class class, struct span name)
 {
     const struct qmgr *q = ctx;
@@ -59,8 +66,8 @@ static void use(struct retry_times *t, const struct conf_list *steps)
 int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r)
 {
     const struct conf_list *soon = &q->conf->queue.retry_soon;
-    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
-    const struct conf_domain *d = conf_domain_for(q->conf, domain);
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    const struct conf_domain *d = conf_domain_for(q->conf, canonical_domain(r->address, room));
     struct retry_times t = {.first = q->times.first, .longest = q->times.longest};
     use(&t, d && d->retry.n ? &d->retry : &q->conf->queue.retry);
     int64_t wait = retry_wait(&t, r->attempts, qmgr_random(q));

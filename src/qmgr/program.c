@@ -174,6 +174,7 @@ static void peer_changed(struct service *s, struct chan *c)
     switch (chan_peer(c)) {
     case ROLE_MX:
     case ROLE_SUBMISSION:
+    case ROLE_LOCAL:
         accept_peer_changed(q, c, false);
         break;
     case ROLE_RELAY:

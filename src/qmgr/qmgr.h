@@ -4,7 +4,8 @@
  *   active.c   its recipients become part of the active set: at once, or read from the database when due (refill.c)
  *   expand.c   authd says who each recipient is: an account here, other addresses, a domain elsewhere
  *   work.c     the scheduler leases them to mda (local.c) or relay (remote.c); reports come back
- *   settle.c   what became of them is recorded, with a notification to the sender when they failed (notice.c)
+ *   verdict.c  what became of each is decided,
+ *   settle.c   and recorded, with a notification to the sender when they failed (notice.c)
  *   operator.c what operators see and do
  *   events.c   what history is told of all that
  *
@@ -15,6 +16,7 @@
 #include "admin/admin.h"
 #include "base/map.h"
 #include "base/sm.h"
+#include "mail/address.h"
 #include "queue/history.h"
 #include "queue/queue.h"
 #include "queue/retry.h"
@@ -54,7 +56,17 @@ enum verdict {
     VERDICT_REMOVED,   /* by an operator: without a notification */
     VERDICT_ROUTED,    /* by an operator: another host takes it at its next attempt; its state and its time stay as they are */
     VERDICT_FAILED,
+    VERDICT_REDIRECTED, /* by an operator: to another address */
 };
+
+/* What an operator makes of a recipient. */
+struct wish {
+    enum verdict verdict; /* NONE; HELD, RELEASED, REMOVED, FAILED (back to its sender), REDIRECTED, ROUTED */
+    int64_t by;           /* his uid + 1, 0: nobody's */
+    struct span text;     /* FAILED: his reason; REDIRECTED: the address; ROUTED: the host, empty: none in particular */
+};
+
+typedef void settle_done_fn(void *ctx, bool ok);
 
 struct qmgr;
 struct message;
@@ -67,7 +79,10 @@ struct rcpt {
     struct turns_entry turn; /* PICKED: in qmgr.picked */
     int state;        /* enum rcpt_state */
     enum verdict verdict;
-    enum verdict wish; /* an operator's, for the time when its lease ends */
+    struct wish wish; /* for the time when its lease ends, or what is on its way is recorded */
+    const struct queue_recipient *tried; /* with an operator's verdict: its row after the attempt that his wish waited for */
+    settle_done_fn *done; /* called once it is recorded, or can't be; NULL: nobody waits */
+    void *done_ctx;
     struct job *job;
     struct rcpt *job_next;
     unsigned deaths;
@@ -76,12 +91,12 @@ struct rcpt {
     bool delayed;                     /* with VERDICT_DEFERRED: for so long now that the sender is to be told */
     bool tells;                       /* with VERDICT_RELAYED: the next host tells the sender what becomes of it */
     bool by_taken;                    /* likewise: it took the time of DELIVERBY over */
-    struct queue_recipient *children; /* with VERDICT_EXPANDED */
+    struct queue_recipient *children; /* with VERDICT_EXPANDED and VERDICT_REDIRECTED */
     size_t child_count, child_cap;
     struct outcome *reported; /* by relay, in this lease */
     struct span tls;          /* how the host of its last attempt was reached: "TLSv1.3 …", empty in clear */
     int64_t took;             /* ms, of it */
-    int64_t by;               /* uid + 1 of the operator whose `wish`, or verdict, it is */
+    int64_t by;               /* uid + 1 of the operator whose verdict it is */
     uint8_t was;              /* enum queue_state of its row before the verdict */
     uint64_t ask;             /* the request at authd */
     uint64_t pull;            /* the reversed connection that it goes over (pull.c), 0: none */
@@ -156,6 +171,9 @@ struct qmgr {
     struct link sender_list;
     unsigned accepting;
     bool open;
+    bool broken; /* the database could not be written: the door opens again when it can */
+    struct queue_request probe;
+    bool probing;
     char closed_why[200];
     int64_t room_looked;
     struct timer *room_timer;
@@ -232,6 +250,8 @@ void qmgr_configure(struct qmgr *q); /* from service_conf() */
 void qmgr_quiet(struct qmgr *q);     /* something ended: a drain may be over */
 
 /* ---- policy.c ---- */
+/* The domain of an address, canonical where it is a name: as destinations and sections of the configuration have it. */
+struct span canonical_domain(struct span address, char room[ADDRESS_DOMAIN_MAX + 1]);
 struct sched_rule policy_rule(void *qmgr, enum sched_class class, struct span name);
 /* The wait after an attempt that failed for now, by its response and the count of attempts (as in the row). */
 int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r);
@@ -284,6 +304,7 @@ void expand_forget(struct rcpt *r); /* an operator took it */
 /* ---- hold.c ---- */
 /* Whether a section hold of the configuration holds it. why: which one. */
 bool hold_wanted(const struct rcpt *r, struct outcome *why);
+bool hold_applies(const struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct outcome *why);
 
 /* ---- work.c ---- */
 void pump_soon(struct qmgr *q);
@@ -350,21 +371,26 @@ void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host);
 /* Not attempted: it waits for its destination, and is looked at only to tell its sender of the delay and to give it up. */
 void settle_park(struct rcpt *r, struct span destination, const char *why);
 void settle_again(struct message *m);
-/* Changes to a recipient that is not in memory, by an operator. */
-typedef void settle_done_fn(void *ctx, bool ok);
-/* by: uid + 1 of the operator, 0: none. */
-void settle_row(struct qmgr *q, const struct queue_message *msg, const struct queue_recipient *row, enum verdict v,
-                int64_t by, settle_done_fn *fn, void *ctx);
+/* Its wish is carried out; false: it has none. */
+bool settle_wish(struct rcpt *r);
+/* Changes of operators. A recipient that is not in memory, as its row is now: until the change is recorded it is in
+ * memory, so that nobody else takes the row up meanwhile. All of a message that change in one turn of the loop do so in
+ * one transaction, with one notification. fn: told when it is on disk, or that it can't be written; NULL: it is tried
+ * until it can. */
+void settle_item(struct qmgr *q, const struct queue_item *i, const struct wish *w, settle_done_fn *fn, void *ctx);
+/* The same for one in memory: what has not started is taken out; what is under way ends first, and may end with a
+ * delivery. False: it is too late for that. *coming: fn will be called; else its end is nobody's to wait for. */
+bool settle_active(struct rcpt *r, const struct wish *w, settle_done_fn *fn, void *ctx, bool *coming);
 
 /* ---- events.c ---- */
 int events_open(struct qmgr *q, const char *dir, struct err *err);
 void events_configure(struct qmgr *q);
 /* A message is in the queue. about: of a notification, the message that it is about. */
 void events_accepted(struct qmgr *q, const struct queue_message *m, size_t recipients, uint64_t about);
-/* What became of a recipient in memory (its verdict), and of one that was on disk alone. */
+/* What became of a recipient: its verdict. */
 void events_rcpt(struct qmgr *q, const struct rcpt *r);
-void events_row(struct qmgr *q, uint64_t message, const struct queue_recipient *row, enum verdict v, struct span sender,
-                int64_t by);
+/* It was held for its account's limits when it was accepted. */
+void events_held(struct qmgr *q, uint64_t message, const struct queue_recipient *row, struct span sender);
 void events_told(struct qmgr *q, const struct rcpt *r, uint64_t notice);
 
 /* ---- notice.c ---- */
@@ -409,5 +435,6 @@ void operator_init(struct qmgr *q);
 void operator_free(struct qmgr *q);
 bool operator_running(const struct qmgr *q);
 void operator_release_parked(struct qmgr *q); /* after a reload */
+void operator_note_gone(struct qmgr *q, uint64_t rcpt);
 
 #endif

@@ -167,6 +167,8 @@ void refill_soon(struct qmgr *q)
         f->again = true;
         return;
     }
+    if (!active_room(q))
+        q->backlog = true;
     if (q->draining || !active_room(q))
         return;
     f->running = true;
@@ -182,10 +184,7 @@ static void on_timer(void *ctx)
 {
     struct qmgr *q = ctx;
     q->refill->at = 0;
-    if (active_room(q))
-        refill_soon(q);
-    else
-        q->backlog = true;
+    refill_soon(q);
 }
 
 void refill_at(struct qmgr *q, int64_t wall)

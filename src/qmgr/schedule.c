@@ -77,8 +77,8 @@ static void explain_destination(const struct sched_dest *d, struct span name, in
 static void explain_next(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, int64_t now,
                          struct buf *out)
 {
-    struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
-    const struct conf_domain *d = conf_domain_for(q->conf, domain);
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    const struct conf_domain *d = conf_domain_for(q->conf, canonical_domain(r->address, room));
     const char *doing = rcpt_activity(q, r);
     if (*doing) {
         buf_printf(out, "In delivery: %s.", doing);
@@ -156,5 +156,5 @@ void explain_schedule(struct qmgr *q, const struct queue_message *m, const struc
     else if (r->state == QUEUE_HELD)
         buf_adds(out, "Held by an operator. `waypost queue release` lets it go on.");
     else
-        buf_adds(out, "An alias: its targets are recipients of their own, below.");
+        buf_adds(out, "An alias, or redirected by an operator: where it leads to are recipients of their own, below.");
 }

@@ -17,7 +17,7 @@
 struct settling {
     struct queue_settle s;
     struct qmgr *q;
-    struct message *msg; /* NULL: a row that is not in memory */
+    struct message *msg;
     struct rcpt **rcpts;
     struct queue_change *changes;
     struct queue_recipient *children;
@@ -25,203 +25,7 @@ struct settling {
     struct rcpt *notice_to;
     struct link link; /* in qmgr.unsettled */
     int64_t patience;
-    /* without msg: */
-    struct arena arena;
-    enum verdict verdict;
-    struct span sender;
-    int64_t by;
-    settle_done_fn *fn;
-    void *ctx;
 };
-
-/* ---- verdicts ---- */
-
-static void set_response(struct rcpt *r, const struct outcome *o, struct span host)
-{
-    struct arena *a = &r->msg->arena;
-    r->r.kind = o->kind;
-    r->r.code = o->code;
-    r->r.subject = o->subject;
-    r->r.detail = o->detail;
-    r->r.why = arena_dup(a, span_of(o->text));
-    r->r.host = host.n ? arena_dup(a, host) : SPAN_NONE;
-    if (!r->reported) /* relay's report has brought its own */
-        r->r.dialogue = SPAN_NONE;
-}
-
-static void set_row(struct queue_recipient *r, enum verdict v, int64_t now)
-{
-    if (v == VERDICT_ROUTED)
-        return;
-    r->state = v == VERDICT_PARKED     ? QUEUE_PARKED
-               : v == VERDICT_PICKUP   ? QUEUE_PICKUP
-               : v == VERDICT_HELD     ? QUEUE_HELD
-               : v == VERDICT_EXPANDED ? QUEUE_EXPANDED
-                                       : QUEUE_WAITING;
-    if (v == VERDICT_HELD || v == VERDICT_EXPANDED)
-        r->next = 0;
-    else if (v == VERDICT_RELEASED)
-        r->next = now;
-}
-
-void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct span host)
-{
-    struct qmgr *q = r->msg->q;
-    int64_t now = qmgr_wall(q);
-    list_del(&r->link);
-    rcpt_move(r, RCPT_SETTLING);
-    r->verdict = v;
-    r->was = r->r.state;
-    if (o)
-        set_response(r, o, host);
-    if (v == VERDICT_DEFERRED) {
-        r->delayed = notice_delay_due(r, r->r.last, now);
-        r->r.attempts++;
-        r->r.last = now;
-        r->r.next = now + policy_wait(q, &r->r);
-    } else if (v == VERDICT_PARKED) {
-        r->r.next = now + retry_wait(&q->times, UINT32_MAX, qmgr_random(q));
-    }
-    set_row(&r->r, v, now);
-    list_add_tail(&r->msg->finished, &r->link);
-    settle_again(r->msg);
-}
-
-/* Given up when it has been tried for long enough (RFC5321:4.5.4.1); otherwise the last attempt is made at that time.
- */
-static bool too_old(struct rcpt *r, int64_t now, int64_t *end)
-{
-    *end = retry_end(&r->msg->q->times, queue_message_begins(&r->msg->m), rcpt_sender(r).n == 0);
-    return now >= *end;
-}
-
-static void expire(struct rcpt *r)
-{
-    r->expired = true;
-    r->late = settle_too_late(r->msg);
-    settle_rcpt(r, VERDICT_FAILED, NULL, SPAN_NONE);
-}
-
-/* ---- DELIVERBY ---- */
-
-bool settle_too_late(const struct message *m)
-{
-    return (m->m.by_mode & QUEUE_BY_RETURN) && qmgr_wall(m->q) >= m->m.deliver_by;
-}
-
-void settle_late(struct rcpt *r)
-{
-    if (!r->r.why.p) {
-        struct outcome o = outcome_make(OUTCOME_FAILED, 0, 4, 7, "its time had passed before it could be attempted");
-        set_response(r, &o, SPAN_NONE);
-    }
-    expire(r);
-}
-
-/* It is looked at when the time comes; RFC2852:4.1.3: with mode N the sender is told then, once, and it goes on. */
-static void watch_time(struct rcpt *r, int64_t now)
-{
-    const struct queue_message *m = &r->msg->m;
-    if (!m->by_mode || r->r.next == 0)
-        return;
-    if (now < m->deliver_by) {
-        r->r.next = MIN_OF(r->r.next, m->deliver_by);
-    } else if ((m->by_mode & QUEUE_BY_NOTIFY) && !r->r.told) {
-        r->r.told = true;
-        r->late = r->delayed = notice_late_due(r);
-    }
-}
-
-void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host)
-{
-    int64_t end, now = qmgr_wall(r->msg->q);
-    struct outcome waits = outcome_make(OUTCOME_RETRY, 0, 0, 0, "it waits until its domain asks for it (ATRN, ETRN)");
-    if (o) {
-        r->r.attempts++;
-        r->r.last = now;
-    }
-    if (o || !r->r.why.p)
-        set_response(r, o ? o : &waits, host);
-    r->r.passed &= (uint8_t)~QUEUE_PASSED;
-    if (too_old(r, now, &end) || settle_too_late(r->msg)) {
-        expire(r);
-        return;
-    }
-    settle_rcpt(r, VERDICT_PICKUP, NULL, SPAN_NONE);
-    r->r.next = end;
-    watch_time(r, now);
-}
-
-void settle_outcome(struct rcpt *r, enum verdict done, const struct outcome *o, struct span host)
-{
-    struct qmgr *q = r->msg->q;
-    int64_t end, now = qmgr_wall(q);
-    if (o->kind != OUTCOME_RETRY) {
-        r->r.attempts++;
-        r->r.last = now;
-        settle_rcpt(r, o->kind == OUTCOME_DONE ? done : VERDICT_FAILED, o, host);
-        return;
-    }
-    set_response(r, o, host);
-    if (r->wish != VERDICT_NONE) {
-        settle_rcpt(r, r->wish, NULL, SPAN_NONE);
-    } else if (r->on_demand) {
-        settle_pickup(r, o, host);
-    } else if (too_old(r, now, &end) || settle_too_late(r->msg)) {
-        r->r.attempts++;
-        r->r.last = now;
-        expire(r);
-    } else {
-        settle_rcpt(r, VERDICT_DEFERRED, NULL, SPAN_NONE);
-        r->r.next = MIN_OF(r->r.next, end);
-        watch_time(r, now);
-    }
-}
-
-void settle_postpone(struct rcpt *r, int64_t at, const char *why)
-{
-    struct qmgr *q = r->msg->q;
-    int64_t end, now = qmgr_wall(q);
-    if (r->wish != VERDICT_NONE) {
-        settle_rcpt(r, r->wish, NULL, SPAN_NONE);
-        return;
-    }
-    if (!r->r.why.p) {
-        struct outcome o = outcome_make(OUTCOME_RETRY, 0, 4, 1, "%s", why);
-        set_response(r, &o, SPAN_NONE);
-    }
-    if (r->on_demand) {
-        settle_pickup(r, NULL, SPAN_NONE);
-        return;
-    }
-    if (too_old(r, now, &end) || settle_too_late(r->msg)) {
-        expire(r);
-        return;
-    }
-    int64_t last = r->r.last;
-    if (notice_delay_due(r, last, now)) { /* it has not been attempted for so long */
-        r->delayed = true;
-        r->r.last = now;
-    }
-    settle_rcpt(r, VERDICT_POSTPONED, NULL, SPAN_NONE);
-    r->r.next = MIN_OF(at + (int64_t)(qmgr_random(q) % (uint64_t)(MAX_OF(at - now, (int64_t)1) / 8 + 1)), end);
-    watch_time(r, now);
-}
-
-void settle_park(struct rcpt *r, struct span destination, const char *why)
-{
-    const struct message *m = r->msg;
-    const struct qmgr *q = m->q;
-    int64_t begins = queue_message_begins(&m->m);
-    int64_t end = retry_end(&q->times, begins, rcpt_sender(r).n == 0);
-    int64_t tell = begins + q->conf->queue.delay_warning;
-    int64_t at = qmgr_wall(q) < tell ? MIN_OF(tell, end) : end;
-    settle_postpone(r, at, why);
-    if (r->verdict != VERDICT_POSTPONED)
-        return;
-    r->r.next = MIN_OF(r->r.next, at);
-    r->r.destination = arena_dup(&r->msg->arena, destination);
-}
 
 /* ---- after the commit ---- */
 
@@ -231,6 +35,7 @@ static const char *const events[] = {
     [VERDICT_PICKUP] = "held",
     [VERDICT_HELD] = "held",           [VERDICT_RELEASED] = "released",  [VERDICT_REMOVED] = "removed",
     [VERDICT_FAILED] = "failed",       [VERDICT_ROUTED] = "routed",
+    [VERDICT_REDIRECTED] = "redirected",
 };
 
 static void log_row(const struct queue_message *m, const struct queue_recipient *r, enum verdict v, const char *event,
@@ -270,6 +75,8 @@ static void log_row(const struct queue_message *m, const struct queue_recipient 
 static void log_rcpt(const struct settling *s, const struct rcpt *r)
 {
     const char *event = events[r->verdict];
+    if ((r->verdict == VERDICT_PARKED && r->was == QUEUE_PARKED) || (r->verdict == VERDICT_PICKUP && r->was == QUEUE_PICKUP))
+        return; /* as before */
     if (r->verdict == VERDICT_FAILED)
         event = r->expired ? "expired" : "failed";
     log_row(&r->msg->m, &r->r, r->verdict, event, rcpt_sender(r), r->tls);
@@ -290,12 +97,20 @@ static void log_rcpt(const struct settling *s, const struct rcpt *r)
     }
 }
 
+/* What an operator wanted of it while it was being expanded is for those that it leads to. */
 static void activate_children(struct settling *s, struct rcpt *parent)
 {
     for (size_t i = 0; i < parent->child_count; i++) {
-        struct rcpt *c = rcpt_new(s->msg);
-        c->r = parent->children[i];
-        activate(s->q, c);
+        const struct queue_recipient *row = &parent->children[i];
+        if (parent->wish.verdict != VERDICT_NONE) {
+            settle_item(s->q, &(struct queue_item){s->msg->m, *row}, &parent->wish, NULL, NULL);
+        } else if (row->next > qmgr_wall(s->q)) {
+            refill_at(s->q, row->next);
+        } else if (row->next) {
+            struct rcpt *c = rcpt_new(s->msg);
+            c->r = *row;
+            activate(s->q, c);
+        }
     }
 }
 
@@ -303,56 +118,75 @@ static void settling_free(struct settling *s)
 {
     if (s->notice)
         message_unref(s->notice);
-    if (s->msg)
-        message_unref(s->msg);
+    message_unref(s->msg);
     mem_free(&s->rcpts);
     mem_free(&s->changes);
     mem_free(&s->children);
-    arena_free(&s->arena);
     mem_free(&s);
+}
+
+/* It leaves memory; who waits for it hears of it. */
+static void leave(struct rcpt *r, bool ok)
+{
+    settle_done_fn *fn = r->done;
+    void *ctx = r->done_ctx;
+    rcpt_gone(r);
+    if (fn)
+        fn(ctx, ok);
+}
+
+static void recorded_one(struct settling *s, struct rcpt *r, bool stays)
+{
+    log_rcpt(s, r);
+    events_rcpt(s->q, r);
+    if (s->notice && notice_wanted(r))
+        events_told(s->q, r, s->notice->m.id);
+    if (r->verdict == VERDICT_EXPANDED || r->verdict == VERDICT_REDIRECTED) {
+        activate_children(s, r);
+        stays = false;
+    }
+    if (stays && r->r.next)
+        refill_at(s->q, r->r.next);
+    if (stays && r->r.destination.p)
+        dests_parked(s->q, r->r.destination);
+    leave(r, true);
+    if (stays && r->wish.verdict != VERDICT_NONE) /* an operator's, who came while this was on its way */
+        settle_item(s->q, &(struct queue_item){s->msg->m, r->r}, &r->wish, NULL, NULL);
 }
 
 static void recorded(struct settling *s)
 {
-    for (size_t i = 0; i < s->s.count; i++) {
-        struct rcpt *r = s->rcpts[i];
-        log_rcpt(s, r);
-        events_rcpt(s->q, r);
-        if (s->notice && notice_wanted(r))
-            events_told(s->q, r, s->notice->m.id);
-        if (r->verdict == VERDICT_EXPANDED)
-            activate_children(s, r);
-        if (s->changes[i].kind == QUEUE_UPDATE && r->r.next)
-            refill_at(s->q, r->r.next);
-        if (s->changes[i].kind == QUEUE_UPDATE && r->r.destination.p)
-            dests_parked(s->q, r->r.destination);
-        enum verdict wish =
-            r->wish != r->verdict && s->changes[i].kind == QUEUE_UPDATE && (r->r.next || r->wish == VERDICT_ROUTED) ? r->wish
-                                                                                                                      : VERDICT_NONE;
-        rcpt_gone(r);
-        if (wish != VERDICT_NONE) /* an operator's, who came while this was on its way */
-            settle_row(s->q, &s->msg->m, &r->r, wish, r->by, NULL, NULL);
-    }
+    for (size_t i = 0; i < s->s.count; i++)
+        recorded_one(s, s->rcpts[i], s->changes[i].kind == QUEUE_UPDATE);
     if (s->notice) {
         events_accepted(s->q, &s->notice->m, 1, s->msg->m.id);
         activate(s->q, s->notice_to);
     }
 }
 
-static void recorded_row(struct settling *s)
+/* An operator waits for all of it: he is told that it can't be done, and it stays as it was on disk. */
+static bool given_up(struct settling *s)
 {
-    const struct queue_recipient *r = &s->changes[0].row;
-    events_row(s->q, s->s.message, r, s->verdict, s->sender, s->by);
-    refill_note_gone(s->q, r->id);
-    if (r->next && s->changes[0].kind == QUEUE_UPDATE)
-        refill_at(s->q, r->next);
+    for (size_t i = 0; i < s->s.count; i++)
+        if (!s->rcpts[i]->done || s->rcpts[i]->wish.verdict != VERDICT_NONE)
+            return false;
+    for (size_t i = 0; i < s->s.count; i++)
+        leave(s->rcpts[i], false);
+    if (s->notice && s->notice->m.spooled)
+        queue_spool_remove(s->q->queue, s->notice->m.id);
+    refill_at(s->q, qmgr_wall(s->q) + AGAIN_MS);
+    return true;
 }
 
 static void on_unsettled_timer(void *ctx);
 
-static void try_again(struct settling *s, bool full)
+static void close_door(struct qmgr *q, bool full)
 {
-    accept_close(s->q, full ? "Insufficient system storage, try again later" : "The queue can't write, try again later");
+    accept_close(q, full ? "Insufficient system storage, try again later" : "The queue can't write, try again later");
+}
+
+static void try_again(struct settling *s)
+{
     list_add_tail(&s->q->unsettled, &s->link);
     timer_start(s->q->unsettled_timer, AGAIN_MS);
 }
@@ -360,10 +194,12 @@ static void try_again(struct settling *s, bool full)
 static void on_spooled(void *ctx, bool good)
 {
     struct settling *s = ctx;
-    if (good)
+    if (good) {
         queue_settle(s->q->queue, &s->s, s->patience);
-    else
-        try_again(s, false);
+        return;
+    }
+    close_door(s->q, false);
+    try_again(s);
 }
 
 /* A notice's file comes before the row that names it. */
@@ -379,17 +215,15 @@ static void on_settled(struct queue_request *req)
 {
     struct settling *s = container_of(container_of(req, struct queue_settle, request), struct settling, s);
     struct qmgr *q = s->q;
-    if (req->fail != QUEUE_OK && !s->fn) {
+    if (req->fail != QUEUE_OK)
+        close_door(q, req->fail == QUEUE_FULL);
+    if (req->fail != QUEUE_OK && !given_up(s)) {
         s->patience = PATIENCE_LAZY_MS;
-        try_again(s, req->fail == QUEUE_FULL);
+        try_again(s);
         return;
     }
-    if (s->msg)
+    if (req->fail == QUEUE_OK)
         recorded(s);
-    else if (req->fail == QUEUE_OK)
-        recorded_row(s);
-    if (s->fn)
-        s->fn(s->ctx, req->fail == QUEUE_OK);
     q->settles--;
     settling_free(s);
     qmgr_quiet(q);
@@ -421,7 +255,7 @@ static bool row_goes(enum verdict v)
 static int64_t patience_of(enum verdict v)
 {
     return v == VERDICT_RELAYED || v == VERDICT_FAILED || v == VERDICT_EXPANDED || v == VERDICT_REMOVED ||
-                   v == VERDICT_HELD
+                   v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REDIRECTED
                ? PATIENCE_MS
                : PATIENCE_LAZY_MS;
 }
@@ -449,6 +283,11 @@ static void note_domain(struct queue_recipient *r, struct arena *a)
     r->domain = waits && domain_canonical(domain, name, &n) ? arena_dup(a, span_make(name, n)) : SPAN_NONE;
 }
 
+static bool leads_on(const struct rcpt *r)
+{
+    return r->verdict == VERDICT_EXPANDED || r->verdict == VERDICT_REDIRECTED;
+}
+
 static struct settling *gather(struct message *m, const struct rcpt **told, size_t *told_count)
 {
     struct settling *s = mem_alloc(sizeof *s);
@@ -472,11 +311,11 @@ static struct settling *gather(struct message *m, const struct rcpt **told, size
             note_domain(&r->r, &m->arena);
         s->changes[n++] = (struct queue_change){row_goes(r->verdict) ? QUEUE_GONE : QUEUE_UPDATE, r->r};
         s->patience = MIN_OF(s->patience, patience_of(r->verdict));
-        children += r->verdict == VERDICT_EXPANDED ? r->child_count : 0;
+        children += leads_on(r) ? r->child_count : 0;
     }
     s->children = mem_array(children, sizeof *s->children);
     for (size_t i = 0; i < n; i++)
-        if (s->rcpts[i]->verdict == VERDICT_EXPANDED) {
+        if (leads_on(s->rcpts[i])) {
             memcpy(s->children + s->s.child_count, s->rcpts[i]->children,
                    s->rcpts[i]->child_count * sizeof *s->children);
             s->s.child_count += s->rcpts[i]->child_count;
@@ -516,11 +355,10 @@ static void settle_message(struct message *m)
         most++;
     const struct rcpt **told = mem_array(most, sizeof *told);
     struct settling *s = gather(m, told, &n);
+    message_ref(m);
     if (s->s.count == 0) {
-        s->msg = NULL;
         settling_free(s);
     } else {
-        message_ref(m);
         s->s.message = m->m.id;
         s->s.spooled = m->m.spooled;
         s->notice = n ? notice_make(m, told, n, &s->notice_to) : NULL;
@@ -559,39 +397,6 @@ void settle_again(struct message *m)
     loop_defer(m->q->loop, &m->q->settle);
 }
 
-void settle_row(struct qmgr *q, const struct queue_message *msg, const struct queue_recipient *row, enum verdict v,
-                int64_t by, settle_done_fn *fn, void *ctx)
-{
-    struct settling *s = mem_alloc(sizeof *s);
-    int64_t now = qmgr_wall(q);
-    *s = (struct settling){.q = q, .fn = fn, .ctx = ctx, .verdict = v, .by = by, .patience = PATIENCE_MS};
-    s->changes = mem_array(1, sizeof *s->changes);
-    s->changes[0] = (struct queue_change){row_goes(v) ? QUEUE_GONE : QUEUE_UPDATE, *row};
-    struct queue_recipient *r = &s->changes[0].row;
-    s->sender = arena_dup(&s->arena, msg->sender);
-    r->address = arena_dup(&s->arena, row->address);
-    r->original = row->original.p ? arena_dup(&s->arena, row->original) : SPAN_NONE;
-    r->sender = row->sender.p ? arena_dup(&s->arena, row->sender) : SPAN_NONE;
-    r->why = row->why.p ? arena_dup(&s->arena, row->why) : SPAN_NONE;
-    r->host = row->host.p ? arena_dup(&s->arena, row->host) : SPAN_NONE;
-    r->dialogue = row->dialogue.p ? arena_dup(&s->arena, row->dialogue) : SPAN_NONE;
-    r->route = row->route.p ? arena_dup(&s->arena, row->route) : SPAN_NONE;
-    r->destination = SPAN_NONE;
-    if (v == VERDICT_ROUTED && row->destination.p) /* it waited for another one */
-        r->next = now;
-    if (v == VERDICT_RELEASED)
-        queue_unpark(r);
-    set_row(r, v, now);
-    if (row->state == QUEUE_LIMITED && v == VERDICT_RELEASED) /* RFC4865:4.2: what its sender asked for still holds */
-        r->next = MAX_OF(now, msg->hold_until);
-    note_domain(r, &s->arena);
-    log_row(msg, r, v, events[v], msg->sender, SPAN_NONE);
-    s->s.message = msg->id;
-    s->s.spooled = msg->spooled;
-    s->s.count = 1;
-    submit(s);
-}
-
 /* ---- life ---- */
 
 void settle_init(struct qmgr *q)
@@ -607,6 +412,9 @@ void settle_free(struct qmgr *q)
     while (!list_empty(&q->unsettled)) {
         struct settling *s = container_of(q->unsettled.next, struct settling, link);
         list_del(&s->link);
+        for (size_t i = 0; i < s->s.count; i++)
+            if (s->rcpts[i]->done)
+                s->rcpts[i]->done(s->rcpts[i]->done_ctx, false);
         settling_free(s);
     }
 }

@@ -93,20 +93,16 @@ static void put_words(struct buf *out, const struct history_event *e)
     case HISTORY_EXPANDED: buf_printf(out, "an alias of %lld", (long long)e->recipients); break;
     case HISTORY_PARKED: buf_add(out, e->reply); break;
     case HISTORY_PICKUP: buf_adds(out, "it waits until its domain asks for it"); break;
+    case HISTORY_REDIRECTED: buf_printf(out, "to %.*s", SPANV(e->reply)); break;
     case HISTORY_HELD:
     case HISTORY_RELEASED:
-    case HISTORY_REMOVED:
-        if (e->operator)
-            buf_printf(out, "by uid %lld", (long long)e->operator- 1);
-        break;
-    case HISTORY_ROUTED:
-        buf_printf(out, "to %.*s", SPANV(e->reply.n ? e->reply : SPAN("the host of its domain")));
-        if (e->operator)
-            buf_printf(out, ", by uid %lld", (long long)e->operator- 1);
-        break;
+    case HISTORY_ROUTED: buf_printf(out, "to %.*s", SPANV(e->reply.n ? e->reply : SPAN("the host of its domain"))); break;
+    case HISTORY_REMOVED: break;
     case HISTORY_TOLD: buf_printf(out, "its sender, that it %.*s: notification %s", SPANV(e->reply), related.text); break;
     default: put_attempt(out, e);
     }
+    if (e->operator)
+        buf_printf(out, "%sby uid %lld", out->n ? ", " : "", (long long)e->operator- 1);
     if (e->next) {
         buf_adds(out, out->n ? ", next " : "next ");
         put_time(out, e->next);

@@ -219,9 +219,9 @@ static void requeue(struct job *j)
         if (r->job != j)
             continue;
         r->job = NULL;
-        if (r->wish != VERDICT_NONE) {
-            settle_rcpt(r, r->wish, NULL, SPAN_NONE);
-        } else if (++r->deaths >= WORKER_DEATHS_MAX || q->draining) {
+        if (settle_wish(r))
+            continue;
+        if (++r->deaths >= WORKER_DEATHS_MAX || q->draining) {
             settle_postpone(r, qmgr_wall(q) + AGAIN_MS, "the program that was to deliver it ended");
         } else {
             if (!again)

@@ -25,7 +25,8 @@
     H(RELEASED, 11, "released") \
     H(REMOVED, 12, "removed")   \
     H(TOLD, 13, "told")         \
-    H(ROUTED, 14, "routed")
+    H(ROUTED, 14, "routed")       \
+    H(REDIRECTED, 15, "redirected")
 
 enum history_kind {
 #define HISTORY_ENUM(name, value, word) HISTORY_##name = value,

@@ -243,6 +243,16 @@ void queue_limited_end(struct queue *q, struct queue_limited_end *e)
     submit_plain(q, &e->request, run_limited_end, 1);
 }
 
+static int run_probe(struct queue *q, struct queue_request *r UNUSED, struct err *err)
+{
+    return sql_probe(&q->sql, err);
+}
+
+void queue_probe(struct queue *q, struct queue_request *r)
+{
+    submit_plain(q, r, run_probe, 1);
+}
+
 void queue_set_commit_wait(struct queue *q, int64_t ms)
 {
     pthread_mutex_lock(&q->lock);

@@ -240,6 +240,9 @@ struct queue_limited_end {
 };
 void queue_limited_end(struct queue *q, struct queue_limited_end *e);
 
+/* Writes something that changes nothing: whether the database can be written at all. */
+void queue_probe(struct queue *q, struct queue_request *r);
+
 struct queue_stats {
     uint64_t commits, requests, checkpoints, wal_pages;
     uint64_t tidied; /* steps that gave free pages back to the disk */
@@ -298,7 +301,7 @@ int queue_count_limited(struct queue_reader *r, queue_limited_fn *fn, void *ctx,
 /* A page of the whole queue. Empty spans and 0 match everything. */
 struct queue_filter {
     uint64_t message;
-    struct span sender, recipient, domain; /* without case */
+    struct span sender, recipient, domain; /* without case; the domain canonical */
     struct span either;                    /* sender or recipient */
     struct span canonical;                 /* beside `domain`, its canonical form: what has waited is found by it at once */
     struct span waits;                     /* canonical domain: what has waited for it, found without looking at others */

@@ -627,6 +627,17 @@ void sched_up(struct sched *s, enum sched_class class, struct span name, int64_t
     dest_place(s, d, now);
 }
 
+void sched_all_up(struct sched *s, enum sched_class class, int64_t now)
+{
+    struct span name;
+    void *v;
+    for (size_t at = 0; map_next(&s->dests[class], &at, &name, &v);) {
+        struct sched_dest *d = v;
+        if (d->down_until)
+            sched_up(s, class, name, now);
+    }
+}
+
 void sched_suspend(struct sched *s, enum sched_class class, struct span name, struct span reason, int64_t now)
 {
     struct sched_dest *d = dest_get(s, class, name);

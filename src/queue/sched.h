@@ -146,8 +146,9 @@ void sched_released(struct sched *s, enum sched_class class, struct span name, u
 void sched_unanswered(struct sched *s, enum sched_class class, struct span name);
 
 /* ---- operators ---- */
-/* It is down no longer. */
+/* It is down no longer; so with all of a class. */
 void sched_up(struct sched *s, enum sched_class class, struct span name, int64_t now);
+void sched_all_up(struct sched *s, enum sched_class class, int64_t now);
 void sched_suspend(struct sched *s, enum sched_class class, struct span name, struct span reason, int64_t now);
 /* False: it was not suspended. */
 bool sched_resume(struct sched *s, enum sched_class class, struct span name, int64_t now);

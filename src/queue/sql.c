@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/util.h"
+#include "mail/address.h"
 
 static const char *const migrations[] = {
     "CREATE TABLE message (\n"
@@ -355,18 +356,26 @@ static int turn_tokens(struct sql *q, int64_t now_us, struct err *err)
     return 0;
 }
 
+static int move_mark(struct sql *q, uint64_t to, struct err *err)
+{
+    struct db_stmt *s = db_stmt(q->db, "UPDATE mark SET id = ?");
+    db_bind_i64(s, 1, (int64_t)to);
+    if (db_run(s, err))
+        return -1;
+    q->mark = to;
+    return 0;
+}
+
+int sql_probe(struct sql *q, struct err *err)
+{
+    return move_mark(q, q->mark + 1, err);
+}
+
 int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err)
 {
     if (now_us - q->tokens_since_us > SQL_TOKEN_LIFE_US && turn_tokens(q, now_us, err))
         return -1;
-    if (highest_id < q->mark)
-        return 0;
-    struct db_stmt *s = db_stmt(q->db, "UPDATE mark SET id = ?");
-    db_bind_i64(s, 1, (int64_t)(highest_id + SQL_MARK_AHEAD));
-    if (db_run(s, err))
-        return -1;
-    q->mark = highest_id + SQL_MARK_AHEAD;
-    return 0;
+    return highest_id < q->mark ? 0 : move_mark(q, highest_id + SQL_MARK_AHEAD, err);
 }
 
 int sql_give_back(struct sql *q, bool *more, struct err *err)
@@ -593,17 +602,32 @@ static bool in_range(const struct queue_filter *f, int64_t received, uint64_t si
            (!f->smaller || size < f->smaller);
 }
 
+/* Domains may be spelled as A-labels or U-labels. */
+static bool same_domain(struct span domain, struct span canonical)
+{
+    char name[ADDRESS_DOMAIN_MAX + 1];
+    size_t n;
+    return span_ieq(domain, canonical) || (!span_is_ascii(domain) && domain_canonical(domain, name, &n) && span_eq(span_make(name, n), canonical));
+}
+
+static bool same_address(struct span a, struct span b)
+{
+    struct address_key x, y;
+    if (span_ieq(a, b) || (span_is_ascii(a) && span_is_ascii(b)))
+        return span_ieq(a, b);
+    return address_key(a, &x) && address_key(b, &y) && span_eq(address_key_span(&x), address_key_span(&y));
+}
+
 static bool matches(const struct queue_filter *f, struct db_stmt *s)
 {
     struct span sender = db_text(s, 1), address = db_text(s, MESSAGE_WIDTH + 7),
                 original = db_text(s, MESSAGE_WIDTH + 8);
     struct span domain = span_from(address, (size_t)(span_rfind(address, '@') + 1));
-    bool rcpt = span_ieq(address, f->recipient) || span_ieq(original, f->recipient);
-    bool either = span_ieq(sender, f->either) || span_ieq(address, f->either) || span_ieq(original, f->either);
     bool found = f->canonical.n && span_eq(db_text(s, MESSAGE_WIDTH + RECIPIENT_WIDTH), f->canonical); /* in whatever spelling */
-    return (!f->sender.n || span_ieq(sender, f->sender)) && (!f->either.n || either) &&
-           (!f->domain.n || found || span_ieq(domain, f->domain) || span_ieq(domain, f->canonical)) &&
-           (!f->recipient.n || rcpt) && (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state) &&
+    bool rcpt = !f->recipient.n || same_address(address, f->recipient) || same_address(original, f->recipient);
+    bool either = !f->either.n || same_address(sender, f->either) || same_address(address, f->either) || same_address(original, f->either);
+    return rcpt && either && (!f->sender.n || same_address(sender, f->sender)) &&
+           (!f->domain.n || found || same_domain(domain, f->domain)) && (!f->state || db_i64(s, MESSAGE_WIDTH + 4) == f->state) &&
            (!f->account || db_i64(s, 2) == f->account) && in_range(f, db_i64(s, 6), (uint64_t)db_i64(s, 7));
 }
 

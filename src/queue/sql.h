@@ -31,6 +31,8 @@ int sql_destination(struct sql *q, const struct queue_destination *d, struct err
 int sql_limited(struct sql *q, const struct queue_limited *l, struct err *err);
 int sql_limited_end(struct sql *q, const struct queue_limited_end *e, struct err *err);
 int sql_token(struct sql *q, const char *token, uint64_t *message, struct err *err);
+/* Moves the mark by one: SQLite doesn't write a row that is the same as before. */
+int sql_probe(struct sql *q, struct err *err);
 /* At the end of a batch: moves the mark and lets old tokens go when it is time. */
 int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err);
 #ifndef SQL_FREE_PAGES /* a test of what happens has fewer */

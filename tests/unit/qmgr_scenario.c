@@ -2,9 +2,12 @@
  * while the script moves its clock. The service's skeleton and all peers are played here. */
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +20,7 @@
 #define NAMES_MAX 200
 #define WORDS_MAX 40
 #define RCPTS_MAX ATTEMPT_RCPTS_MAX
+#define ACCOUNT 7
 #define BEGIN_MS INT64_C(1700000000000)
 #define SPIN_MAX 20000 /* of up to 1 ms: a thread that never answers */
 
@@ -28,6 +32,8 @@ struct attempt {
     struct link link;
     uint64_t lease;
     bool whole;
+    uint64_t delivery; /* of the account's process: what it was asked, 0: it is relay's */
+    uint32_t epoch;
     char qid[64], domain[256], sender[256];
     struct {
         uint64_t id;
@@ -65,6 +71,9 @@ struct world {
     struct held *held;
     unsigned held_count, held_cap;
     unsigned expanded; /* answers of the directory since then */
+    struct chan *mda; /* the account's process */
+    bool store_broken, door_closed;
+    int store_fd;
     bool drained;
     int64_t mark; /* when the last step was */
     struct buf said; /* by the last operator's command */
@@ -108,9 +117,10 @@ struct chan *service_chan(struct service *s UNUSED, enum role peer, uint32_t ins
     return w->near[peer];
 }
 
+/* The store, for syncfs. */
 int service_resource(struct service *s UNUSED, unsigned what UNUSED)
 {
-    return -1;
+    return w->store_broken ? -1 : w->store_fd;
 }
 
 void service_done(struct service *s UNUSED)
@@ -137,12 +147,34 @@ static void put_text(char *to, size_t size, struct span s)
     snprintf(to, size, "%.*s", SPANV(s));
 }
 
-static void directory_says(struct chan *c, uint64_t id, struct span address)
+static void expand_item(struct chan *c, uint64_t id, unsigned kind, struct span address)
 {
-    struct msg o = {.type = MSG_expand_item, .expand_item = {.kind = 3, .address = address}};
-    chan_answer(c, chan_epoch(c), id, &o, -1);
-    o = (struct msg){.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1}};
-    chan_answer(c, chan_epoch(c), id, &o, -1);
+    struct msg m = {.type = MSG_expand_item,
+                    .expand_item = {.kind = (uint8_t)kind, .account = kind == 1 ? ACCOUNT : 0, .address = address}};
+    chan_answer(c, chan_epoch(c), id, &m, -1);
+}
+
+/* local@x.test is an account, team@x.test an alias of it and of friend@far.test, ring@x.test one of itself, nobody@x.test not there;
+ * the others are elsewhere. */
+static void directory_says(struct chan *c, uint64_t id, struct span to)
+{
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    const struct conf_domain *d = conf_domain_for(w->conf, canonical_domain(to, room));
+    struct msg end = {.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1, .held = d && d->hold}};
+    if (span_ieqs(to, "local@x.test")) {
+        expand_item(c, id, 1, to);
+    } else if (span_ieqs(to, "team@x.test")) {
+        expand_item(c, id, 2, SPAN("local@x.test"));
+        expand_item(c, id, 2, SPAN("friend@far.test"));
+        end.expand_end.count = 2;
+    } else if (span_ieqs(to, "ring@x.test")) {
+        expand_item(c, id, 2, to);
+    } else if (span_ieqs(to, "nobody@x.test")) {
+        end.expand_end = (struct msg_expand_end){.kind = OUTCOME_FAILED, .subject = 1, .detail = 1, .why = SPAN("no such address here")};
+    } else {
+        expand_item(c, id, 3, to);
+    }
+    chan_answer(c, chan_epoch(c), id, &end, -1);
     w->expanded++;
 }
 
@@ -170,17 +202,19 @@ static void directory_speaks(void)
 static void directory(struct chan *c, const struct msg *m)
 {
     struct msg o = {.type = MSG_verdict, .verdict = {.kind = OUTCOME_DONE, .account = 1, .login = SPAN("a@x.test")}};
-    if (m->type == MSG_sender_check) {
-        o.verdict.login = m->sender_check.sender;
-        chan_answer(c, chan_epoch(c), m->id, &o, -1);
-        return;
-    }
-    if (m->type != MSG_expand)
-        fail("asked of the directory: %u", (unsigned)m->type);
-    if (w->directory_holds)
+    if (m->type == MSG_expand && w->directory_holds)
         directory_keeps(m);
-    else
+    else if (m->type == MSG_expand)
         directory_says(c, m->id, m->expand.address);
+    if (m->type == MSG_expand)
+        return;
+    if (m->type == MSG_mda_want)
+        o = (struct msg){.type = MSG_mda_started, .mda_started = {.account = m->mda_want.account, .kind = OUTCOME_RETRY, .why = SPAN("away")}};
+    else if (m->type == MSG_sender_check)
+        o.verdict.login = m->sender_check.sender;
+    else
+        fail("asked of the directory: %u", (unsigned)m->type);
+    chan_answer(c, chan_epoch(c), m->id, &o, -1);
 }
 
 static struct attempt *attempt_of(uint64_t lease)
@@ -226,9 +260,33 @@ static void relay(const struct msg *m, int fd)
     }
 }
 
+static void account_process(struct chan *c, const struct msg *m)
+{
+    if (m->type != MSG_deliver)
+        fail("asked of the account's process: %u", (unsigned)m->type);
+    const struct msg_deliver *d = &m->deliver;
+    struct attempt *a = mem_alloc(sizeof *a);
+    a->lease = d->lease;
+    a->delivery = m->id;
+    a->epoch = chan_epoch(c);
+    put_text(a->qid, sizeof a->qid, d->qid);
+    put_text(a->domain, sizeof a->domain, SPAN("account:7"));
+    put_text(a->sender, sizeof a->sender, d->sender);
+    a->rcpts[a->count].id = d->rcpt;
+    put_text(a->rcpts[a->count++].address, sizeof a->rcpts[0].address, d->delivered_to);
+    buf_add(&a->content, d->prefix);
+    buf_add(&a->content, d->body);
+    a->whole = true;
+    list_add_tail(&w->attempts, &a->link);
+}
+
 static void far_msg(void *ctx, struct chan *c, const struct msg *m, int fd)
 {
     enum role me = *(enum role *)ctx;
+    if (me == ROLE_MDA)
+        account_process(c, m);
+    if (me == ROLE_MX && m->type == MSG_queue_state)
+        w->door_closed = !m->queue_state.open;
     if (me == ROLE_AUTHD)
         directory(c, m);
     else if (me == ROLE_RELAY)
@@ -262,7 +320,7 @@ static void kick(void)
 static bool busy(void)
 {
     const struct qmgr *q = &w->q;
-    return q->accepting || q->settles || !list_empty(&q->settling) || (q->picked.count && !w->directory_holds) || q->sync_running || q->load_running ||
+    return q->accepting || q->settles || q->probing || !list_empty(&q->settling) || (q->picked.count && !w->directory_holds) || q->sync_running || q->load_running ||
            refill_running(q) || operator_running(q) || loop_works(w->loop) || w->asked != w->answered;
 }
 
@@ -301,9 +359,23 @@ static bool advance(int64_t ms, bool to_attempt)
 
 /* ---- start and end ---- */
 
+static const struct chan_ops far = {.on_msg = far_msg};
+
+static void account_up(void)
+{
+    static enum role mda = ROLE_MDA;
+    struct err err;
+    int fds[2];
+    cr_assert_eq(chan_pair(fds, &err), 0, "%s", err.text);
+    if (w->mda)
+        chan_free(&w->mda);
+    w->mda = chan_new(w->loop, fds[1], ROLE_QMGR, 0, &far, &mda);
+    local_mda_end(&w->q, ACCOUNT, fds[0]);
+}
+
 static void program_start(void)
 {
-    static const struct chan_ops near = {.on_msg = near_msg, .on_room = near_room}, far = {.on_msg = far_msg};
+    static const struct chan_ops near = {.on_msg = near_msg, .on_room = near_room};
     static enum role roles[ROLE_COUNT];
     struct err err;
     int fds[2];
@@ -315,10 +387,12 @@ static void program_start(void)
         w->near[r] = chan_new(w->loop, fds[0], r, 0, &near, NULL);
         w->far[r] = fds[0] >= 0 ? chan_new(w->loop, fds[1], ROLE_QMGR, 0, &far, &roles[r]) : NULL;
     }
+    w->door_closed = false;
     memset(&w->q, 0, sizeof w->q);
     if (qmgr_program.warm(&w->service, &err) || qmgr_program.start(&w->service, &err))
         fail("no start: %s", err.text);
     w->q.random = 4711; /* the same jitter each time */
+    account_up();
     settle();
 }
 
@@ -335,6 +409,7 @@ static void program_end(void)
         if (w->far[r])
             chan_free(&w->far[r]);
     }
+    chan_free(&w->mda);
     w->asked = w->answered = 0;
 }
 
@@ -410,6 +485,13 @@ static const char *qid_of(const char *name)
     return name;
 }
 
+static void on_refused(void *ctx UNUSED, struct chan *c UNUSED, enum chan_why why, const struct msg *m, int fd UNUSED)
+{
+    w->answered++;
+    if (why != CHAN_ANSWERED || m->type != MSG_not_queued || m->not_queued.kind != OUTCOME_RETRY)
+        fail("not refused");
+}
+
 static void on_queued(void *ctx, struct chan *c UNUSED, enum chan_why why, const struct msg *m, int fd UNUSED)
 {
     struct named *n = ctx;
@@ -456,17 +538,15 @@ static void submit_to(struct chan *c, uint64_t txn, const char *address, const s
     }
 }
 
-static void submit(const struct words *v)
+static void hand_in(const struct words *v, chan_answer_fn *fn, void *ctx)
 {
     static uint64_t txn;
     struct span content = SPAN("Subject: x\r\nMessage-ID: <1@x.test>\r\n\r\nhello\r\n");
     const char *hold = value_of(v, "hold"), *by = value_of(v, "by"), *priority = value_of(v, "priority");
     struct chan *c = w->far[value_of(v, "outside") ? ROLE_MX : ROLE_SUBMISSION];
     char token[17];
-    if (v->n < 6 || strcmp(v->at[2], "from") || strcmp(v->at[4], "to") || w->name_count == NAMES_MAX)
+    if (v->n < 6 || strcmp(v->at[2], "from") || strcmp(v->at[4], "to"))
         fail("submit NAME from SENDER to RECIPIENT...");
-    struct named *n = &w->names[w->name_count++];
-    put_text(n->name, sizeof n->name, span_of(v->at[1]));
     struct msg m = {.type = MSG_msg_begin};
     const char *marks = value_of(v, "marks");
     m.msg_begin = (struct msg_msg_begin){.txn = ++txn, .session = 1, .sender = strcmp(v->at[3], "<>") ? span_of(v->at[3]) : SPAN(""),
@@ -487,7 +567,27 @@ static void submit(const struct words *v)
     m.msg_commit = (struct msg_msg_commit){.txn = txn, .token = span_of(token), .size = content.n, .header_bytes = (uint32_t)content.n - 9,
                                            .message_id = SPAN("<1@x.test>"), .marks = span_of(marks ? marks : ""), .body = content};
     w->asked++;
-    cr_assert(chan_ask(c, &m, -1, on_queued, n));
+    cr_assert(chan_ask(c, &m, -1, fn, ctx));
+}
+
+static void submit(const struct words *v)
+{
+    if (w->name_count == NAMES_MAX)
+        fail("too many names");
+    struct named *n = &w->names[w->name_count++];
+    put_text(n->name, sizeof n->name, span_of(v->at[1]));
+    hand_in(v, on_queued, n);
+    settle();
+}
+
+/* flood N from SENDER to RECIPIENT...: so many messages, without a name */
+static void flood(const struct words *v)
+{
+    static struct named nameless;
+    for (int64_t i = number_of(v->at[1]); i > 0; i--) {
+        hand_in(v, on_queued, &nameless);
+        loop_turn(w->loop, 0);
+    }
     settle();
 }
 
@@ -620,6 +720,13 @@ static void after(const struct words *v)
 
 static void report(struct attempt *a, unsigned i, const struct msg_rcpt_report *like)
 {
+    if (a->delivery) {
+        struct msg d = {.type = MSG_delivered, .delivered = {.lease = a->lease, .rcpt = a->rcpts[i].id, .kind = like->kind,
+                                                             .subject = like->subject, .detail = like->detail, .why = like->why}};
+        a->rcpts[i].answered = true;
+        chan_answer(w->mda, a->epoch, a->delivery, &d, -1);
+        return;
+    }
     struct msg m = {.type = MSG_rcpt_report, .rcpt_report = *like};
     m.rcpt_report.lease = a->lease;
     m.rcpt_report.rcpt = a->rcpts[i].id;
@@ -643,18 +750,38 @@ static void answer(struct attempt *a, const char *only, const struct msg_rcpt_re
     if (!given)
         fail("no such recipient is open");
     if (open == 0) {
-        chan_say(w->far[ROLE_RELAY], &m, -1);
+        if (!a->delivery)
+            chan_say(w->far[ROLE_RELAY], &m, -1);
         w->current = NULL;
         attempt_free(a);
     }
     settle();
 }
 
+/* v from `at` on: CODE STATUS [TEXT] */
+static struct msg_rcpt_report reply_of(const struct words *v, unsigned at)
+{
+    static char text[1000], dialogue[1200];
+    unsigned kind, subject, detail;
+    text[0] = '\0';
+    if (v->n < at + 2 || sscanf(v->at[at + 1], "%u.%u.%u", &kind, &subject, &detail) != 3)
+        fail("CODE STATUS [TEXT]");
+    for (unsigned i = at + 2; i < v->n; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i > at + 2 ? " " : "", v->at[i]);
+    snprintf(dialogue, sizeof dialogue, "MAIL -> 250 ok | RCPT -> %s %s", v->at[at], text);
+    return (struct msg_rcpt_report){.kind = (uint8_t)kind,
+                                    .code = (uint16_t)number_of(v->at[at]),
+                                    .subject = (uint16_t)subject,
+                                    .detail = (uint16_t)detail,
+                                    .why = span_of(text),
+                                    .remote = SPAN("mx.y.test[192.0.2.9]"),
+                                    .dialogue = kind == OUTCOME_DONE ? SPAN_NONE : span_of(dialogue)};
+}
+
 static void reply(const struct words *v)
 {
     struct msg_rcpt_report r = {.kind = OUTCOME_RETRY, .subject = 4, .detail = 1, .why = SPAN("no answer")};
-    char text[1000] = "", dialogue[1200];
-    unsigned at = 1, kind;
+    unsigned at = 1;
     const char *only = v->n > 1 && strchr(v->at[1], '@') ? v->at[at++] : NULL;
     if (!w->current)
         fail("no attempt was expected");
@@ -662,29 +789,21 @@ static void reply(const struct words *v)
         answer(w->current, NULL, &r, true);
         return;
     }
-    unsigned subject, detail;
-    if (v->n < at + 2 || sscanf(v->at[at + 1], "%u.%u.%u", &kind, &subject, &detail) != 3)
-        fail("reply [RECIPIENT] CODE STATUS [TEXT]");
-    for (unsigned i = at + 2; i < v->n; i++)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i > at + 2 ? " " : "", v->at[i]);
-    r = (struct msg_rcpt_report){.kind = (uint8_t)kind, .code = (uint16_t)number_of(v->at[at]), .subject = (uint16_t)subject,
-                                 .detail = (uint16_t)detail, .why = span_of(text), .remote = SPAN("mx.y.test[192.0.2.9]")};
-    if (kind != OUTCOME_DONE) {
-        snprintf(dialogue, sizeof dialogue, "MAIL -> 250 ok | RCPT -> %s %s", v->at[at], text);
-        r.dialogue = span_of(dialogue);
-    }
+    r = reply_of(v, at);
     answer(w->current, only, &r, false);
 }
 
 static void count(const struct words *v)
 {
-    static const struct msg_rcpt_report taken = {.kind = OUTCOME_DONE, .code = 250, .why = {"ok", 2}};
+    struct msg_rcpt_report like = {.kind = OUTCOME_DONE, .code = 250, .why = SPAN("ok")};
     int64_t least, most, end = loop_wall(w->loop) + time_of(v->at[2]), n = 0;
+    if (v->n > 3)
+        like = reply_of(v, 3);
     range_of(v->at[1], &least, &most, number_of);
     while (advance(end - loop_wall(w->loop), true)) {
         struct attempt *a = next_attempt();
         take(a);
-        answer(a, NULL, &taken, false);
+        answer(a, NULL, &like, false);
         n++;
     }
     if (n < least || n > most)
@@ -713,9 +832,10 @@ static void hear(int fd)
     buf_free(&in);
 }
 
-static void operator_says(const struct words *v)
+/* A word is an argument; _ stands for a blank in it. */
+static int operator_asks(const struct words *v)
 {
-    char command[600];
+    char command[600], arg[256];
     struct err err;
     int fds[2];
     if (v->n < 3)
@@ -724,16 +844,48 @@ static void operator_says(const struct words *v)
     cr_assert_eq(chan_pair(fds, &err), 0);
     admin_accept(w->q.admin, fds[0], 0);
     for (unsigned i = 3; i < v->n; i++) {
-        const char *arg = strchr(v->at[i], '@') ? v->at[i] : qid_of(v->at[i]);
+        put_text(arg, sizeof arg, span_of(strchr(v->at[i], '@') ? v->at[i] : qid_of(v->at[i])));
+        for (char *p = arg; *p; p++)
+            *p = *p == '_' ? ' ' : *p;
         cr_assert_eq(chan_send_now(fds[1], &(struct msg){.type = MSG_adm_arg, .adm_arg = {.value = span_of(arg)}}, -1, &err), 0);
     }
     cr_assert_eq(chan_send_now(fds[1], &(struct msg){.type = MSG_adm_go, .adm_go = {.command = span_of(command)}}, -1, &err), 0);
+    return fds[1];
+}
+
+static void operator_says(const struct words *v)
+{
+    int fd = operator_asks(v);
     settle();
     buf_clear(&w->said);
-    hear(fds[1]);
-    close(fds[1]);
+    hear(fd);
+    close(fd);
     settle();
     w->mark = loop_wall(w->loop);
+}
+
+/* Meanwhile what is due is read into memory again and again. */
+static void operator_meets_refill(const struct words *v)
+{
+    int fd = operator_asks(v);
+    for (unsigned turns = 0; turns < 300; turns++) {
+        if (w->q.settles)
+            refill_soon(&w->q);
+        loop_turn(w->loop, 1);
+    }
+    settle();
+    buf_clear(&w->said);
+    hear(fd);
+    close(fd);
+}
+
+/* He does not wait for an answer. */
+static void operator_leaves(const struct words *v)
+{
+    int fd = operator_asks(v);
+    loop_turn(w->loop, 0);
+    close(fd);
+    settle();
 }
 
 static void look(const char *text, bool there)
@@ -753,6 +905,16 @@ static void split(char *line, struct words *v)
             fail("too many words");
         put_text(v->at[v->n++], sizeof v->at[0], span_of(t));
     }
+}
+
+/* Every write to a file fails, not for want of room. */
+static void break_disk(bool broken)
+{
+    struct rlimit l;
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &l), 0);
+    l.rlim_cur = broken ? 0 : l.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &l), 0);
 }
 
 static void step(char *line)
@@ -781,10 +943,29 @@ static void step(char *line)
     } else if (strcmp(verb, "pass") == 0 && v.n == 2) {
         advance(time_of(v.at[1]), false);
         w->mark = loop_wall(w->loop);
-    } else if (strcmp(verb, "count") == 0 && v.n == 3) {
+    } else if (strcmp(verb, "count") == 0 && v.n > 2) {
         count(&v);
+    } else if (strcmp(verb, "carries") == 0 && v.n == 2) {
+        if (!w->current || w->current->count != number_of(v.at[1]))
+            fail("not so many recipients");
+    } else if (strcmp(verb, "flood") == 0 && v.n > 1) {
+        flood(&v);
+    } else if (strcmp(verb, "refused") == 0) {
+        hand_in(&v, on_refused, NULL);
+        settle();
+    } else if (strcmp(verb, "disk") == 0 && v.n == 2) {
+        break_disk(strcmp(v.at[1], "broken") == 0);
+    } else if (strcmp(verb, "store") == 0 && v.n == 2) {
+        w->store_broken = strcmp(v.at[1], "broken") == 0;
+    } else if (strcmp(verb, "door") == 0 && v.n == 2) {
+        if (w->door_closed != (strcmp(v.at[1], "closed") == 0))
+            fail("the door is %s", w->door_closed ? "closed" : "open");
     } else if (strcmp(verb, "operator") == 0) {
         operator_says(&v);
+    } else if (strcmp(verb, "operator-meets-refill") == 0) {
+        operator_meets_refill(&v);
+    } else if (strcmp(verb, "operator-leaves") == 0) {
+        operator_leaves(&v);
     } else if (strcmp(verb, "shows") == 0) {
         look(rest, true);
     } else if (strcmp(verb, "content") == 0) {
@@ -841,6 +1022,7 @@ static void scenario(const char *name)
     cr_assert(mkdtemp(w->dir));
     snprintf(path, sizeof path, "%s/queue", w->dir);
     cr_assert_eq(mkdir(path, 0700), 0);
+    w->store_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     w->loop = loop_new_stepped(BEGIN_MS);
     w->mark = BEGIN_MS;
     w->file = name;
@@ -853,6 +1035,7 @@ static void scenario(const char *name)
     conf_unref(&w->conf);
     buf_free(&w->said);
     mem_free(&w->held);
+    close(w->store_fd);
     loop_free(&w->loop);
     snprintf(command, sizeof command, "rm -rf %s", w->dir);
     cr_assert_eq(system(command), 0);
@@ -883,6 +1066,13 @@ SCENARIO(many_failures)
 SCENARIO(smarthost)
 SCENARIO(route)
 SCENARIO(operator_route)
+SCENARIO(mass)
+SCENARIO(wishes)
+SCENARIO(broken)
+SCENARIO(local)
+SCENARIO(spelling)
+SCENARIO(reload)
+SCENARIO(many)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -894,5 +1084,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 23u);
+    cr_assert_eq(n, 30u);
 }

@@ -2,6 +2,7 @@
  * of one account. Leases that end without a report, stale reports, restarts, tokens, aliases, bounces. WAYPOST_PROGRAMS
  * names the folder of the program. */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -39,7 +40,7 @@ struct world {
     struct loop *loop;
     struct conf *conf;
     pid_t pid;
-    struct chan *control, *mx, *submission, *authd, *relay, *zygote, *mda;
+    struct chan *control, *mx, *submission, *local, *authd, *relay, *zygote, *mda;
     int store_fd;
     bool ready;
     struct box to_relay, to_mda, to_sender;
@@ -309,7 +310,7 @@ static void world_close(void)
     for (int64_t end = clock_mono() + PATIENCE_MS; waitpid(w->pid, &status, WNOHANG) == 0 && clock_mono() < end;)
         pause_ms(20);
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
-    struct chan **all[] = {&w->control, &w->mx, &w->submission, &w->authd, &w->relay, &w->zygote, &w->mda};
+    struct chan **all[] = {&w->control, &w->mx, &w->submission, &w->local, &w->authd, &w->relay, &w->zygote, &w->mda};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         chan_free(all[i]);
     struct box *boxes[] = {&w->to_relay, &w->to_mda, &w->to_sender};
@@ -587,6 +588,48 @@ Test(qmgr, an_attempt_may_outlive_its_message)
         }
     }
     nothing_more();
+}
+
+static unsigned spool_files(void)
+{
+    char path[128];
+    unsigned n = 0;
+    struct dirent *e;
+    snprintf(path, sizeof path, "%s/queue/spool", dir);
+    DIR *d = opendir(path);
+    cr_assert(d);
+    while ((e = readdir(d)) != NULL)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+static void on_file(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    (void)c;
+    cr_assert(why == CHAN_ANSWERED && m->type == MSG_spool_file);
+    close(fd);
+    *(bool *)ctx = true;
+    loop_stop(w->loop);
+}
+
+/* What a front that died had begun is dropped, with its file. */
+Test(qmgr, nothing_is_left_of_the_transactions_of_a_front_that_died)
+{
+    static const enum role roles[] = {ROLE_MX, ROLE_SUBMISSION, ROLE_LOCAL};
+    pair(-1, &w->local, ROLE_LOCAL, &other_ops);
+    struct chan **fronts[] = {&w->mx, &w->submission, &w->local};
+    for (size_t i = 0; i < COUNT_OF(roles); i++) {
+        bool there = false;
+        chan_say(*fronts[i], &(struct msg){.type = MSG_msg_begin, .msg_begin = {.txn = 1, .sender = SPAN("c@there.test")}}, -1);
+        chan_ask(*fronts[i], &(struct msg){.type = MSG_spool_open, .spool_open = {.txn = 1}}, -1, on_file, &there);
+        WAIT_FOR(there);
+        cr_assert_eq(spool_files(), 1);
+        pair(-1, fronts[i], roles[i], &other_ops);
+        for (int64_t end = clock_mono() + PATIENCE_MS; spool_files() && clock_mono() < end;)
+            pause_ms(10);
+        cr_assert_eq(spool_files(), 0, "%s", role_name(roles[i]));
+    }
 }
 
 /* RFC5321:4.5.4.1 */
