@@ -223,11 +223,15 @@ static void go_on_later(struct query *u)
 
 static bool goes_there(const struct query *u, const struct queue_recipient *r)
 {
+    const struct sched_dest *d;
     struct hop hop;
     if (!u->dest.n)
         return true;
     hop_of_row(u->q->conf, r, &hop);
-    return hop_is_likely(r) && span_eq(span_make(hop.name, hop.n), u->dest);
+    if (span_eq(span_make(hop.name, hop.n), u->dest))
+        return hop_is_likely(r, &hop);
+    d = sched_find(&u->q->sched, SCHED_REMOTE, u->dest);
+    return u->filter.domain.n && d && d->suspended; /* a domain is its own destination then */
 }
 
 /* The next page, when the operator has room for it, and what is being changed is not too much already. */

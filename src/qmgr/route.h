@@ -17,10 +17,10 @@ struct hop {
 void hop_find(const struct conf *c, struct span domain, struct span own, struct hop *h);
 /* The same for a row. */
 void hop_of_row(const struct conf *c, const struct queue_recipient *r, struct hop *h);
-/* A row does not say whether its recipient is elsewhere at all. False: its last attempt met no host. */
-static inline bool hop_is_likely(const struct queue_recipient *r)
+/* A row does not say whether its recipient is elsewhere at all, and a smarthost is for whatever domain. False: the last attempt met no host. */
+static inline bool hop_is_likely(const struct queue_recipient *r, const struct hop *h)
 {
-    return r->attempts == 0 || r->host.n > 0;
+    return !h->host.n || r->attempts == 0 || r->host.n > 0;
 }
 /* Whether a destination's name is "host:port"; host: of it. */
 bool hop_is_named(struct span destination, struct span *host);

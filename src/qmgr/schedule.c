@@ -111,7 +111,7 @@ static const struct sched_dest *dest_of(struct qmgr *q, const struct queue_recip
         *name = (struct dest_name){.class = active->job->class, .name = active->job->name};
     else {
         hop_of_row(q->conf, r, hop);
-        if ((!r->destination.p && !hop_is_likely(r)) ||
+        if ((!r->destination.p && !hop_is_likely(r, hop)) ||
             !dest_parse(r->destination.p ? r->destination : span_make(hop->name, hop->n), name))
             return NULL;
     }

@@ -74,7 +74,7 @@ struct world {
     struct chan *mda; /* the account's process */
     bool store_broken, door_closed;
     int store_fd;
-    bool drained;
+    bool drained, stopped;
     int64_t mark; /* when the last step was */
     struct buf said; /* by the last operator's command */
     char dir[64];
@@ -425,8 +425,11 @@ static void configure(struct span text)
         fail("%s", buf_cstr(&errors.text));
     conf_errors_free(&errors);
     buf_free(&all);
-    if (!before) {
+    if (!before || w->stopped) {
+        w->stopped = false;
         program_start();
+        if (before)
+            conf_unref(&before);
         return;
     }
     qmgr_program.reloaded(&w->service);
@@ -973,6 +976,9 @@ static void step(char *line)
             fail("not in the content: %s", w->current ? buf_cstr(&w->current->content) : "no attempt was expected");
     } else if (strcmp(verb, "hides") == 0) {
         look(rest, false);
+    } else if (strcmp(verb, "stop") == 0) {
+        program_end();
+        w->stopped = true;
     } else if (strcmp(verb, "restart") == 0) {
         program_end();
         program_start();
