@@ -218,8 +218,9 @@
  * lately ("MAIL -> 250 ok | RCPT -> 550 5.1.1 no"), after what came of hosts that were tried before. */
 #define F_rcpt_report(F) F(u64, lease, 0) F(u64, rcpt, 0) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) \
     F(text, remote, 320) F(text, tls, 100) F(u8, tells, 1) F(u8, by, 1) F(text, dialogue, 1000)
-/* remote: host[address] that answered; tls: "TLSv1.3 CIPHER" or empty; took: ms. unreached=1: no host could be talked to (counts for the destination). */
-#define F_attempt_report(F) F(u64, lease, 0) F(u8, unreached, 1) F(text, remote, 320) F(text, tls, 100) F(u32, took, 0)
+/* remote: host[address] that answered; tls: "TLSv1.3 CIPHER" or empty; took: ms. unreached=1: no host could be talked to (counts for the destination).
+ * outdated=1: nothing was tried, because the configuration that relay has does not name that smarthost. */
+#define F_attempt_report(F) F(u64, lease, 0) F(u8, unreached, 1) F(u8, outdated, 1) F(text, remote, 320) F(text, tls, 100) F(u32, took, 0)
 
 /* qmgr to mda: one recipient of one message. prefix+body inline, or the content's descriptor. delivered_to: for the header and the loop
  * check. Answer: delivered. A repeated (qid, rcpt) is answered "already there". */

@@ -112,6 +112,10 @@ static void final_report(struct qmgr *q, const struct msg_attempt_report *p)
         LOGW("report-stale", KVU("lease", p->lease));
         return;
     }
+    if (p->outdated) { /* a reload has not reached both of us yet */
+        job_lost(j, "relay has another configuration");
+        return;
+    }
     struct message *m = j->msg;
     struct qid_text qid = msg_qid(m);
     LOGI("attempt", KVT("qid", qid.text), KVS("domain", j->name), KVU("recipients", j->count), KVS("remote", p->remote),

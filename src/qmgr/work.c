@@ -224,8 +224,10 @@ static void requeue(struct job *j)
         if (++r->deaths >= WORKER_DEATHS_MAX || q->draining) {
             settle_postpone(r, qmgr_wall(q) + AGAIN_MS, "the program that was to deliver it ended");
         } else {
-            if (!again)
+            if (!again) {
                 again = job_new(r, j->class, j->name);
+                again->generation = j->generation;
+            }
             job_add(again, r);
         }
     }

@@ -90,7 +90,7 @@ static void report_end(struct attempt *a)
 {
     int64_t took = a->began ? loop_now(a->relay->loop) - a->began : 0;
     struct msg m = {.type = MSG_attempt_report,
-                    .attempt_report = {.lease = a->lease, .unreached = !a->spoke, .remote = span_of(a->remote), .tls = span_of(a->tls_text),
+                    .attempt_report = {.lease = a->lease, .unreached = !a->spoke && !a->outdated, .outdated = a->outdated, .remote = span_of(a->remote), .tls = span_of(a->tls_text),
                                        .took = (uint32_t)MIN_OF(took, (int64_t)UINT32_MAX)}};
     say(a, &m);
     LOGD("attempt_end", KVS("qid", a->qid), KVS("domain", a->domain), KVT("remote", a->remote), KVT("tls", a->tls_text), KVU("took", took),

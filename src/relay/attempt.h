@@ -31,6 +31,7 @@ struct attempt {
     int priority;
     struct span via;   /* HOST[:PORT] as qmgr knows it; empty: the MX of its domain */
     bool smarthost;    /* the configuration's takes it */
+    bool outdated;     /* the smarthost that it is for is not that of our configuration */
     bool routed;       /* another host that was named for it does */
     bool body_8bit, binary, smtputf8;
     struct recode *recode; /* the content in another encoding, for this host; NULL: as it is */

@@ -44,8 +44,8 @@ void attempt_start_reversed(struct attempt *a)
     attempt_mail(a);
 }
 
-/* A reload came between: its recipients belong together for that smarthost only. */
-static bool outdated(const struct attempt *a)
+/* Its recipients belong together for that smarthost only. A reload reaches one program before the other: qmgr hears of it. */
+static bool is_outdated(const struct attempt *a)
 {
     return !a->routed && a->via.n && !span_eqs(a->via, a->conf->relay.smarthost);
 }
@@ -54,11 +54,10 @@ static void start(struct attempt *a)
 {
     struct relay *r = a->relay;
     begin(a);
-    if (outdated(a)) {
-        struct outcome o = outcome_make(OUTCOME_RETRY, 0, 3, 5, "the configuration names another smarthost now");
-        a->spoke = true; /* nothing is known of any host */
+    a->outdated = is_outdated(a);
+    if (a->outdated) {
         attempt_move(a, ATTEMPT_ROUTE);
-        attempt_finish(a, &o);
+        attempt_finish(a, NULL);
         return;
     }
     a->session = pool_take(&r->pool, a->key);

@@ -781,6 +781,15 @@ static struct msg_rcpt_report reply_of(const struct words *v, unsigned at)
                                     .dialogue = kind == OUTCOME_DONE ? SPAN_NONE : span_of(dialogue)};
 }
 
+static void outdated(struct attempt *a)
+{
+    struct msg m = {.type = MSG_attempt_report, .attempt_report = {.lease = a->lease, .outdated = 1}};
+    chan_say(w->far[ROLE_RELAY], &m, -1);
+    w->current = NULL;
+    attempt_free(a);
+    settle();
+}
+
 static void reply(const struct words *v)
 {
     struct msg_rcpt_report r = {.kind = OUTCOME_RETRY, .subject = 4, .detail = 1, .why = SPAN("no answer")};
@@ -790,6 +799,10 @@ static void reply(const struct words *v)
         fail("no attempt was expected");
     if (v->n == 2 && strcmp(v->at[1], "unreached") == 0) {
         answer(w->current, NULL, &r, true);
+        return;
+    }
+    if (v->n == 2 && strcmp(v->at[1], "outdated") == 0) {
+        outdated(w->current);
         return;
     }
     r = reply_of(v, at);
