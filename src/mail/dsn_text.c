@@ -263,20 +263,8 @@ static bool is_phrase(struct span s)
     return true;
 }
 
-void dsn_put_from(struct buf *out, const struct dsn *d)
+static void put_quoted(struct buf *out, struct span name)
 {
-    struct notice_text text;
-    text_of(d, kind_of(d, dsn_first_action(d)), &text);
-    struct span name = text.phrase[NOTICE_FROM];
-    if (!span_is_ascii(name)) { /* RFC2047:2: such a line has 76 characters at most */
-        words_encode(name, out);
-        buf_adds(out, "\r\n");
-        return;
-    }
-    if (is_phrase(name)) {
-        dsn_put_line(out, name, DSN_LINE);
-        return;
-    }
     buf_addc(out, '"');
     for (size_t i = 0; i < name.n; i++) {
         if (name.p[i] == '"' || name.p[i] == '\\')
@@ -284,4 +272,22 @@ void dsn_put_from(struct buf *out, const struct dsn *d)
         buf_addc(out, name.p[i]);
     }
     buf_addc(out, '"');
+}
+
+void dsn_put_from(struct buf *out, const struct dsn *d)
+{
+    struct values v = {.d = d};
+    struct buf name = {0};
+    struct notice_text text;
+    text_of(d, kind_of(d, dsn_first_action(d)), &text);
+    fill_in(&name, text.phrase[NOTICE_FROM], &v);
+    if (!span_is_ascii(buf_span(&name))) { /* RFC2047:2: such a line has 76 characters at most */
+        words_encode(buf_span(&name), out);
+        buf_adds(out, "\r\n");
+    } else if (is_phrase(buf_span(&name))) {
+        buf_add(out, buf_span(&name));
+    } else {
+        put_quoted(out, buf_span(&name));
+    }
+    buf_free(&name);
 }

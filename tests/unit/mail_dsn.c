@@ -437,9 +437,13 @@ Test(mail_dsn, texts_of_an_operator)
     cr_expect_str_eq(buf_cstr(&decoded), "Nicht zugestellt: Gr\xc3\xbc\xc3\x9f" "e aus Wien \xe2\x80\x93 1K0XY74Z000");
     buf_clear(&decoded);
     words_decode(span_sub(head, (size_t)from + 6, (size_t)(subject - from) - 6), &decoded);
-    cr_expect(span_starts(buf_span(&decoded), SPAN("Zustelldienst f\xc3\xbcr {{Post} <MAILER-DAEMON@mail.example.test>")), "%s", buf_cstr(&decoded));
+    cr_expect(span_starts(buf_span(&decoded), SPAN("Zustelldienst f\xc3\xbcr {Post} <MAILER-DAEMON@mail.example.test>")), "%s", buf_cstr(&decoded));
     for (struct span rest = head; rest.n;)
         cr_expect_leq(span_cut(&rest, '\n').n, 77, "RFC2047:2: lines of encoded words have 76 characters");
+    buf_clear(&b);
+    texts[NOTICE_FAILED] = SPAN("Subject: no {{s}\nFrom: \"Mail\", {{inc.}\n\n{recipients}\n");
+    dsn_write(&b, &d);
+    cr_expect(has(&b, "\r\nFrom: \"\\\"Mail\\\", {inc.}\" <MAILER-DAEMON@mail.example.test>\r\n") && has(&b, "\r\nSubject: no {s}\r\n"), "RFC5322:3.2.4: %s", buf_cstr(&b));
     buf_free(&b);
     buf_free(&decoded);
     words_cool();
