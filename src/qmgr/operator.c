@@ -1,4 +1,4 @@
-/* What operators see and do: list, show, why, retry, hold, release, remove. The queue is read page by page on a pool
+/* What operators see and do: list, show, why, retry, hold, release, route; what can't be taken back is in verbs.c. The queue is read page by page on a pool
  * thread, each page with a snapshot of its own, so that a long listing delays nobody and holds nothing. A change goes
  * the way of every change: settle.c. */
 #include <stdio.h>
@@ -24,6 +24,8 @@ static bool applies(enum verdict v, uint8_t state)
     case VERDICT_RELEASED:
     case VERDICT_HELD: return tried;
     case VERDICT_REMOVED:
+    case VERDICT_FAILED:
+    case VERDICT_REDIRECTED:
     case VERDICT_ROUTED: return state != QUEUE_EXPANDED;
     default: return false;
     }
@@ -74,8 +76,15 @@ static bool still_held(const struct qmgr *q, const struct queue_item *i)
     return (d && d->hold && !(i->recipient.passed & QUEUE_PASSED)) || hold_applies(q, &i->message, &i->recipient, &why);
 }
 
+bool operator_concerns(const struct query *u, const struct queue_item *i, enum verdict v)
+{
+    return applies(v, state_of(&i->recipient, idmap_get(&u->q->rcpts, i->recipient.id)));
+}
+
 static bool concerns(const struct query *u, const struct queue_item *i, uint8_t state)
 {
+    if (u->only_for_time && i->recipient.destination.p)
+        return false;
     if (u->only_freed && still_held(u->q, i))
         return false;
     bool later = held_by_sender(u->q, i);
@@ -110,6 +119,10 @@ static void change(struct query *u, const struct queue_item *i)
     bool coming = true;
     if (!concerns(u, i, state))
         return;
+    if (u->verdict == VERDICT_REDIRECTED && i->recipient.depth >= DEPTH_MAX) {
+        u->too_deep++;
+        return;
+    }
     if (u->verdict == VERDICT_RELEASED) {
         lift(u, &i->recipient);
         if (u->want_held && state == QUEUE_PARKED)
@@ -182,6 +195,11 @@ static void query_end(struct query *u)
         admin_end(u->call, ADMIN_FAILED, "%u of %u changes could not be recorded", u->failed, u->changed);
     else if (u->call && u->seen == 0 && u->filter.message)
         admin_end(u->call, ADMIN_NO_SUCH, "no such message in the queue (it may have been delivered)");
+    else if (u->call && u->counting)
+        operator_end_count(u);
+    else if (u->call && u->too_deep)
+        admin_end(u->call, ADMIN_DONE, "%u recipient%s; %u led from address to address %d times already, and stay", u->changed,
+                  u->changed == 1 ? "" : "s", u->too_deep, DEPTH_MAX);
     else if (u->call && u->verdict != VERDICT_NONE)
         admin_end(u->call, ADMIN_DONE, "%u recipient%s", u->changed, u->changed == 1 ? "" : "s");
     else if (u->call && u->cut)
@@ -397,8 +415,14 @@ static bool narrowed(const struct query *u)
            f->larger || f->smaller || u->all;
 }
 
-/* NULL: it was answered already. */
-static struct query *start(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
+void operator_refuse(struct query *u, const char *why)
+{
+    admin_end(u->call, ADMIN_USAGE, "%s", why);
+    u->call = NULL;
+    query_free(u);
+}
+
+struct query *operator_prepare(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
                            enum verdict v, bool want_held)
 {
     struct query *u = query_new(q, call);
@@ -412,13 +436,24 @@ static struct query *start(struct qmgr *q, struct admin_call *call, const struct
                         : (v != VERDICT_NONE || show != operator_show_listed) && !narrowed(u)
                             ? "say which: an ID, a filter, or --all"
                             : NULL;
-    if (wrong) {
-        admin_end(call, ADMIN_USAGE, "%s", wrong);
-        u->call = NULL;
-        query_free(u);
-        return NULL;
-    }
+    if (!wrong)
+        return u;
+    operator_refuse(u, wrong);
+    return NULL;
+}
+
+void operator_begin(struct query *u)
+{
     ask_page(u);
+}
+
+/* NULL: it was answered already. */
+static struct query *start(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
+                           enum verdict v, bool want_held)
+{
+    struct query *u = operator_prepare(q, call, args, n, show, v, want_held);
+    if (u)
+        ask_page(u);
     return u;
 }
 
@@ -457,11 +492,6 @@ static void on_release(void *ctx, struct admin_call *c, const struct span *args,
     start(ctx, c, args, n, operator_show_listed, VERDICT_RELEASED, true);
 }
 
-static void on_remove(void *ctx, struct admin_call *c, const struct span *args, size_t n)
-{
-    start(ctx, c, args, n, operator_show_listed, VERDICT_REMOVED, false);
-}
-
 /* The last argument is where to, the others say which. */
 static void on_route(void *ctx, struct admin_call *c, const struct span *args, size_t n)
 {
@@ -494,7 +524,10 @@ static const struct admin_command commands[] = {
     {"queue retry", WHICH, 1, ADMIN_ARGS_MAX, on_retry},
     {"queue hold", WHICH, 1, ADMIN_ARGS_MAX, on_hold},
     {"queue release", WHICH, 1, ADMIN_ARGS_MAX, on_release},
-    {"queue remove", WHICH, 1, ADMIN_ARGS_MAX, on_remove},
+    {"queue remove", WHICH " [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_remove},
+    {"queue bounce", WHICH " [--reason TEXT] [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_bounce},
+    {"queue redirect", WHICH " --to ADDRESS [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_redirect},
+    {"queue flush", "[DEST]", 0, 1, verb_flush},
     {"queue route", WHICH " HOST[:PORT]|none", 2, ADMIN_ARGS_MAX, on_route},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
     {"queue sample", NULL, 0, 0, top_sample},

@@ -42,6 +42,10 @@ struct query {
     struct err err;
     struct arena page, arena;
     uint64_t shown_message;
+    bool only_for_time;   /* not what waits for a destination */
+    enum verdict counting; /* not NONE: how much that would change, instead */
+    uint64_t messages, recipients;
+    unsigned too_deep; /* redirected too often already */
     bool only_freed; /* only what no hold of the configuration keeps any longer */
     bool pass; /* what waits for its domain goes out by itself */
     int64_t before; /* not 0: only what was not attempted since */
@@ -78,6 +82,18 @@ void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verd
 const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row);
 /* In words: what is next for it and when, why then, what would change it. */
 void explain_schedule(struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct buf *out);
+
+/* A query of an operator's arguments; NULL: they were wrong, and he was told. Then it begins, or is refused. */
+struct query *operator_prepare(struct qmgr *q, struct admin_call *call, const struct span *args, size_t n, show_fn *show,
+                               enum verdict v, bool want_held);
+void operator_begin(struct query *u);
+void operator_refuse(struct query *u, const char *why);
+/* Whether that verdict is one for such a recipient. */
+bool operator_concerns(const struct query *u, const struct queue_item *i, enum verdict v);
+
+/* verbs.c */
+admin_fn verb_remove, verb_bounce, verb_redirect, verb_flush;
+void operator_end_count(struct query *u);
 
 /* which.c: what of the queue is meant */
 /* --older, --newer, --larger, --smaller, --after. False: another option, or a value that is none. */

@@ -321,6 +321,77 @@ static int run_top(struct cli *cli, const struct command *c)
     return status;
 }
 
+/* ---- what can't be taken back ---- */
+
+struct how_much {
+    uint64_t messages, recipients;
+};
+
+static void take_count(void *ctx, const struct client_row *row)
+{
+    struct how_much *h = ctx;
+    for (size_t i = 0; i < row->count; i++) {
+        if (span_eqs(row->cells[i].name, "messages"))
+            h->messages = row->cells[i].number;
+        if (span_eqs(row->cells[i].name, "recipients"))
+            h->recipients = row->cells[i].number;
+    }
+}
+
+/* The same command with --count. Below 0: it can't be asked; else the exit status. */
+static int ask_how_much(const struct cli *cli, const struct command *c, struct how_much *h, struct buf *message, struct err *err)
+{
+    struct span args[ARGS_MAX];
+    struct buf run = {0};
+    int status = -1, fd = -1;
+    memcpy(args, cli->args, cli->nargs * sizeof *args);
+    args[cli->nargs] = SPAN("--count");
+    if (instance_run_folder(cli->config, &run, err) == 0 && (fd = client_open(buf_cstr(&run), c->service, err)) >= 0 &&
+        (status = client_send(fd, c->name, args, cli->nargs + 1, -1, err)) == 0)
+        status = client_read(fd, c->service, take_count, NULL, h, message, err);
+    if (fd >= 0)
+        close(fd);
+    buf_free(&run);
+    return status;
+}
+
+static bool agreed(const struct command *c, const struct how_much *h)
+{
+    char line[16] = "";
+    fprintf(stderr, "%s: %llu recipient%s of %llu message%s. Do it? [y/N] ", c->name + strlen("queue "), (unsigned long long)h->recipients,
+            h->recipients == 1 ? "" : "s", (unsigned long long)h->messages, h->messages == 1 ? "" : "s");
+    return fgets(line, sizeof line, stdin) && (line[0] == 'y' || line[0] == 'Y');
+}
+
+/* Who sits at a terminal is shown how much it is, and asked. Elsewhere the server wants --yes, but for a single message. */
+static int run_irrevocable(struct cli *cli, const struct command *c)
+{
+    struct how_much h = {0};
+    struct buf message = {0};
+    struct err err;
+    bool said = !isatty(STDIN_FILENO) || cli->nargs == 0 || cli->nargs + 2 > ARGS_MAX;
+    for (size_t i = 0; i < cli->nargs; i++)
+        said |= span_eqs(cli->args[i], "--yes") || span_eqs(cli->args[i], "--count");
+    if (said)
+        return ask(cli, c);
+    int status = ask_how_much(cli, c, &h, &message, &err);
+    if (status < 0) {
+        fprintf(stderr, "waypost: %s\n", err.text);
+        status = EXIT_FAILED;
+    } else if (status != EXIT_DONE) {
+        say_end(cli, status, buf_span(&message), 0);
+    } else if (h.recipients == 0) {
+        printf("0 recipients\n");
+    } else if (agreed(c, &h)) {
+        cli->args[cli->nargs++] = SPAN("--yes");
+        status = ask(cli, c);
+    } else {
+        fprintf(stderr, "waypost: nothing was done\n");
+    }
+    buf_free(&message);
+    return status;
+}
+
 static int run_help(struct cli *cli, const struct command *c);
 
 static const struct command commands[] = {
@@ -378,7 +449,10 @@ static const struct command commands[] = {
     {"queue retry", "WHICH...", "try it now", ask, "qmgr", NULL, 0},
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
-    {"queue remove", "WHICH...", "delete it; nobody is told", ask, "qmgr", NULL, 0},
+    {"queue remove", "WHICH... [--count|--yes]", "delete it; nobody is told", run_irrevocable, "qmgr", NULL, 0},
+    {"queue bounce", "WHICH... [--reason TEXT] [--count|--yes]", "back to its sender, with a notification", run_irrevocable, "qmgr", NULL, 0},
+    {"queue redirect", "WHICH... --to ADDRESS [--count|--yes]", "to another address", run_irrevocable, "qmgr", NULL, 0},
+    {"queue flush", "[DEST]", "try all that waits, or what waits for one destination", ask, "qmgr", NULL, 0},
     {"queue route", "WHICH... HOST[:PORT]|none", "send it to that host instead of its domain's", ask, "qmgr", NULL, 0},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},

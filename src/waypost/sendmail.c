@@ -259,14 +259,15 @@ static int speak(struct handing *h)
 static int converse(int fd, const struct sendmail_options *o, struct buf *message, struct err *err)
 {
     bool list = o->mode == SENDMAIL_LIST;
+    bool all = !list && o->which && strcmp(o->which, "--all") == 0;
     struct span args[2];
     size_t n = 0;
-    if (!list && o->which)
+    if (!list && o->which && !all)
         args[n++] = span_of(o->which);
     if (!list && o->of)
         args[n++] = span_of(o->of);
     struct output *out = output_new(OUTPUT_TABLE, stdout);
-    int status = client_send(fd, list ? "queue list" : "queue retry", args, n, -1, err);
+    int status = client_send(fd, list ? "queue list" : all ? "queue flush" : "queue retry", args, n, -1, err);
     if (status == 0)
         status = client_read(fd, "qmgr", output_row, output_pause, out, message, err);
     if (list && status == EXIT_DONE && output_rows(out) == 0) {

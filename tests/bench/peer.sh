@@ -120,7 +120,7 @@ stop)
     [ -f "$DIR/dns-pid" ] && kill "$(cat "$DIR/dns-pid")" 2>/dev/null
     sleep 0.1; rmdir "$(cat "$DIR/cgroup")" 2>/dev/null; true ;;
 queue) wp queue list ;;
-clean) wp queue remove --all > /dev/null ;;
+clean) wp queue remove --all --yes > /dev/null ;;
 delivered) grep -c ' delivered ' "$DIR/log" ;;
 suffix) echo @local.test ;;
 lmtp) echo none ;;

@@ -72,7 +72,7 @@ class Ours(Server):
         self.delivered = measure.Lines(self.w.log_path, b" delivered ").count
 
     def clean(self):
-        self.w.waypost("queue", "remove", "--all")
+        self.w.waypost("queue", "remove", "--all", "--yes")
 
 
     def stop(self):

@@ -112,7 +112,7 @@ def test_pages_and_filters(deferring):
     assert listed("--older", "1h") == [] and len(listed("--newer", "1h")) == 7 and listed("--older", "2020-01-01") == []
     for bad in (["--older", "soon"], ["--larger", "x"], ["--after", "0"], ["--after", first + "."], ["--older"]):
         assert w.waypost("queue", "list", *bad, check=False).returncode == 2, bad
-    w.waypost("queue", "remove", "--smaller", "100K")
+    w.waypost("queue", "remove", "--smaller", "100K", "--yes")
     assert listed() == ["big@far.test", "x@other.test"]
 
 
@@ -202,7 +202,7 @@ def test_a_slow_destination_does_not_hold_up_another(instances):
         submit(w, "x@near.test", subject="quick")
         until(lambda: [m for m in sink.messages() if "x@near.test" in m.rcpts], "the other destination's message")
         assert time.monotonic() - began < 20
-        w.waypost("queue", "remove", "--all")
+        w.waypost("queue", "remove", "--all", "--yes")
 
 
 def test_several_queries_at_once(instances):
@@ -238,4 +238,29 @@ def test_a_mailing_to_a_slow_host_does_not_hold_up_another(instances):
             s.sendmail("carol@remote.test", ["bob@example.test"], message("in"))
         w.wait_inbox("bob@example.test", 1)
         assert len(w.queue()) == 2000, "all of the mailing waits"
-        w.waypost("queue", "remove", "--all")
+        w.waypost("queue", "remove", "--all", "--yes")
+
+
+def test_what_can_not_be_taken_back_is_asked_about(deferring):
+    w = deferring
+    submit(w, "x@far.test", "y@far.test")
+    qid = deferred(w, 2)[0]["id"]
+    refused = w.waypost("queue", "remove", "--all", check=False)
+    assert refused.returncode == 2 and "--yes" in refused.stderr
+    assert w.rows("queue", "remove", "--all", "--count") == [{"messages": 1, "recipients": 2}] and len(w.queue()) == 2
+    for command, word, left in ((["remove", "--all"], "n", 2), (["redirect", "--recipient", "y@far.test", "--to", "z@far.test"], "y", 2),
+                                (["bounce", "--all", "--reason", "not wanted here"], "y", 0)):
+        ours, its = os.openpty()
+        os.write(ours, (word + "\n").encode())
+        said = subprocess.run([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue"] + command, stdin=its, capture_output=True, text=True, timeout=60)
+        os.close(ours)
+        os.close(its)
+        assert said.returncode == 0, said.stderr
+        assert re.search(r"\d recipients? of 1 message\. Do it\?", said.stderr), said.stderr
+        waiting = lambda: [r for r in w.queue() if r["state"] != "expanded" and r["id"] == qid]
+        until(lambda: len(waiting()) == left, "%s: %d are left" % (command[0], left))
+        assert command[0] != "redirect" or sorted(r["recipient"] for r in waiting()) == ["x@far.test", "z@far.test"]
+    w.wait_log(r" bounced .*qid=%s" % qid, 2)
+    events = [e for e in w.rows("trace", qid) if e["event"] in ("redirected", "failed")]
+    assert sorted((e["event"], e["recipient"]) for e in events) == [("failed", "x@far.test"), ("failed", "z@far.test"), ("redirected", "y@far.test")]
+    assert all(e["by-operator"] for e in events) and "returned by the operator: not wanted here" in events[0]["reply"] + events[-1]["reply"]

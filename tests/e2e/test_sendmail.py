@@ -131,7 +131,7 @@ def test_the_queue(w):
         assert r.returncode == 0 and b"x@elsewhere.test" in r.stdout
     for args in (["-q"], ["-qRx@elsewhere.test"], ["-qI" + w.queue()[0]["id"]]):
         assert call(w, *args).returncode == 0, args
-    w.waypost("queue", "remove", "--all")
+    w.waypost("queue", "remove", "--all", "--yes")
 
 
 def test_aliases(w):

@@ -53,7 +53,7 @@ def test_the_queue_added_up(waiting):
     assert groups("domain", "--limit", "1") == [("far.test", 1, 2), ("all", 2, 3)]
     assert "The first 1 of 2 are shown" in w.waypost("queue", "stats", "--by", "domain", "--limit", "1").stdout
     assert w.waypost("queue", "stats", "--by", "colour", check=False).returncode == 2
-    w.waypost("queue", "remove", "--all")
+    w.waypost("queue", "remove", "--all", "--yes")
     w.wait_queue_empty()
     assert groups("domain") == [("all", 0, 0)]
 

@@ -153,4 +153,4 @@ def test_closed_between_the_door_and_delivery(instances):
     # its notification is for example.test, too: held
     wp.until(lambda: [r for r in w.queue() if r["recipient"] == "alice@example.test"], lambda: str(w.queue()))
     w.wait_log("failed .*to=bob@example.test.*closed meanwhile")
-    w.waypost("queue", "remove", "--all")
+    w.waypost("queue", "remove", "--all", "--yes")

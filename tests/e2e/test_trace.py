@@ -82,7 +82,7 @@ def test_without_history_only_the_queue_is_known(instances):
     assert len(w.rows("trace", "x@far.test")) == 1
     qid = w.queue()[0]["id"]
     assert len(w.rows("queue", "why", qid)) == 2
-    w.waypost("queue", "remove", "--all")
+    w.waypost("queue", "remove", "--all", "--yes")
     w.wait_queue_empty()
     assert w.waypost("trace", "x@far.test", check=False).returncode == 3
     assert w.waypost("queue", "why", qid, check=False).returncode == 3
