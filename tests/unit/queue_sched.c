@@ -221,3 +221,22 @@ Test(queue_qid, text_and_number_agree_and_keep_their_order)
     cr_assert(!qid_parse(SPAN("0123456789U"), &back));
     cr_assert(!qid_parse(SPAN("01234567\0AB"), &back));
 }
+
+Test(queue_sched, how_long_attempts_take_is_a_moving_average)
+{
+    struct world w;
+    world_open(&w);
+    sched_took(&w.s, SCHED_REMOTE, SPAN("nowhere.test"), 5);
+    cr_assert_null(sched_find(&w.s, SCHED_REMOTE, SPAN("nowhere.test")), "it makes none known");
+    push(&w, 0, "a.test", 0);
+    const struct sched_dest *d = sched_find(&w.s, SCHED_REMOTE, SPAN("a.test"));
+    cr_expect_eq(d->took, 0);
+    sched_took(&w.s, SCHED_REMOTE, SPAN("a.test"), 800);
+    cr_expect_eq(d->took, 800);
+    sched_took(&w.s, SCHED_REMOTE, SPAN("a.test"), 0);
+    cr_expect_eq(d->took, 700);
+    for (int i = 0; i < 100; i++)
+        sched_took(&w.s, SCHED_REMOTE, SPAN("a.test"), 0);
+    cr_expect(d->took >= 1 && d->took <= 8, "there was an attempt: %d", (int)d->took);
+    sched_free(&w.s);
+}
