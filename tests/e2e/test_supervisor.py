@@ -208,12 +208,3 @@ def test_no_session_tickets_on_port_25(server):
         return t.session.has_ticket
     assert not tickets("mx")
     assert tickets("imaps")
-
-
-def test_an_out_of_descriptor_front_recovers(server):
-    """HAZARDS: accept must back off, not spin. Here: many idle connections, then service as usual."""
-    socks = [socket.create_connection((server.address, server.ports["mx"])) for _ in range(200)]
-    with server.smtp() as s:
-        assert s.ehlo()[0] == 250
-    for s in socks:
-        s.close()
