@@ -13,7 +13,6 @@ import smtplib
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 
 from names import Names
@@ -27,7 +26,6 @@ DIR = os.path.abspath(options.dir)
 WAYPOST = os.path.abspath(options.programs or DIR + "/build/programs") + "/waypost"
 HOME, REMOTE = "127.0.0.1", "127.0.0.2"  # where the two instances listen; the MX port is the same on both, as it is in the world
 PATIENCE = 60
-SOCKET_PATH_MAX = 107 - len("/admin.sock")
 LISTENERS = (("mx", "smtp", "starttls", 2525, "SMTP_PORT"), ("submission", "submission", "starttls", 2587, "SUBMISSION_PORT"),
              ("submissions", "submission", "implicit", 2465, "SUBMISSIONS_PORT"), ("imap", "imap", "starttls", 2143, "IMAP_PORT"),
              ("imaps", "imap", "implicit", 2993, "IMAPS_PORT"), ("pop3", "pop3", "starttls", 2110, "POP3_PORT"), ("pop3s", "pop3", "implicit", 2995, "POP3S_PORT"))
@@ -92,11 +90,7 @@ class Server:
         self.dir = "%s/%s" % (DIR, name)
         self.conf = self.dir + "/waypost.conf"
         os.makedirs(self.dir, exist_ok=True)
-        run = self.dir + "/run"
-        if len(os.fsencode(run)) > SOCKET_PATH_MAX:  # a checkout in a deep folder
-            run = tempfile.mkdtemp(prefix="waypost-run-")
-            os.chmod(run, 0o755)
-        out = ["# Written by contrib/quickstart at each start.", "hostname mail.%s;" % domain, "state \"%s/state\";" % self.dir, "run \"%s\";" % run,
+        out = ["# Written by contrib/quickstart at each start.", "hostname mail.%s;" % domain, "state \"%s/state\";" % self.dir, "run \"%s/run\";" % self.dir,
                "tls { certificate \"%s/ca/%s.pem\"; key \"%s/ca/%s.key\"; }" % (DIR, name, DIR, name)]
         for key, protocol, tls, _, _ in LISTENERS:
             out.append("listen %s { address %s; port %d; protocol %s; tls %s; }" % (key, address, ports[key], protocol, tls))

@@ -118,6 +118,14 @@ def messages_of(e, user, password):
     return count
 
 
+def test_a_deep_folder(folder):
+    """A socket's address has room for 107 bytes."""
+    deep = folder / "/".join(["a-folder-of-thirty-characters."] * 4)
+    deep.mkdir(parents=True)
+    shutil.copy(folder / "env", deep / "env")
+    once(deep)
+
+
 def test_the_show_and_a_later_start_with_the_same_values_and_mail(folder):
     ports = environment(folder)
     first = once(folder)
