@@ -82,3 +82,21 @@ def test_progress_is_shown_on_a_terminal_only(instances):
     shown, said = on_terminal(w, "queue", "hold", "--all")
     assert b" recipients changed\x1b[K" in shown and said == "5400 recipients\n", shown
     assert w.waypost("queue", "release", "--all").stderr == ""
+
+
+def test_what_operators_do_leaves_the_queue_as_it_should_be(instances):
+    w = instances("a", **REFUSED)
+    w.waypost("alias", "add", "many@example.test", "x@far.test", "y@far.test", "alice@example.test")
+    with w.submit("alice@example.test") as s:
+        for i in range(6):
+            s.sendmail("alice@example.test", ["many@example.test", "z%d@other.test" % i], message("n%d" % i, sender="alice@example.test"))
+    until(lambda: len([r for r in w.queue() if r["state"] == "waiting" and not r["activity"]]) == 18, "all wait, some for their destination")
+    ids = sorted({r["id"] for r in w.queue()})
+    for verb in (["hold", ids[0]], ["route", ids[1], "127.0.0.1:2"], ["redirect", "z2@other.test", "--to", "bob@example.test", "--yes"], ["bounce", ids[3], "--yes"],
+                 ["remove", ids[4], "--yes"], ["retry", "--all"], ["release", "--all"], ["route", ids[1], "none"], ["flush"]):
+        w.waypost("queue", *verb)
+        assert w.rows("queue", "verify") == [], verb
+    w.wait_inbox("bob@example.test", 1)
+    w.stop()
+    w.start()
+    assert w.rows("queue", "verify") == []
