@@ -320,6 +320,8 @@ void job_lease(struct job *j);
 void job_end(struct job *j, enum sched_result result);
 /* True: its message is too late to be delivered, and the job is over. */
 bool job_too_late(struct job *j);
+/* It waits for its turn, and its recipients are looked at anew instead. */
+void job_take_back(struct job *j);
 /* True: the configuration names another host by now, and the job is over. */
 bool job_misrouted(struct job *j);
 /* The lease ended without a report: its recipients are tried again. */

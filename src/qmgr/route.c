@@ -131,6 +131,19 @@ static void look(struct qmgr *q, bool known)
     }
 }
 
+/* What waits in memory for its turn at a destination that is not its own any more. */
+static void take_back(struct qmgr *q)
+{
+    uint64_t key;
+    void *v;
+    for (size_t at = 0; idmap_next(&q->rcpts, &at, &key, &v);) {
+        struct rcpt *r = v;
+        struct job *j = r->state == RCPT_QUEUED ? r->job : NULL;
+        if (j && j->sched.dest && !j->lease && !j->sched.under_way && route_is_old(j))
+            job_take_back(j);
+    }
+}
+
 /* All that hop_find() looks at. */
 static void describe(const struct conf *c, struct buf *out)
 {
@@ -146,8 +159,10 @@ void route_changed(struct qmgr *q)
     bool same = span_eq(buf_span(&now), buf_span(&q->routing));
     buf_free(&q->routing);
     q->routing = now;
-    if (!same)
-        look(q, true);
+    if (same)
+        return;
+    take_back(q);
+    look(q, true);
 }
 
 void route_started(struct qmgr *q)

@@ -238,6 +238,13 @@ static void requeue(struct job *j)
     sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
 }
 
+void job_take_back(struct job *j)
+{
+    struct qmgr *q = j->msg->q;
+    sched_remove(&q->sched, &j->sched, qmgr_wall(q));
+    job_again(j);
+}
+
 bool job_misrouted(struct job *j)
 {
     if (!route_is_old(j))
