@@ -16,7 +16,6 @@ struct queue {
     struct db *checkpoint_db;
     char *dir;
     int dir_fd, spool_fd;
-    struct qid_source ids;
     uint64_t first_id;
     struct wake *wake;
     pthread_t writer, checkpointer;
@@ -24,6 +23,7 @@ struct queue {
     pthread_mutex_t lock;
     pthread_cond_t work, checkpoint_work;
     /* under the lock: */
+    struct qid_source ids;
     struct link waiting, finished;
     unsigned waiting_senders; /* requests in `waiting` that a sender waits for */
     int64_t first_sender_us;

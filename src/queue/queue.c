@@ -7,6 +7,7 @@
 #include "queue/impl.h"
 
 #define STACK_BYTES (512u << 10)
+#define IMPORT_PATIENCE_MS 20 /* nobody waits for one of them: they go together */
 
 const char *queue_state_name(enum queue_state s)
 {
@@ -143,17 +144,20 @@ static int sync_names(struct queue *q, struct err *err)
     return 0;
 }
 
+static int check_file(struct queue *q, const struct queue_message *m, bool *damaged, struct err *err)
+{
+    if (!m->spooled)
+        return 0;
+    *damaged = !queue_spool_verify(q, m->id, m->size);
+    return *damaged ? 0 : sync_names(q, err);
+}
+
 static int run_accept(struct queue *q, struct queue_request *r, struct err *err)
 {
     struct queue_accept *a = container_of(r, struct queue_accept, request);
-    if (a->message->spooled) {
-        a->damaged = !queue_spool_verify(q, a->message->id, a->message->size);
-        if (a->damaged)
-            return 0;
-        if (sync_names(q, err))
-            return -1;
-    }
-    return sql_accept(&q->sql, a, err);
+    if (check_file(q, a->message, &a->damaged, err))
+        return -1;
+    return a->damaged ? 0 : sql_accept(&q->sql, a, err);
 }
 
 void queue_accept(struct queue *q, struct queue_accept *a)
@@ -167,6 +171,25 @@ void queue_accept(struct queue *q, struct queue_accept *a)
         a->request.highest = MAX_OF(a->request.highest, a->notices[a->notice_count - 1].to->id);
     a->damaged = false;
     queue_submit(q, &a->request, 0);
+}
+
+static int run_import(struct queue *q, struct queue_request *r, struct err *err)
+{
+    struct queue_import *m = container_of(r, struct queue_import, request);
+    if (check_file(q, m->message, &m->damaged, err))
+        return -1;
+    return m->damaged ? 0 : sql_import(&q->sql, m, queue_now_us(CLOCK_REALTIME), err);
+}
+
+void queue_import(struct queue *q, struct queue_import *m)
+{
+    m->request.run = run_import;
+    m->request.waits = false;
+    m->request.unlink = false;
+    m->request.message = m->message->id;
+    m->request.highest = m->count ? m->recipients[m->count - 1].id : m->message->id;
+    m->damaged = false;
+    queue_submit(q, &m->request, IMPORT_PATIENCE_MS);
 }
 
 static int run_settle(struct queue *q, struct queue_request *r, struct err *err)
@@ -262,7 +285,10 @@ void queue_set_commit_wait(struct queue *q, int64_t ms)
 
 uint64_t queue_ids(struct queue *q, uint64_t count)
 {
-    return qid_take(&q->ids, queue_now_us(CLOCK_REALTIME), count);
+    pthread_mutex_lock(&q->lock);
+    uint64_t first = qid_take(&q->ids, queue_now_us(CLOCK_REALTIME), count);
+    pthread_mutex_unlock(&q->lock);
+    return first;
 }
 
 uint64_t queue_first_id(const struct queue *q)

@@ -126,7 +126,7 @@ int queue_open(struct queue **out, struct loop *l, const struct queue_options *o
 /* Carries out what was submitted (done is called for all of it), then stops the threads and closes. */
 void queue_close(struct queue **q);
 void queue_set_commit_wait(struct queue *q, int64_t ms);
-/* Ids for a message and its recipients. */
+/* Ids for a message and its recipients; on any thread. */
 uint64_t queue_ids(struct queue *q, uint64_t count);
 /* Ids from that one on are of this opening of the queue, lower ones of those before. */
 uint64_t queue_first_id(const struct queue *q);
@@ -177,6 +177,20 @@ struct queue_accept {
     bool damaged;          /* out: the spool file is not what was announced; nothing was made */
 };
 void queue_accept(struct queue *q, struct queue_accept *a);
+
+/* A message that comes from another queue, with what of its recipients did not come before. May be submitted by any
+ * thread. */
+struct queue_import {
+    struct queue_request request;
+    const struct queue_message *message;
+    const struct queue_recipient *recipients; /* in the order of their ids, expanded aliases too */
+    const uint64_t *sources;                  /* the ids that they had there */
+    size_t count;
+    uint64_t fingerprint; /* of the message there: other queues may have had the same ids */
+    size_t made;          /* out: recipients that are new here; 0: nothing was made, its spool file is of no use */
+    bool damaged;         /* out: the spool file is not what was announced; nothing was made */
+};
+void queue_import(struct queue *q, struct queue_import *m);
 
 /* What became of recipients of one message, in one transaction. */
 enum queue_change_kind {
@@ -281,6 +295,8 @@ int queue_read_recipient(struct queue_reader *r, uint64_t message, uint64_t id, 
 /* All recipients of a message in the order of their ids, from the one after `after`. */
 int queue_read_recipients(struct queue_reader *r, uint64_t message, uint64_t after, struct queue_recipient *out,
                           size_t max, size_t *count, struct arena *a, struct err *err);
+
+int queue_count_recipients(struct queue_reader *r, uint64_t *count, struct err *err);
 
 /* Destinations in the order of their names, from the one after `after`. */
 int queue_read_destinations(struct queue_reader *r, struct span after, struct queue_destination *out, size_t max,

@@ -97,9 +97,11 @@ static const char *const migrations[] = {
     "CREATE TABLE mark (\n"
     "  one INTEGER PRIMARY KEY CHECK (one = 1),\n"
     "  id INTEGER NOT NULL,\n"
-    "  tokens INTEGER NOT NULL\n"
+    "  tokens INTEGER NOT NULL,\n"
+    "  imported INTEGER NOT NULL\n"
     ") STRICT;\n"
-    "INSERT INTO mark VALUES (1, 0, 0);\n",
+    "INSERT INTO mark VALUES (1, 0, 0, 0);\n"
+    "CREATE TABLE imported (token BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;\n",
 };
 
 /* ---- opening ---- */
@@ -122,7 +124,8 @@ int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
         return -1;
     if (db_migrate(q->db, migrations, COUNT_OF(migrations), err) ||
         db_value(q->db, "SELECT id FROM mark", 0, &mark, err) ||
-        db_value(q->db, "SELECT tokens FROM mark", 0, &tokens, err)) {
+        db_value(q->db, "SELECT tokens FROM mark", 0, &tokens, err) ||
+        db_value(q->db, "SELECT imported FROM mark", 0, &q->imported_us, err)) {
         sql_close(q);
         return -1;
     }
@@ -152,7 +155,7 @@ static int insert_content(struct sql *q, const struct queue_message *m, struct e
     return db_run(s, err);
 }
 
-static int insert_message(struct sql *q, const struct queue_message *m, struct err *err)
+int sql_insert_message(struct sql *q, const struct queue_message *m, struct err *err)
 {
     struct db_stmt *s =
         db_stmt(q->db, "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
@@ -193,7 +196,7 @@ static void bind_next(struct db_stmt *s, int index, int64_t next)
         db_bind_null(s, index);
 }
 
-static int insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
+int sql_insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err)
 {
     struct db_stmt *s =
         db_stmt(q->db, "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
@@ -282,14 +285,14 @@ int sql_accept(struct sql *q, struct queue_accept *a, struct err *err)
         if (db_changes(q->db) == 0)
             return sql_token(q, a->token, &a->duplicate_of, err);
     }
-    if (insert_message(q, a->message, err))
+    if (sql_insert_message(q, a->message, err))
         return -1;
     for (size_t i = 0; i < a->count; i++)
-        if (insert_recipient(q, a->message->id, &a->recipients[i], err))
+        if (sql_insert_recipient(q, a->message->id, &a->recipients[i], err))
             return -1;
     for (size_t i = 0; i < a->notice_count; i++)
-        if (insert_message(q, a->notices[i].message, err) ||
-            insert_recipient(q, a->notices[i].message->id, a->notices[i].to, err))
+        if (sql_insert_message(q, a->notices[i].message, err) ||
+            sql_insert_recipient(q, a->notices[i].message->id, a->notices[i].to, err))
             return -1;
     return a->limited ? sql_limited(q, a->limited, err) : 0;
 }
@@ -325,9 +328,9 @@ int sql_settle(struct sql *q, struct queue_settle *s, struct err *err)
             return -1;
     }
     for (size_t i = 0; i < s->child_count; i++)
-        if (insert_recipient(q, s->message, &s->children[i], err))
+        if (sql_insert_recipient(q, s->message, &s->children[i], err))
             return -1;
-    if (s->notice && (insert_message(q, s->notice, err) || insert_recipient(q, s->notice->id, s->notice_to, err)))
+    if (s->notice && (sql_insert_message(q, s->notice, err) || sql_insert_recipient(q, s->notice->id, s->notice_to, err)))
         return -1;
     return check ? drop_if_done(q, s->message, &s->message_gone, err) : 0;
 }
@@ -353,7 +356,7 @@ static int turn_tokens(struct sql *q, int64_t now_us, struct err *err)
         return -1;
     q->tokens = other;
     q->tokens_since_us = now_us;
-    return 0;
+    return sql_forget_imported(q, now_us, err);
 }
 
 static int move_mark(struct sql *q, uint64_t to, struct err *err)

@@ -12,6 +12,7 @@ struct sql {
     uint64_t mark;   /* as on disk: above every committed id */
     unsigned tokens; /* 0 or 1: the table that new tokens go into */
     int64_t tokens_since_us;
+    int64_t imported_us; /* as on disk: about when something was imported last; 0: nothing is remembered of it */
 };
 
 #define SQL_MARK_AHEAD UINT64_C(600000000) /* ids that the mark is ahead by, when it is moved */
@@ -25,6 +26,13 @@ struct queue_reader {
 };
 
 int sql_accept(struct sql *q, struct queue_accept *a, struct err *err);
+#define SQL_IMPORT_NOTE_US INT64_C(3600000000)
+#define SQL_IMPORT_LIFE_US (INT64_C(30) * 86400 * 1000000) /* longer than any mail waits */
+int sql_import(struct sql *q, struct queue_import *m, int64_t now_us, struct err *err);
+/* What was imported is forgotten, all of it, when the last of it was long ago. */
+int sql_forget_imported(struct sql *q, int64_t now_us, struct err *err);
+int sql_insert_message(struct sql *q, const struct queue_message *m, struct err *err);
+int sql_insert_recipient(struct sql *q, uint64_t message, const struct queue_recipient *r, struct err *err);
 int sql_settle(struct sql *q, struct queue_settle *s, struct err *err);
 int sql_release(struct sql *q, struct queue_release *r, struct err *err);
 int sql_destination(struct sql *q, const struct queue_destination *d, struct err *err);

@@ -24,7 +24,7 @@ static bool readable(const char *table, const char *column)
     static const char *const tables[] = {"message",    "recipient",    "destination",    "event",
                                          "v1_message", "v1_recipient", "v1_destination", "v1_event"};
     /* contents are no operator's business */
-    static const char *const hidden[] = {"mark", "token_a", "token_b", "limited", "content", "dbstat", "json_each", "json_tree"};
+    static const char *const hidden[] = {"mark", "token_a", "token_b", "limited", "content", "imported", "dbstat", "json_each", "json_tree"};
     if (!*column)
         return !is_one_of(hidden, COUNT_OF(hidden), table) && strncasecmp(table, "sqlite_", 7) != 0 &&
                strncasecmp(table, "pragma_", 7) != 0;

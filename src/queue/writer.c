@@ -66,6 +66,7 @@ undo:;
     q->sql.mark = before.mark;
     q->sql.tokens = before.tokens;
     q->sql.tokens_since_us = before.tokens_since_us;
+    q->sql.imported_us = before.imported_us;
     return code == DB_FULL || code == DB_IOERR || code == DB_CORRUPT || !*guilty ? -2 : -1;
 }
 

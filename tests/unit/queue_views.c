@@ -80,7 +80,7 @@ Test(views, nothing_but_reading_is_possible)
         "BEGIN", "COMMIT", "SAVEPOINT a", "REINDEX", "ANALYZE", "ATTACH ':memory:' AS x", "DETACH main", "PRAGMA query_only=0",
         "PRAGMA user_version", "PRAGMA wal_checkpoint(TRUNCATE)", "SELECT * FROM pragma_table_info('message')", "SELECT * FROM sqlite_schema",
         "SELECT * FROM temp.sqlite_schema", "SELECT count(*) FROM mark", "SELECT 1 FROM MARK", "SELECT count(*) FROM sqlite_master", "SELECT BODY FROM CONTENT", "SELECT token FROM token_a", "SELECT prefix FROM content",
-        "SELECT c.body FROM main.content c", "SELECT * FROM content", "SELECT count(*) FROM content",
+        "SELECT c.body FROM main.content c", "SELECT * FROM content", "SELECT count(*) FROM content", "SELECT count(*) FROM imported",
         "SELECT m.id FROM message m JOIN content c USING (id)", "WITH v1_message AS (SELECT body FROM content) SELECT * FROM v1_message",
         "SELECT load_extension('x')", "SELECT readfile('/etc/passwd')", "SELECT randomblob(100000000)", "SELECT zeroblob(100000000)",
         "SELECT printf('%.*c', 100000000, 'x')", "SELECT hex(zeroblob(10))", "SELECT 1; SELECT 2", "SELECT 1; DELETE FROM message", "", ";",
