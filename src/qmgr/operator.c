@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "qmgr/carry.h"
 #include "qmgr/dests.h"
 #include "qmgr/limits.h"
 #include "qmgr/operator.h"
@@ -532,9 +533,31 @@ static const struct admin_command commands[] = {
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
     {"queue sample", NULL, 0, 0, top_sample},
     {"queue verify", "[--repair]", 0, 1, verify_command},
+    {"queue export", "FILE [--move] [WHICH...]", 0, ADMIN_ARGS_MAX, export_command},
+    {"queue import", "FILE", 0, 0, import_command},
     {"queue sql", "SELECT [--limit N]", 1, 3, sql_command},
     {"trace", "ADDRESS|ID|MESSAGE-ID [--since TIME] [--limit N]", 1, 7, trace_command},
 };
+
+int operator_filter(struct qmgr *q, const struct span *args, size_t n, struct queue_filter *out, struct arena *a)
+{
+    struct query *u = query_new(q, NULL);
+    bool good = take_args(u, args, n) && !u->limit && !u->at.message;
+    struct queue_filter *f = &u->filter;
+    f->sender = arena_dup(a, f->sender);
+    f->recipient = arena_dup(a, f->recipient);
+    f->domain = arena_dup(a, f->domain);
+    f->either = arena_dup(a, f->either);
+    f->canonical = SPAN_NONE; /* each message once, and in the order of ids */
+    *out = *f;
+    query_free(u);
+    return good ? 0 : -1;
+}
+
+bool operator_hold(struct rcpt *r, int64_t by)
+{
+    return change_active(r, VERDICT_HELD, by);
+}
 
 bool operator_running(const struct qmgr *q)
 {

@@ -77,6 +77,11 @@ void operator_retry_one(struct qmgr *q, struct span destination, query_end_fn *f
 void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v, int64_t by,
                       void (*done)(void *ctx, unsigned seen, unsigned changed, bool error), void *ctx);
 
+/* What arguments mean by "which", without --limit and --after; its texts in the arena. -1: they are not understood. */
+int operator_filter(struct qmgr *q, const struct span *args, size_t n, struct queue_filter *out, struct arena *a);
+/* A recipient in memory is held: now, or when what is under way has ended and was no delivery. */
+bool operator_hold(struct rcpt *r, int64_t by);
+
 /* schedule.c */
 /* What is being done with it right now; empty: it waits on disk. */
 const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row);

@@ -40,6 +40,7 @@ struct question {
     struct qmgr *q;
     struct admin_call *call; /* NULL: he has his answer, or has gone */
     struct question_work work;
+    bool works; /* it runs as mail does */
     char *dir;
     struct history *history;
     int64_t ends; /* on the monotonic clock, ms */
@@ -52,6 +53,8 @@ struct question {
     _Atomic unsigned idle; /* bits of those that can be filled */
     _Atomic uint64_t done, total;
     _Atomic(const char *) unit; /* NULL: no progress to tell */
+    _Atomic(question_fn *) call_fn; /* to be called by the loop, with call_ctx; NULL: nothing */
+    void *call_ctx;
     _Atomic bool stop;
     _Atomic bool ended; /* nothing more comes; status and message are the loop's */
     _Atomic bool left;  /* the thread touches nothing of this any more */
@@ -184,6 +187,13 @@ void question_progress(struct question *k, uint64_t done, uint64_t total, const 
     signal_fd(k->ready);
 }
 
+void question_call(struct question *k, question_fn *fn, void *ctx)
+{
+    k->call_ctx = ctx;
+    atomic_store(&k->call_fn, fn);
+    signal_fd(k->ready);
+}
+
 void question_end(struct question *k, enum admin_status status, const char *fmt, ...)
 {
     va_list ap;
@@ -210,7 +220,7 @@ static void *run(void *ctx)
     prctl(PR_SET_NAME, "question");
     if (k->work.history_ms)
         history_flush(k->history, k->work.history_ms); /* its lock is the loop's, too */
-    if (sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}))
+    if (!k->works && sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}))
         LOGW("question-priority", KVT("why", strerror(errno)));
     k->work.run(k, k->work.ctx);
     hand_over(k);
@@ -233,8 +243,16 @@ static void stop(struct question *k)
     signal_fd(k->room);
 }
 
+static void call(struct question *k)
+{
+    question_fn *fn = atomic_exchange(&k->call_fn, NULL);
+    if (fn)
+        fn(k->q, k->call_ctx);
+}
+
 static void release(struct question *k)
 {
+    call(k); /* what it asked for is not left undone */
     list_del(&k->link);
     io_free(&k->io);
     close(k->ready);
@@ -358,6 +376,7 @@ static void on_ready(void *ctx, unsigned events)
     struct question *k = ctx;
     (void)events;
     drain_fd(k->ready);
+    call(k);
     if (!k->waiting)
         go_on(k);
 }
@@ -389,12 +408,13 @@ static unsigned count(const struct questions *all, const struct question_work *a
     return n;
 }
 
-static struct question *question_new(struct qmgr *q, struct admin_call *call, const struct question_work *w)
+static struct question *question_new(struct qmgr *q, struct admin_call *call, const struct question_work *w, bool works)
 {
     struct question *k = mem_alloc(sizeof *k);
     *k = (struct question){.q = q,
                            .call = call,
                            .work = *w,
+                           .works = works,
                            .dir = mem_strdup(q->dir),
                            .history = q->history,
                            .ends = clock_mono() + w->time,
@@ -409,7 +429,7 @@ static struct question *question_new(struct qmgr *q, struct admin_call *call, co
     return k;
 }
 
-void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w)
+static void ask(struct qmgr *q, struct admin_call *call, const struct question_work *w, bool works)
 {
     if (!q->questions) {
         q->questions = mem_alloc(sizeof *q->questions);
@@ -422,7 +442,7 @@ void question_ask(struct qmgr *q, struct admin_call *call, const struct question
                   many ? "like this one " : "");
         return;
     }
-    struct question *k = question_new(q, call, w);
+    struct question *k = question_new(q, call, w, works);
     int rc = k->io ? start(k) : EMFILE;
     if (rc == 0) {
         io_want(k->io, IO_READ);
@@ -433,6 +453,16 @@ void question_ask(struct qmgr *q, struct admin_call *call, const struct question
     if (k->ready_too >= 0)
         close(k->ready_too);
     release(k);
+}
+
+void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w)
+{
+    ask(q, call, w, false);
+}
+
+void question_work_on(struct qmgr *q, struct admin_call *call, const struct question_work *w)
+{
+    ask(q, call, w, true);
 }
 
 void questions_free(struct qmgr *q)

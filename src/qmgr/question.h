@@ -20,6 +20,8 @@ struct question_work {
 };
 /* Answers the call; the work is freed in any case. */
 void question_ask(struct qmgr *q, struct admin_call *call, const struct question_work *w);
+/* The same for work on the queue that takes locks of the loop's: it runs as mail does. */
+void question_work_on(struct qmgr *q, struct admin_call *call, const struct question_work *w);
 void questions_free(struct qmgr *q); /* after the operators' connections are closed */
 
 /* ---- on its thread ---- */
@@ -31,6 +33,9 @@ void question_number(struct question *k, enum question_cell kind, const char *na
 bool question_row(struct question *k);
 /* How far it is, shown where somebody looks (admin_progress()); unit: a literal. */
 void question_progress(struct question *k, uint64_t done, uint64_t total, const char *unit);
+/* Has the loop call fn, soon; not again before it was called. */
+typedef void question_fn(struct qmgr *q, void *ctx);
+void question_call(struct question *k, question_fn *fn, void *ctx);
 bool question_over(void *question); /* its time has passed, or nobody wants it any more */
 bool question_late(const struct question *k); /* its time has passed */
 uint64_t question_rows(const struct question *k);

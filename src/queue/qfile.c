@@ -534,7 +534,7 @@ enum qfile_got qfile_next(struct qfile_reader *r, struct span *in, struct err *e
         }
         if (s->where == AT_MAGIC) {
             got = take_magic(s, in, &why);
-            r->at += before - in->n;
+            r->at += got < 0 ? 0 : before - in->n;
             continue;
         }
         if (s->where == AT_END && in->n == 0)

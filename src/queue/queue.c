@@ -7,7 +7,7 @@
 #include "queue/impl.h"
 
 #define STACK_BYTES (512u << 10)
-#define IMPORT_PATIENCE_MS 20 /* nobody waits for one of them: they go together */
+#define IMPORT_PATIENCE_MS 5 /* nobody waits for one of them: they go together */
 
 const char *queue_state_name(enum queue_state s)
 {

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/util.h"
+#include "waypost/carry.h"
 #include "waypost/instance.h"
 #include "waypost/secret.h"
 #include "waypost/sendmail.h"
@@ -19,6 +20,8 @@
 struct cli {
     const char *config;
     bool json;
+    int file;        /* goes with the command; -1: none */
+    bool out_is_taken; /* standard output is that file */
     struct span args[ARGS_MAX];
     size_t nargs;
 };
@@ -41,7 +44,7 @@ static void say_end(const struct cli *cli, int status, struct span message, size
     if (status != EXIT_DONE)
         fprintf(stderr, "waypost: %s\n", buf_cstr(&text));
     else if (message.n && !cli->json)
-        printf("%s%s\n", rows ? "\n" : "", buf_cstr(&text));
+        fprintf(cli->out_is_taken ? stderr : stdout, "%s%s\n", rows ? "\n" : "", buf_cstr(&text));
     buf_free(&text);
 }
 
@@ -51,7 +54,7 @@ static int converse(int fd, const struct command *c, const struct cli *cli, cons
     struct output *o = output_new(cli->json ? OUTPUT_JSON : c->form, stdout);
     if (secret)
         output_extra(o, "password", secret);
-    int status = client_send(fd, c->remote ? c->remote : c->name, cli->args, cli->nargs, -1, err);
+    int status = client_send(fd, c->remote ? c->remote : c->name, cli->args, cli->nargs, cli->file, err);
     if (status == 0)
         status = client_read(fd, c->service, output_row, output_pause, o, &message, err);
     if (status == EXIT_DONE && secret && output_rows(o) == 0)
@@ -392,6 +395,42 @@ static int run_irrevocable(struct cli *cli, const struct command *c)
     return status;
 }
 
+/* FILE is made here, with our rights, and goes to the service as a descriptor. */
+static int run_export(struct cli *cli, const struct command *c)
+{
+    char path[4096];
+    bool moves = false;
+    if (cli->nargs == 0 || cli->json)
+        return usage_of(c);
+    struct span file = cli->args[0];
+    for (size_t i = 1; i < cli->nargs; i++) {
+        cli->args[i - 1] = cli->args[i];
+        moves |= span_eqs(cli->args[i], "--move");
+    }
+    cli->nargs--;
+    cli->file = carry_make(file, path, sizeof path, &cli->out_is_taken);
+    if (cli->file < 0)
+        return EXIT_USAGE;
+    int status = ask(cli, c);
+    if (!cli->out_is_taken && status != EXIT_DONE && !moves)
+        unlink(path); /* it has nothing that is not in the queue */
+    close(cli->file);
+    return status;
+}
+
+static int run_import(struct cli *cli, const struct command *c)
+{
+    if (cli->nargs != 1 || cli->json)
+        return usage_of(c);
+    cli->file = carry_open(cli->args[0]);
+    if (cli->file < 0)
+        return EXIT_USAGE;
+    cli->nargs = 0;
+    int status = ask(cli, c);
+    close(cli->file);
+    return status;
+}
+
 static int run_help(struct cli *cli, const struct command *c);
 
 static const struct command commands[] = {
@@ -457,6 +496,8 @@ static const struct command commands[] = {
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
     {"queue verify", "[--repair]", "check all that must be so in it, and mend what is safe", ask, "qmgr", NULL, 0},
+    {"queue export", "FILE|- [--move] [WHICH...]", "write it into a file, for queue import; --move: then remove it here", run_export, "qmgr", NULL, 0},
+    {"queue import", "FILE|-", "take over what another queue has written", run_import, "qmgr", NULL, 0},
     {"queue sql", "'SELECT ...' [--limit N]", "ask the queue and its history in SQL", ask, "qmgr", NULL, 0},
     {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},
     {"queue resume", "DEST", "the same as dest resume", ask, "qmgr", NULL, 0},
@@ -566,7 +607,7 @@ static int take_json(struct cli *cli, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct cli cli = {0};
+    struct cli cli = {.file = -1};
     const char *config = NULL;
     signal(SIGPIPE, SIG_IGN);
     if (argc > 0 && sendmail_is_name(argv[0]))

@@ -738,3 +738,58 @@ Test(queue, filters_by_age_size_state_and_domain_in_pages_of_any_length)
     queue_reader_close(&r);
     close_queue(&w);
 }
+
+static void on_taken(struct queue_request *r)
+{
+    count(settled_world, r);
+}
+
+/* What came from another queue is taken over once, each recipient for itself, also after a restart and when it has left. */
+Test(queue, what_comes_from_another_queue_comes_once)
+{
+    struct world w;
+    struct queue_due d[8];
+    const uint64_t sources[] = {50, 51, 52};
+    static const struct {
+        size_t first, count;
+        uint64_t fingerprint;
+        size_t made;
+    } steps[] = {{0, 2, 7, 1}, {0, 2, 7, 0}, {0, 3, 7, 1}, {2, 1, 7, 0}, {2, 1, 8, 1}};
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        open_queue(&w, 0);
+        uint64_t id = queue_ids(w.q, 4);
+        struct queue_message m = {.id = id, .sender = SPAN("a@b.test"), .origin = QUEUE_FROM_OUTSIDE, .size = 4, .body = SPAN("body")};
+        struct queue_recipient r[3] = {{.id = id + 1, .state = QUEUE_EXPANDED, .address = SPAN("all@c.test")},
+                                       {.id = id + 2, .parent = id + 1, .state = QUEUE_WAITING, .next = 10, .address = SPAN("x@c.test")},
+                                       {.id = id + 3, .parent = id + 1, .state = QUEUE_WAITING, .next = 20, .address = SPAN("y@c.test")}};
+        struct queue_import in = {.request.done = on_taken, .message = &m, .recipients = r + steps[i].first, .sources = sources + steps[i].first, .count = steps[i].count, .fingerprint = steps[i].fingerprint};
+        settled_world = &w;
+        queue_import(w.q, &in);
+        run(&w, 1);
+        cr_assert(in.request.fail == QUEUE_OK && in.made == steps[i].made, "step %zu: %zu", i, in.made);
+        if (i == 0) { /* delivered: it does not come back */
+            struct queue_change gone = {.kind = QUEUE_GONE, .row = {.id = id + 2}};
+            settle(&w, &(struct queue_settle){.message = id, .changes = &gone, .count = 1});
+        }
+        close_queue(&w);
+    }
+    cr_assert_eq(due(d, 8), 2, "y, and the y of another queue with the same ids");
+}
+
+Test(queue, a_spool_file_that_is_not_as_announced_makes_nothing)
+{
+    struct world w;
+    struct queue_due d[2];
+    const uint64_t source = 9;
+    open_queue(&w, 0);
+    uint64_t id = queue_ids(w.q, 2);
+    struct queue_message m = {.id = id, .sender = SPAN(""), .origin = QUEUE_FROM_OUTSIDE, .size = 100000, .spooled = true};
+    struct queue_recipient r = {.id = id + 1, .state = QUEUE_WAITING, .next = 10, .address = SPAN("x@c.test")};
+    struct queue_import in = {.request.done = on_taken, .message = &m, .recipients = &r, .sources = &source, .count = 1};
+    settled_world = &w;
+    queue_import(w.q, &in);
+    run(&w, 1);
+    cr_assert(in.request.fail == QUEUE_OK && in.damaged && in.made == 0);
+    close_queue(&w);
+    cr_assert_eq(due(d, 2), 0);
+}

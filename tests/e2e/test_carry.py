@@ -1,0 +1,117 @@
+"""`waypost queue export` and `import`: a queue goes to another machine with nothing lost and nothing twice."""
+import os
+import re
+import subprocess
+
+import pytest
+
+import waypost as wp
+from waypost import message, until
+
+REFUSED = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 1000s; retry-max 2000s;"}
+FACTS = ("sender", "recipient", "state", "attempts", "next-attempt", "reason")
+INBOXES = ("x@far.test", "y@far.test", "z@far.test", "h@other.test")
+
+
+@pytest.fixture
+def old(instances):
+    """Mail to others waits there: one small, one in a spool file, one to an alias, one held."""
+    w = instances("old", sections=REFUSED)
+    w.waypost("alias", "add", "all@example.test", "x@far.test", "z@far.test")
+    for rcpts, subject, body in ((["x@far.test"], "small", "text\r\n"), (["y@far.test"], "large", ("w" * 70 + "\r\n") * 3000), (["all@example.test"], "alias", "text\r\n"),
+                                 (["h@other.test"], "held", "text\r\n")):
+        with w.submit("alice@example.test") as s:
+            s.sendmail("alice@example.test", rcpts, message(subject, body, sender="alice@example.test"))
+    until(lambda: (lambda q: len(q) == 6 and sum(r["attempts"] > 0 and not r["activity"] for r in q) == 5)(w.queue()), lambda: "five deferred, one alias: %s" % w.queue())
+    w.waypost("queue", "hold", "h@other.test")
+    return w
+
+
+def facts(w):
+    return sorted(tuple(str(r[f]) for f in FACTS) for r in w.queue())
+
+
+def subject(m):
+    return re.search(rb"^Subject: (\w+)", m, re.M).group(1).decode()
+
+
+def spooled(w):
+    return len(os.listdir(w.dir + "/state/queue/spool"))
+
+
+def test_a_queue_moves_and_is_delivered_once(old, instances, tmp_path):
+    new = instances("new", domains=["far.test", "other.test"], accounts={a: "secret-%s-1" % a[0] for a in INBOXES})
+    file = str(tmp_path / "queue.file")
+    done = old.waypost("queue", "export", file, "--move").stdout
+    assert "5 recipients of 4 messages are in the file, and here no longer" in done
+    assert old.queue() == [] and os.stat(file).st_mode & 0o777 == 0o600
+    until(lambda: spooled(old) == 0, "the spool file goes with its row")
+    assert "5 recipients of 4 messages imported" in new.waypost("queue", "import", file).stdout
+    assert len([r for r in new.queue() if r["state"] == "held"]) == 1, "what was held stays held"
+    new.waypost("queue", "retry", "--all")
+    new.waypost("queue", "release", "h@other.test")
+    new.wait_queue_empty()
+    assert "0 recipients of 0 messages imported; 5 had been before" in new.waypost("queue", "import", file).stdout
+    assert new.queue() == [] and spooled(new) == 0
+    got = {a[0]: sorted(subject(m) for m in new.inbox(a)) for a in INBOXES}
+    assert got == {"x": ["alias", "small"], "y": ["large"], "z": ["alias"], "h": ["held"]}
+    assert new.inbox("y@far.test")[0].count(b"w" * 70) == 3000
+
+
+def test_facts_stay_and_the_queue_that_is_copied_too(old, instances):
+    new = instances("new", sections=REFUSED)
+    before = facts(old)
+    out = subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", old.conf, "queue", "export", "-"], stdout=subprocess.PIPE)
+    put = subprocess.run([wp.PROGRAMS + "/waypost", "-c", new.conf, "queue", "import", "-"], stdin=out.stdout, capture_output=True, text=True, timeout=wp.PATIENCE)
+    out.stdout.close()
+    assert out.wait(wp.PATIENCE) == 0 and put.returncode == 0, put.stderr
+    assert facts(old) == before and len(before) == 6
+    assert facts(new) == before
+    new.stop()
+    new.start()
+    assert facts(new) == before, "also after a restart"
+    assert {r["id"] for r in new.queue()}.isdisjoint({r["id"] for r in old.queue()})
+
+
+def test_a_filter_takes_its_part_and_files_overlap(old, instances, tmp_path):
+    new = instances("new", sections=REFUSED)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    old.waypost("queue", "export", a, "--recipient", "z@far.test")
+    old.waypost("queue", "export", b, "--move", "--all")
+    assert old.queue() == []
+    new.waypost("queue", "import", a)
+    assert [r["recipient"] for r in new.queue() if r["state"] != "expanded"] == ["z@far.test"]
+    assert "4 recipients of 4 messages imported; 1 had been before" in new.waypost("queue", "import", b).stdout
+    assert sorted(r["recipient"] for r in new.queue() if r["state"] != "expanded") == ["h@other.test", "x@far.test", "x@far.test", "y@far.test", "z@far.test"]
+
+
+def test_what_is_cut_off_or_changed_is_refused_and_what_was_whole_stays(old, instances, tmp_path):
+    new = instances("new", sections=REFUSED)
+    file = tmp_path / "queue.file"
+    old.waypost("queue", "export", str(file))
+    whole = file.read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:len(whole) // 2])
+    bad = new.waypost("queue", "import", str(tmp_path / "cut"), check=False)
+    assert bad.returncode == 1 and "at byte %d" % (len(whole) // 2) in bad.stderr and "cut off" in bad.stderr and "1 recipients of 1 messages were imported and stay" in bad.stderr
+    assert len(new.queue()) == 1 and spooled(new) == 0
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 1
+    (tmp_path / "changed").write_bytes(changed)
+    bad = new.waypost("queue", "import", str(tmp_path / "changed"), check=False)
+    assert bad.returncode == 1 and "checksum is wrong" in bad.stderr and "0 recipients of 0 messages were imported" in bad.stderr
+    assert len(new.queue()) == 1 and spooled(new) == 0
+    assert "4 recipients of 3 messages imported; 1 had been before" in new.waypost("queue", "import", str(file)).stdout
+    (tmp_path / "mail").write_text("From: x\n\nnot a queue\n")
+    bad = new.waypost("queue", "import", str(tmp_path / "mail"), check=False)
+    assert bad.returncode == 1 and "at byte 0: not a file of 'waypost queue export'" in bad.stderr
+
+
+def test_wrong_use_is_told(old, tmp_path):
+    file = tmp_path / "there"
+    file.write_text("mine")
+    assert "is there already" in old.waypost("queue", "export", str(file), check=False).stderr and file.read_text() == "mine"
+    r = old.waypost("queue", "export", str(tmp_path / "x"), "--nonsense", check=False)
+    assert r.returncode == 2 and not (tmp_path / "x").exists()
+    assert old.waypost("queue", "import", str(tmp_path / "missing"), check=False).returncode == 2
+    r = subprocess.run([wp.PROGRAMS + "/waypost", "-c", old.conf, "queue", "export", "-", "--move"], capture_output=True, text=True, timeout=wp.PATIENCE)
+    assert r.returncode == 2 and "needs a file" in r.stderr and len(old.queue()) == 6
