@@ -193,6 +193,7 @@ static void take_message(struct import *m, struct carried *c)
     c->message.tls = arena_dup(a, from->tls);
     c->message.login = arena_dup(a, from->login);
     c->message.policy = arena_dup(a, from->policy);
+    c->message.marks = arena_dup(a, from->marks);
     c->message.hold = arena_dup(a, from->hold);
 }
 

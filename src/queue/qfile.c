@@ -26,11 +26,11 @@ enum { RECORD_BEGIN = 'Q', RECORD_MESSAGE = 'M', RECORD_RECIPIENT = 'R', RECORD_
     T(9, message_id, WORDS_MAX, false) T(10, envid, ADDRESS_MAX, true) N(11, ret, 0, 2) N(12, body_kind, 0, 2)             \
     N(13, smtputf8, 0, 1) N(14, spooled, 0, 1) T(15, tls, WORDS_MAX, false) T(16, login, WORDS_MAX, false)                 \
     N(17, tls_need, 0, 2) N(18, by_mode, 0, 7) N(19, deliver_by, 0, TIME_MAX) N(20, hold_until, 0, TIME_MAX)               \
-    T(21, hold, 255, true) N(22, priority, -9, 9) N(23, terminal, 0, 3) T(24, policy, WORDS_MAX, false)
-#define PREFIX_FIELD 25
+    T(21, hold, 255, true) N(22, priority, -9, 9) N(23, terminal, 0, 3) T(24, policy, WORDS_MAX, false) T(25, marks, WORDS_MAX, false)
+#define PREFIX_FIELD 26
 #define RECIPIENT_FIELDS(N, T)                                                                                         \
     N(1, id, 1, QID_MAX) N(2, parent, 0, QID_MAX) N(3, depth, 0, 255) N(4, notify, 0, 15) N(5, state, 1, 6)               \
-    N(6, passed, 0, 1) N(7, told, 0, 1) N(8, attempts, 0, UINT32_MAX) N(9, next, 0, TIME_MAX)                              \
+    N(6, passed, 0, 3) N(7, told, 0, 1) N(8, attempts, 0, UINT32_MAX) N(9, next, 0, TIME_MAX)                              \
     T(10, address, ADDRESS_MAX, true) T(11, original, ADDRESS_MAX, true) T(12, orcpt, ADDRESS_MAX, true)                   \
     T(13, sender, ADDRESS_MAX, true) N(14, last, 0, TIME_MAX) N(15, kind, 0, 5) N(16, code, 0, 999)                        \
     N(17, subject, 0, 999) N(18, detail, 0, 999) T(19, why, WORDS_MAX, false) T(20, host, WORDS_MAX, false)                \

@@ -48,6 +48,7 @@ def test_a_queue_moves_and_is_delivered_once(old, instances, tmp_path):
     until(lambda: spooled(old) == 0, "the spool file goes with its row")
     assert "5 recipients of 4 messages imported" in new.waypost("queue", "import", file).stdout
     assert len([r for r in new.queue() if r["state"] == "held"]) == 1, "what was held stays held"
+    assert new.rows("queue", "verify") == old.rows("queue", "verify") == []
     new.waypost("queue", "retry", "--all")
     new.waypost("queue", "release", "h@other.test")
     new.wait_queue_empty()
@@ -70,6 +71,7 @@ def test_facts_stay_and_the_queue_that_is_copied_too(old, instances):
     new.stop()
     new.start()
     assert facts(new) == before, "also after a restart"
+    assert new.rows("queue", "verify") == [], "and nothing is wrong with it"
     assert {r["id"] for r in new.queue()}.isdisjoint({r["id"] for r in old.queue()})
 
 

@@ -8,7 +8,7 @@
 
 static const struct queue_message messages[] = {
     {.id = 1000, .sender = SPAN("a@b.test"), .helo = SPAN("c.test"), .remote = SPAN("192.0.2.1"), .message_id = SPAN("<1@c.test>"), .envid = SPAN("QQ"), .tls = SPAN("TLSv1.3 X"),
-     .login = SPAN("a@b.test"), .policy = SPAN("spf=pass"), .hold = SPAN("for;3600"), .received = 1700000000000, .size = 12, .header_bytes = 4, .origin = QUEUE_FROM_SUBMISSION,
+     .login = SPAN("a@b.test"), .policy = SPAN("spf=pass"), .marks = SPAN("m1 m2"), .hold = SPAN("for;3600"), .received = 1700000000000, .size = 12, .header_bytes = 4, .origin = QUEUE_FROM_SUBMISSION,
      .ret = 2, .body_kind = 1, .smtputf8 = 1, .tls_need = 1, .by_mode = 5, .terminal = 0, .priority = -4, .deliver_by = 1700000100000, .hold_until = 1700000200000},
     {.id = 2000, .sender = SPAN(""), .helo = SPAN(""), .remote = SPAN(""), .message_id = SPAN(""), .envid = SPAN(""), .tls = SPAN(""), .login = SPAN(""), .policy = SPAN(""), .hold = SPAN(""),
      .size = 200000, .origin = QUEUE_NOTIFICATION, .spooled = true},
@@ -17,7 +17,7 @@ static const struct queue_message messages[] = {
 };
 static const struct queue_recipient recipients[][3] = {
     {{.id = 1001, .state = QUEUE_EXPANDED, .address = SPAN("all@b.test"), .orcpt = SPAN("")},
-     {.id = 1002, .parent = 1001, .depth = 1, .notify = 6, .state = QUEUE_WAITING, .passed = true, .told = true, .attempts = 7, .next = 1700000300000, .address = SPAN("d@e.test"),
+     {.id = 1002, .parent = 1001, .depth = 1, .notify = 6, .state = QUEUE_WAITING, .passed = 3, .told = true, .attempts = 7, .next = 1700000300000, .address = SPAN("d@e.test"),
       .original = SPAN("all@b.test"), .orcpt = SPAN("rfc822;all@b.test"), .sender = SPAN(""), .last = 1700000000500, .kind = 4, .code = 451, .subject = 4, .detail = 999,
       .why = SPAN("later\tplease"), .host = SPAN("mx.e.test"), .dialogue = SPAN("RCPT"), .destination = SPAN("e.test")},
      {.id = 1003, .parent = 1001, .state = QUEUE_HELD, .address = SPAN("f@e.test"), .orcpt = SPAN("")}},
@@ -67,6 +67,7 @@ static void same_message(const struct queue_message *a, const struct queue_messa
     SAME_SPAN(a->login, b->login, "login");
     SAME_SPAN(a->policy, b->policy, "policy");
     SAME_SPAN(a->hold, b->hold, "hold");
+    SAME_SPAN(a->marks, b->marks, "marks");
 }
 
 static void same_recipient(const struct queue_recipient *a, const struct queue_recipient *b)
