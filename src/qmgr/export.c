@@ -322,15 +322,19 @@ static int remove_taken(struct export *x, struct taken *t, struct err *err)
     return done ? 0 : err_set(err, "stopped");
 }
 
+/* Rows as they are now: one that was released meanwhile stays. */
 static int take_whole(struct export *x, struct taken *t, const struct qfile_reader *r, struct err *err)
 {
     for (size_t i = 0; i < r->count; i++) {
+        struct queue_item *to = &t->items[t->n];
         if (r->recipients[i].state == QUEUE_EXPANDED)
             continue;
-        struct queue_item *to = &t->items[t->n++];
-        *to = (struct queue_item){.message = {.id = r->message.id, .spooled = r->message.spooled, .sender = arena_dup(&t->arena, r->message.sender)},
-                                  .recipient = {.id = r->recipients[i].id, .state = QUEUE_HELD, .address = arena_dup(&t->arena, r->recipients[i].address)}};
-        if (t->n == PAGE && remove_taken(x, t, err))
+        int got = queue_read_message(x->reader, r->message.id, false, &t->arena, &to->message, err);
+        if (got == 0)
+            got = queue_read_recipient(x->reader, r->message.id, r->recipients[i].id, &t->arena, &to->recipient, err);
+        if (got < 0)
+            return -1;
+        if (got == 0 && is_held(&to->recipient) && ++t->n == PAGE && remove_taken(x, t, err))
             return -1;
     }
     return 0;

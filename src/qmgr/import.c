@@ -248,6 +248,7 @@ static void take_recipients(struct import *m, struct carried *c)
         r->why = dup_or_none(a, r->why);
         r->host = dup_or_none(a, r->host);
         r->dialogue = dup_or_none(a, r->dialogue);
+        r->route = dup_or_none(a, r->route);
         take_state(r, now);
         r->domain = domain_of(a, r);
     }

@@ -60,14 +60,18 @@ static bool is_held(const struct queue_recipient *r)
 static void change_one(struct qmgr *q, struct page *p, struct queue_item *i)
 {
     struct rcpt *active = idmap_get(&q->rcpts, i->recipient.id);
-    if (active && p->verdict == VERDICT_NONE)
-        active->wish = VERDICT_NONE;
-    else if (active && p->verdict == VERDICT_HELD)
-        operator_hold(active, p->by);
-    if (active || p->verdict == VERDICT_NONE || (p->verdict == VERDICT_HELD && is_held(&i->recipient)))
+    struct wish w = {.verdict = p->verdict, .by = p->by};
+    bool coming = false;
+    if (active && p->verdict == VERDICT_NONE && active->wish.verdict == VERDICT_HELD)
+        active->wish = (struct wish){0};
+    if (p->verdict == VERDICT_NONE || (active && p->verdict == VERDICT_REMOVED) ||
+        (p->verdict == VERDICT_HELD && is_held(&i->recipient)))
         return;
     p->pending++;
-    settle_row(q, &i->message, &i->recipient, p->verdict, p->by, on_settled, p);
+    if (!active)
+        settle_item(q, i, &w, on_settled, p);
+    else if (!settle_active(active, &w, on_settled, p, &coming) || !coming)
+        p->pending--; /* its attempt ends first, or has just ended */
 }
 
 static void change_page(struct qmgr *q, void *ctx)
@@ -84,16 +88,21 @@ static struct span dup_or_none(struct arena *a, struct span s)
     return s.p ? arena_dup(a, s) : SPAN_NONE;
 }
 
-/* What settle_row() needs of a row. */
 static void copy_item(struct arena *a, struct queue_item *to, const struct queue_item *from)
 {
-    *to = (struct queue_item){.message = {.id = from->message.id,
-                                          .spooled = from->message.spooled,
-                                          .hold_until = from->message.hold_until,
-                                          .received = from->message.received,
-                                          .sender = arena_dup(a, from->message.sender)},
-                              .recipient = from->recipient};
+    *to = *from;
+    struct queue_message *m = &to->message;
     struct queue_recipient *r = &to->recipient;
+    m->sender = dup_or_none(a, m->sender);
+    m->helo = dup_or_none(a, m->helo);
+    m->remote = dup_or_none(a, m->remote);
+    m->message_id = dup_or_none(a, m->message_id);
+    m->envid = dup_or_none(a, m->envid);
+    m->tls = dup_or_none(a, m->tls);
+    m->login = dup_or_none(a, m->login);
+    m->policy = dup_or_none(a, m->policy);
+    m->marks = dup_or_none(a, m->marks);
+    m->hold = dup_or_none(a, m->hold);
     r->address = arena_dup(a, r->address);
     r->original = dup_or_none(a, r->original);
     r->orcpt = dup_or_none(a, r->orcpt);
@@ -101,7 +110,9 @@ static void copy_item(struct arena *a, struct queue_item *to, const struct queue
     r->why = dup_or_none(a, r->why);
     r->host = dup_or_none(a, r->host);
     r->dialogue = dup_or_none(a, r->dialogue);
-    r->destination = r->domain = SPAN_NONE;
+    r->route = dup_or_none(a, r->route);
+    r->destination = dup_or_none(a, r->destination);
+    r->domain = SPAN_NONE;
 }
 
 static bool change(struct question *k, const struct queue_item *items, size_t n, enum verdict v, int64_t by, unsigned *failed)

@@ -554,11 +554,6 @@ int operator_filter(struct qmgr *q, const struct span *args, size_t n, struct qu
     return good ? 0 : -1;
 }
 
-bool operator_hold(struct rcpt *r, int64_t by)
-{
-    return change_active(r, VERDICT_HELD, by);
-}
-
 bool operator_running(const struct qmgr *q)
 {
     return q->operators->running;

@@ -79,8 +79,6 @@ void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verd
 
 /* What arguments mean by "which", without --limit and --after; its texts in the arena. -1: they are not understood. */
 int operator_filter(struct qmgr *q, const struct span *args, size_t n, struct queue_filter *out, struct arena *a);
-/* A recipient in memory is held: now, or when what is under way has ended and was no delivery. */
-bool operator_hold(struct rcpt *r, int64_t by);
 
 /* schedule.c */
 /* What is being done with it right now; empty: it waits on disk. */

@@ -34,7 +34,7 @@ enum { RECORD_BEGIN = 'Q', RECORD_MESSAGE = 'M', RECORD_RECIPIENT = 'R', RECORD_
     T(10, address, ADDRESS_MAX, true) T(11, original, ADDRESS_MAX, true) T(12, orcpt, ADDRESS_MAX, true)                   \
     T(13, sender, ADDRESS_MAX, true) N(14, last, 0, TIME_MAX) N(15, kind, 0, 5) N(16, code, 0, 999)                        \
     N(17, subject, 0, 999) N(18, detail, 0, 999) T(19, why, WORDS_MAX, false) T(20, host, WORDS_MAX, false)                \
-    T(21, dialogue, WORDS_MAX, false) T(22, destination, ADDRESS_MAX, false)
+    T(21, dialogue, WORDS_MAX, false) T(22, destination, ADDRESS_MAX, false) T(23, route, ADDRESS_MAX, true)
 
 static void put_le(unsigned char *to, uint64_t n, size_t bytes)
 {

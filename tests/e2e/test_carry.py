@@ -22,7 +22,8 @@ def old(instances):
                                  (["h@other.test"], "held", "text\r\n")):
         with w.submit("alice@example.test") as s:
             s.sendmail("alice@example.test", rcpts, message(subject, body, sender="alice@example.test"))
-    until(lambda: (lambda q: len(q) == 6 and sum(r["attempts"] > 0 and not r["activity"] for r in q) == 5)(w.queue()), lambda: "five deferred, one alias: %s" % w.queue())
+    settled = lambda q: len(q) == 6 and all(r["reason"] or r["state"] == "expanded" for r in q) and not any(r["activity"] for r in q)
+    until(lambda: settled(w.queue()), lambda: "five deferred, one alias: %s" % w.queue())
     w.waypost("queue", "hold", "h@other.test")
     return w
 

@@ -19,7 +19,7 @@ static const struct queue_recipient recipients[][3] = {
     {{.id = 1001, .state = QUEUE_EXPANDED, .address = SPAN("all@b.test"), .orcpt = SPAN("")},
      {.id = 1002, .parent = 1001, .depth = 1, .notify = 6, .state = QUEUE_WAITING, .passed = 3, .told = true, .attempts = 7, .next = 1700000300000, .address = SPAN("d@e.test"),
       .original = SPAN("all@b.test"), .orcpt = SPAN("rfc822;all@b.test"), .sender = SPAN(""), .last = 1700000000500, .kind = 4, .code = 451, .subject = 4, .detail = 999,
-      .why = SPAN("later\tplease"), .host = SPAN("mx.e.test"), .dialogue = SPAN("RCPT"), .destination = SPAN("e.test")},
+      .why = SPAN("later\tplease"), .host = SPAN("mx.e.test"), .dialogue = SPAN("RCPT"), .destination = SPAN("e.test"), .route = SPAN("mx2.test")},
      {.id = 1003, .parent = 1001, .state = QUEUE_HELD, .address = SPAN("f@e.test"), .orcpt = SPAN("")}},
     {{.id = 2001, .state = QUEUE_LIMITED, .address = SPAN("g@h.test"), .orcpt = SPAN("")}},
     {{.id = 2002, .state = QUEUE_PARKED, .address = SPAN("i@j.test"), .orcpt = SPAN(""), .next = 5}},
@@ -82,6 +82,7 @@ static void same_recipient(const struct queue_recipient *a, const struct queue_r
     SAME_SPAN(a->host, b->host, "host");
     SAME_SPAN(a->dialogue, b->dialogue, "dialogue");
     SAME_SPAN(a->destination, b->destination, "destination");
+    SAME_SPAN(a->route, b->route, "route");
 }
 
 /* Reads in pieces of `step`; whatever is told must be as it was written. Returns the last answer; *whole: messages told. */
