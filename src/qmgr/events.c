@@ -7,6 +7,7 @@ static const enum history_kind kinds[] = {
     [VERDICT_HELD] = HISTORY_HELD,           [VERDICT_RELEASED] = HISTORY_RELEASED,
     [VERDICT_REMOVED] = HISTORY_REMOVED,     [VERDICT_ROUTED] = HISTORY_ROUTED,
     [VERDICT_FAILED] = HISTORY_FAILED,       [VERDICT_REDIRECTED] = HISTORY_REDIRECTED,
+    [VERDICT_ADDED] = HISTORY_ADDED,
 };
 
 static int64_t keep_of(const struct conf *c)

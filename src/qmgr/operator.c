@@ -27,6 +27,7 @@ static bool applies(enum verdict v, uint8_t state)
     case VERDICT_REMOVED:
     case VERDICT_FAILED:
     case VERDICT_REDIRECTED:
+    case VERDICT_ADDED: /* an edit */
     case VERDICT_ROUTED: return state != QUEUE_EXPANDED;
     default: return false;
     }
@@ -118,9 +119,12 @@ static void change(struct query *u, const struct queue_item *i)
     uint8_t state = state_of(&i->recipient, r);
     uint8_t *passed = r ? &r->r.passed : &item.recipient.passed;
     bool coming = true;
-    if (!concerns(u, i, state))
+    struct wish wish = u->wish;
+    if (u->edit)
+        edit_add(u, &i->message, on_changed);
+    if (!concerns(u, i, state) || (u->edit && !edit_wish(u, &i->recipient, &wish)))
         return;
-    if (u->verdict == VERDICT_REDIRECTED && i->recipient.depth >= DEPTH_MAX) {
+    if (wish.verdict == VERDICT_REDIRECTED && i->recipient.depth >= DEPTH_MAX) {
         u->too_deep++;
         return;
     }
@@ -133,8 +137,8 @@ static void change(struct query *u, const struct queue_item *i)
     }
     u->pending++;
     if (!r)
-        settle_item(q, &item, &u->wish, on_changed, u);
-    else if (!settle_active(r, &u->wish, on_changed, u, &coming))
+        settle_item(q, &item, &wish, on_changed, u);
+    else if (!settle_active(r, &wish, on_changed, u, &coming))
         coming = false, u->changed--;
     u->changed++;
     if (!coming)
@@ -157,6 +161,7 @@ static void query_free(struct query *u)
     arena_free(&u->page);
     arena_free(&u->arena);
     buf_free(&u->on_end_name);
+    edit_free(&u->edit);
     mem_free(&u->items);
     mem_free(&u);
 }
@@ -183,6 +188,10 @@ static void query_end(struct query *u)
 {
     if (u->q->stopping) { /* who would be told is gone */
         query_free(u);
+        return;
+    }
+    if (edit_goes_on(u)) {
+        ask_page(u);
         return;
     }
     if (u->on_end)
@@ -528,6 +537,7 @@ static const struct admin_command commands[] = {
     {"queue remove", WHICH " [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_remove},
     {"queue bounce", WHICH " [--reason TEXT] [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_bounce},
     {"queue redirect", WHICH " --to ADDRESS [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_redirect},
+    {"queue edit", "ID (--add ADDRESS | --remove ADDRESS | --replace ADDRESS ADDRESS)…", 3, ADMIN_ARGS_MAX, edit_command},
     {"queue flush", "[DEST]", 0, 1, verb_flush},
     {"queue route", WHICH " HOST[:PORT]|none", 2, ADMIN_ARGS_MAX, on_route},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},

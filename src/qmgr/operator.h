@@ -45,6 +45,7 @@ struct query {
     bool only_for_time;   /* not what waits for a destination */
     enum verdict counting; /* not NONE: how much that would change, instead */
     uint64_t messages, recipients;
+    struct edit *edit; /* edit.c; NULL: it is none */
     unsigned too_deep; /* redirected too often already */
     bool only_freed; /* only what no hold of the configuration keeps any longer */
     bool pass; /* what waits for its domain goes out by itself */
@@ -93,6 +94,15 @@ void operator_begin(struct query *u);
 void operator_refuse(struct query *u, const char *why);
 /* Whether that verdict is one for such a recipient. */
 bool operator_concerns(const struct query *u, const struct queue_item *i, enum verdict v);
+
+/* edit.c */
+admin_fn edit_command;
+/* Everything that was said makes sense: the query begins anew, and does it. False: it ends here. */
+bool edit_goes_on(struct query *u);
+void edit_add(struct query *u, const struct queue_message *m, settle_done_fn *fn); /* the further ones, once */
+/* What becomes of a recipient; false: nothing. */
+bool edit_wish(struct query *u, const struct queue_recipient *r, struct wish *w);
+void edit_free(struct edit **e);
 
 /* verbs.c */
 admin_fn verb_remove, verb_bounce, verb_redirect, verb_flush;

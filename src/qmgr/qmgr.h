@@ -57,6 +57,7 @@ enum verdict {
     VERDICT_ROUTED,    /* by an operator: another host takes it at its next attempt; its state and its time stay as they are */
     VERDICT_FAILED,
     VERDICT_REDIRECTED, /* by an operator: to another address */
+    VERDICT_ADDED,      /* by an operator: a further recipient */
 };
 
 /* What an operator makes of a recipient. */
@@ -380,6 +381,8 @@ bool settle_wish(struct rcpt *r);
  * one transaction, with one notification. fn: told when it is on disk, or that it can't be written; NULL: it is tried
  * until it can. */
 void settle_item(struct qmgr *q, const struct queue_item *i, const struct wish *w, settle_done_fn *fn, void *ctx);
+/* A further recipient of a message, due now (RFC 4865: at its time). fn: false also when the message is gone. */
+void settle_added(struct qmgr *q, const struct queue_message *row, struct span address, int64_t by, settle_done_fn *fn, void *ctx);
 /* The same for one in memory: what has not started is taken out; what is under way ends first, and may end with a
  * delivery. False: it is too late for that. *coming: fn will be called; else its end is nobody's to wait for. */
 bool settle_active(struct rcpt *r, const struct wish *w, settle_done_fn *fn, void *ctx, bool *coming);

@@ -35,7 +35,7 @@ static const char *const events[] = {
     [VERDICT_PICKUP] = "held",
     [VERDICT_HELD] = "held",           [VERDICT_RELEASED] = "released",  [VERDICT_REMOVED] = "removed",
     [VERDICT_FAILED] = "failed",       [VERDICT_ROUTED] = "routed",
-    [VERDICT_REDIRECTED] = "redirected",
+    [VERDICT_REDIRECTED] = "redirected", [VERDICT_ADDED] = "added",
 };
 
 static void log_row(const struct queue_message *m, const struct queue_recipient *r, enum verdict v, const char *event,
@@ -157,7 +157,10 @@ static void recorded_one(struct settling *s, struct rcpt *r, bool stays)
 static void recorded(struct settling *s)
 {
     for (size_t i = 0; i < s->s.count; i++)
-        recorded_one(s, s->rcpts[i], s->changes[i].kind == QUEUE_UPDATE);
+        if (s->rcpts[i]->verdict == VERDICT_ADDED && s->s.message_gone)
+            leave(s->rcpts[i], false);
+        else
+            recorded_one(s, s->rcpts[i], s->changes[i].kind != QUEUE_GONE);
     if (s->notice) {
         events_accepted(s->q, &s->notice->m, 1, s->msg->m.id);
         activate(s->q, s->notice_to);
@@ -255,7 +258,7 @@ static bool row_goes(enum verdict v)
 static int64_t patience_of(enum verdict v)
 {
     return v == VERDICT_RELAYED || v == VERDICT_FAILED || v == VERDICT_EXPANDED || v == VERDICT_REMOVED ||
-                   v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REDIRECTED
+                   v == VERDICT_HELD || v == VERDICT_RELEASED || v == VERDICT_REDIRECTED || v == VERDICT_ADDED
                ? PATIENCE_MS
                : PATIENCE_LAZY_MS;
 }
@@ -281,6 +284,11 @@ static void note_domain(struct queue_recipient *r, struct arena *a)
     struct span domain = span_from(r->address, (size_t)(span_rfind(r->address, '@') + 1));
     bool waits = r->state == QUEUE_WAITING || r->state == QUEUE_PARKED || r->state == QUEUE_PICKUP;
     r->domain = waits && domain_canonical(domain, name, &n) ? arena_dup(a, span_make(name, n)) : SPAN_NONE;
+}
+
+static enum queue_change_kind change_of(enum verdict v)
+{
+    return row_goes(v) ? QUEUE_GONE : v == VERDICT_ADDED ? QUEUE_INSERT : QUEUE_UPDATE;
 }
 
 static bool leads_on(const struct rcpt *r)
@@ -309,7 +317,7 @@ static struct settling *gather(struct message *m, const struct rcpt **told, size
         s->rcpts[n] = r;
         if (!row_goes(r->verdict))
             note_domain(&r->r, &m->arena);
-        s->changes[n++] = (struct queue_change){row_goes(r->verdict) ? QUEUE_GONE : QUEUE_UPDATE, r->r};
+        s->changes[n++] = (struct queue_change){change_of(r->verdict), r->r};
         s->patience = MIN_OF(s->patience, patience_of(r->verdict));
         children += leads_on(r) ? r->child_count : 0;
     }

@@ -97,7 +97,8 @@ static void put_words(struct buf *out, const struct history_event *e)
     case HISTORY_HELD:
     case HISTORY_RELEASED:
     case HISTORY_ROUTED: buf_printf(out, "to %.*s", SPANV(e->reply.n ? e->reply : SPAN("the host of its domain"))); break;
-    case HISTORY_REMOVED: break;
+    case HISTORY_REMOVED:
+    case HISTORY_ADDED: break;
     case HISTORY_TOLD: buf_printf(out, "its sender, that it %.*s: notification %s", SPANV(e->reply), related.text); break;
     default: put_attempt(out, e);
     }

@@ -263,26 +263,53 @@ static struct wish copy_wish(struct arena *a, const struct wish *w)
     return copy;
 }
 
-void settle_item(struct qmgr *q, const struct queue_item *i, const struct wish *w, settle_done_fn *fn, void *ctx)
+static struct message *message_for(struct qmgr *q, const struct queue_message *row)
 {
-    struct message *m = idmap_get(&q->messages, i->message.id);
-    bool fresh = !m;
-    if (fresh) {
-        m = message_from_row(q, &i->message);
-        idmap_put(&q->messages, m->m.id, m);
+    struct message *m = idmap_get(&q->messages, row->id);
+    if (m) {
+        message_ref(m);
+        return m;
     }
-    struct rcpt *r = rcpt_from_row(m, &i->recipient);
-    idmap_put(&q->rcpts, r->r.id, r);
-    m->refs++;
+    m = message_from_row(q, row);
+    idmap_put(&q->messages, m->m.id, m);
+    return m;
+}
+
+/* In memory for as long as its change takes to be recorded. */
+static void enter(struct rcpt *r, settle_done_fn *fn, void *ctx)
+{
+    idmap_put(&r->msg->q->rcpts, r->r.id, r);
+    message_ref(r->msg);
     r->state = RCPT_QUEUED; /* known; its turn is the operator's */
-    r->wish = copy_wish(&m->arena, w);
     r->done = fn;
     r->done_ctx = ctx;
+}
+
+void settle_added(struct qmgr *q, const struct queue_message *row, struct span address, int64_t by, settle_done_fn *fn, void *ctx)
+{
+    struct message *m = message_for(q, row);
+    struct rcpt *r = rcpt_new(m);
+    r->r = (struct queue_recipient){.id = queue_ids(q->queue, 1),
+                                    .state = QUEUE_WAITING,
+                                    .next = MAX_OF(qmgr_wall(q), queue_message_begins(&m->m)),
+                                    .address = arena_dup(&m->arena, address),
+                                    .orcpt = SPAN("")};
+    r->by = by;
+    enter(r, fn, ctx);
+    settle_rcpt(r, VERDICT_ADDED, NULL, SPAN_NONE);
+    message_unref(m);
+}
+
+void settle_item(struct qmgr *q, const struct queue_item *i, const struct wish *w, settle_done_fn *fn, void *ctx)
+{
+    struct message *m = message_for(q, &i->message);
+    struct rcpt *r = rcpt_from_row(m, &i->recipient);
+    enter(r, fn, ctx);
+    r->wish = copy_wish(&m->arena, w);
     if (w->verdict == VERDICT_ROUTED && i->recipient.destination.p) /* it waited for another one */
         r->r.next = qmgr_wall(q);
     settle_wish(r);
-    if (fresh)
-        message_unref(m);
+    message_unref(m);
 }
 
 /* A wish that waits. Another host beside what was wanted before: with it. */

@@ -26,7 +26,8 @@
     H(REMOVED, 12, "removed")   \
     H(TOLD, 13, "told")         \
     H(ROUTED, 14, "routed")       \
-    H(REDIRECTED, 15, "redirected")
+    H(REDIRECTED, 15, "redirected") \
+    H(ADDED, 16, "added")
 
 enum history_kind {
 #define HISTORY_ENUM(name, value, word) HISTORY_##name = value,

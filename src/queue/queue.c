@@ -208,6 +208,9 @@ void queue_settle(struct queue *q, struct queue_settle *s, int64_t patience)
     s->request.unlink = false;
     s->request.message = s->message;
     s->request.highest = s->child_count ? s->children[s->child_count - 1].id : 0;
+    for (size_t i = 0; i < s->count; i++)
+        if (s->changes[i].kind == QUEUE_INSERT)
+            s->request.highest = MAX_OF(s->request.highest, s->changes[i].row.id);
     if (s->notice)
         s->request.highest = MAX_OF(s->request.highest, s->notice_to->id);
     queue_submit(q, &s->request, patience);

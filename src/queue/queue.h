@@ -196,6 +196,7 @@ void queue_import(struct queue *q, struct queue_import *m);
 enum queue_change_kind {
     QUEUE_GONE,   /* delivered, failed, removed: the row goes */
     QUEUE_UPDATE, /* state, attempts, next and the last response are written */
+    QUEUE_INSERT, /* a further recipient, unless its message is gone */
 };
 struct queue_change {
     enum queue_change_kind kind;
@@ -211,7 +212,7 @@ struct queue_settle {
     size_t child_count;
     const struct queue_message *notice; /* NULL: none; else a new message with its one recipient */
     const struct queue_recipient *notice_to;
-    bool message_gone; /* out */
+    bool message_gone; /* out; with QUEUE_INSERT also: it was gone before */
 };
 /* patience: how long it may wait for company, ms. */
 void queue_settle(struct queue *q, struct queue_settle *s, int64_t patience);

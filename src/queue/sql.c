@@ -315,6 +315,15 @@ static int drop_if_done(struct sql *q, uint64_t message, bool *gone, struct err 
                : 0;
 }
 
+static int insert_if_there(struct sql *q, struct queue_settle *s, const struct queue_recipient *r, struct err *err)
+{
+    bool there;
+    if (sql_has_message(q, s->message, &there, err))
+        return -1;
+    s->message_gone = !there;
+    return there ? insert_recipient(q, s->message, r, err) : 0;
+}
+
 int sql_settle(struct sql *q, struct queue_settle *s, struct err *err)
 {
     bool check = false;
@@ -322,6 +331,11 @@ int sql_settle(struct sql *q, struct queue_settle *s, struct err *err)
     for (size_t i = 0; i < s->count; i++) {
         const struct queue_recipient *r = &s->changes[i].row;
         check |= s->changes[i].kind == QUEUE_GONE || r->state == QUEUE_EXPANDED;
+        if (s->changes[i].kind == QUEUE_INSERT) {
+            if (insert_if_there(q, s, r, err))
+                return -1;
+            continue;
+        }
         if (s->changes[i].kind == QUEUE_GONE
                 ? with_two_ids(q, "DELETE FROM recipient WHERE message = ? AND id = ?", s->message, r->id, err)
                 : update_recipient(q, s->message, r, err))

@@ -491,6 +491,7 @@ static const struct command commands[] = {
     {"queue remove", "WHICH... [--count|--yes]", "delete it; nobody is told", run_irrevocable, "qmgr", NULL, 0},
     {"queue bounce", "WHICH... [--reason TEXT] [--count|--yes]", "back to its sender, with a notification", run_irrevocable, "qmgr", NULL, 0},
     {"queue redirect", "WHICH... --to ADDRESS [--count|--yes]", "to another address", run_irrevocable, "qmgr", NULL, 0},
+    {"queue edit", "ID --add ADDRESS|--remove ADDRESS|--replace ADDRESS ADDRESS...", "change its recipients", ask, "qmgr", NULL, 0},
     {"queue flush", "[DEST]", "try all that waits, or what waits for one destination", ask, "qmgr", NULL, 0},
     {"queue route", "WHICH... HOST[:PORT]|none", "send it to that host instead of its domain's", ask, "qmgr", NULL, 0},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
