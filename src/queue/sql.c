@@ -321,7 +321,7 @@ static int insert_if_there(struct sql *q, struct queue_settle *s, const struct q
     if (sql_has_message(q, s->message, &there, err))
         return -1;
     s->message_gone = !there;
-    return there ? insert_recipient(q, s->message, r, err) : 0;
+    return there ? sql_insert_recipient(q, s->message, r, err) : 0;
 }
 
 int sql_settle(struct sql *q, struct queue_settle *s, struct err *err)
