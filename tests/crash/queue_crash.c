@@ -80,7 +80,7 @@ static bool check_mail(struct found *f, const struct mail *m, unsigned i)
     bool there = got == 0;
     if (m->accepted <= f->step) {
         cr_assert(there || m->going < f->step, "lost: " AT);
-        if (!m->is_notice)
+        if (!m->is_notice && !m->imported)
             cr_assert_eq(ask_token(f, m), m->m.id, "token: " AT);
     }
     cr_assert(!there || m->gone > f->step, "came back: " AT);
@@ -132,6 +132,22 @@ static void check_facts(struct found *f, const struct run *was)
     }
 }
 
+/* The same file once more: what is there, or was, is not made again. */
+static void check_import(struct found *f, const struct mail *m, bool there, unsigned i)
+{
+    struct mail again = *m;
+    bool known = m->accepted <= f->step, gone = m->going < f->step;
+    again.m.id = queue_ids(f->now.q, 3);
+    again.m.spooled = again.large = false;
+    again.m.size = m->m.prefix.n + m->m.body.n;
+    again.r[0].id = again.m.id + 1;
+    again.r[1].id = again.m.id + 2;
+    if (m->large)
+        return; /* its bytes would have to be there again */
+    unsigned made = run_import(&f->now, &again);
+    cr_assert_eq(made, there || known || gone ? 0 : 2, "taken over again: " AT);
+}
+
 static unsigned spool_files(const char *dir)
 {
     char path[96];
@@ -164,6 +180,9 @@ static void check(const struct run *was, const char *dir, size_t step, const cha
             cr_assert_eq(there[i], there[was->mails[i].with - was->mails], "never one without the other: " AT);
     check_facts(f, was);
     cr_assert_eq(spool_files(dir), large, "step %zu %s: orphans", step, how);
+    for (unsigned i = 0; i < was->count; i++)
+        if (was->mails[i].imported)
+            check_import(f, &was->mails[i], there[i], i);
     uint64_t id = queue_ids(f->now.q, 1);
     for (unsigned i = 0; i < was->count; i++)
         cr_assert(was->mails[i].accepted > step || id > was->mails[i].m.id, "an id comes again: " AT);

@@ -129,6 +129,33 @@ static struct mail *take_in_fat(struct run *u)
     return take_in_mail(u, m);
 }
 
+unsigned run_import(struct run *u, struct mail *m)
+{
+    static const uint64_t sources[] = {1001, 1002};
+    struct queue_import i = {.request.done = run_on_done,
+                             .message = &m->m,
+                             .recipients = m->r,
+                             .sources = sources,
+                             .count = 2,
+                             .fingerprint = m->large ? 8 : 7};
+    u->done = false;
+    queue_import(u->q, &i);
+    run_wait(u);
+    if (m->large && (i.request.fail == QUEUE_OK ? i.made == 0 : i.request.fail != QUEUE_BROKEN))
+        queue_spool_remove(u->q, m->m.id);
+    return i.request.fail == QUEUE_OK ? (unsigned)i.made : 0;
+}
+
+static struct mail *take_over(struct run *u, bool large)
+{
+    struct mail *m = new_mail(u, large);
+    m->imported = true;
+    m->asked = disk_steps();
+    if ((!large || write_large(u, m, true)) && run_import(u, m))
+        m->accepted = disk_steps();
+    return m;
+}
+
 /* What failed is repeated, as qmgr does. */
 static size_t settle(struct run *u, struct queue_settle *s)
 {
@@ -367,6 +394,9 @@ void other_script(struct run *u, const char *disk)
     end(u, fat, false);
     end(u, second, false);
     tidy(u);
+    struct mail *other = take_over(u, false);
+    take_over(u, true);
+    end(u, other, false);
     limited_end(u, false);
     destination(u, 0);
     run_close(u);

@@ -19,7 +19,7 @@ struct mail {
     struct queue_recipient r[2];
     char token[QUEUE_TOKEN_BYTES];
     char body[64];
-    bool large, is_notice;
+    bool large, is_notice, imported;
     size_t asked, accepted, going, gone, deferring, deferred, expanding, expanded;
     struct queue_recipient child;
     struct mail *notice; /* made in the transaction in which this one goes */
@@ -52,6 +52,8 @@ struct run {
 /* A queue in that folder, and a loop; -1: it can't be opened. */
 int run_open(struct run *u, const char *dir, struct err *err);
 void run_close(struct run *u);
+/* Takes the message over from another queue, or finds that it was: how many recipients were made. */
+unsigned run_import(struct run *u, struct mail *m);
 void run_on_done(struct queue_request *r);
 void run_wait(struct run *u);
 
