@@ -12,6 +12,7 @@
 struct loop {
     uv_loop_t uv;
     uv_prepare_t prepare; /* runs deferred calls right before the loop would wait */
+    uv_timer_t turn_over; /* stepped: ends a turn that nothing else ends */
     struct defer *deferred, **deferred_end;
     struct timer *firing; /* whose fn runs */
     size_t live; /* handles that were made and not yet freed by their owner */
@@ -89,6 +90,7 @@ static void begin_uv(struct loop *l)
     l->prepare.data = l;
     must(uv_prepare_start(&l->prepare, on_prepare));
     uv_unref((uv_handle_t *)&l->prepare);
+    must(uv_timer_init(&l->uv, &l->turn_over));
 }
 
 struct loop *loop_new(void)
@@ -130,19 +132,13 @@ static void on_turn_over(uv_timer_t *t)
 bool loop_turn(struct loop *l, unsigned real_ms)
 {
     size_t before = l->events;
-    uv_timer_t limit;
     if (!l->has_uv || !l->is_virtual)
         abort();
     run_deferred(l);
-    if (real_ms) {
-        must(uv_timer_init(&l->uv, &limit));
-        must(uv_timer_start(&limit, on_turn_over, real_ms, 0));
-    }
+    if (real_ms) /* repeated: libuv looks at timers before it waits, and with one that was over by then it would wait for ever */
+        must(uv_timer_start(&l->turn_over, on_turn_over, real_ms, real_ms));
     uv_run(&l->uv, real_ms ? UV_RUN_ONCE : UV_RUN_NOWAIT);
-    if (real_ms) {
-        uv_close((uv_handle_t *)&limit, NULL);
-        uv_run(&l->uv, UV_RUN_NOWAIT);
-    }
+    must(uv_timer_stop(&l->turn_over));
     run_deferred(l);
     return l->events != before;
 }
@@ -168,6 +164,7 @@ void loop_free(struct loop **lp)
         abort();
     if (l->has_uv) {
         uv_close((uv_handle_t *)&l->prepare, NULL);
+        uv_close((uv_handle_t *)&l->turn_over, NULL);
         while (uv_loop_alive(&l->uv)) /* the last close callbacks; a loop_stop() since the last turn would end the first run at once */
             uv_run(&l->uv, UV_RUN_DEFAULT);
         must(uv_loop_close(&l->uv));

@@ -1,6 +1,7 @@
 #include <criterion/criterion.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/util.h"
 #include "loop/loop.h"
 
@@ -204,6 +205,20 @@ Test(loop, stepped)
     cr_assert_eq(s.fired, 1u);
     timer_free(&soon);
     timer_free(&late);
+    wake_free(&s.wake);
+    loop_free(&l);
+}
+
+/* The time between two turns may be longer than the second one is to last. */
+Test(loop, a_turn_ends_however_late_it_begins, .timeout = 60)
+{
+    struct loop *l = loop_new_stepped(1000);
+    struct stepped s = {0};
+    s.wake = wake_new(l, stepped_woken, &s); /* something to wait for */
+    loop_turn(l, 0);
+    for (int64_t from = clock_mono(); clock_mono() < from + 5;) {
+    }
+    cr_assert_not(loop_turn(l, 1), "nothing has come");
     wake_free(&s.wake);
     loop_free(&l);
 }
