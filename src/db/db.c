@@ -156,7 +156,7 @@ static int set_up(struct db *db, const struct db_options *o, struct err *err)
         "PRAGMA page_size=%u;%s%s%sPRAGMA synchronous=%s;PRAGMA temp_store=MEMORY;PRAGMA mmap_size=0;PRAGMA cache_size=-%u;"
         "PRAGMA journal_size_limit=%lld;",
         o->page_size ? o->page_size : PAGE_SIZE_DEFAULT, o->gives_back ? "PRAGMA auto_vacuum=INCREMENTAL;" : "", o->unsynced_setup ? "PRAGMA synchronous=OFF;" : "",
-        o->read_only ? "PRAGMA query_only=1;" : "PRAGMA journal_mode=WAL;", o->no_sync ? "OFF" : o->sync_full ? "FULL" : "NORMAL",
+        o->read_only ? "PRAGMA query_only=1;" : o->scratch ? "PRAGMA journal_mode=MEMORY;" : "PRAGMA journal_mode=WAL;", o->no_sync ? "OFF" : o->sync_full ? "FULL" : "NORMAL",
         o->cache_kib ? o->cache_kib : CACHE_KIB, (long long)(o->wal_limit ? o->wal_limit : WAL_LIMIT));
     return db_exec(db, sql, err);
 }
@@ -448,6 +448,12 @@ int db_columns(struct db_stmt *s)
 const char *db_column_name(struct db_stmt *s, int column)
 {
     return sqlite3_column_name(s->st, column);
+}
+
+const char *db_column_declared(struct db_stmt *s, int column)
+{
+    const char *type = sqlite3_column_decltype(s->st, column);
+    return type ? type : "";
 }
 
 enum db_type db_type(struct db_stmt *s, int column)

@@ -40,6 +40,7 @@ struct db_options {
     bool sync_full; /* every commit is on disk when it returns; otherwise only checkpoints sync, and the owner runs
                        syncfs */
     bool no_sync;   /* no sync at all: the file may be damaged after a crash of the machine */
+    bool scratch;   /* no file beside it: its journal is in memory, and after a crash of ours it may be damaged, too */
     bool keep_wal;  /* keep the WAL file, and don't checkpoint, at close: no syncs and unlinks there */
     bool own_checkpoints; /* never checkpoint by itself: the owner calls db_checkpoint() */
     bool unsynced_setup; /* making a new file costs no sync: the owner runs syncfs before anything in it counts */
@@ -108,6 +109,7 @@ struct span db_blob(struct db_stmt *s, int column);
 bool db_is_null(struct db_stmt *s, int column);
 int db_columns(struct db_stmt *s);
 const char *db_column_name(struct db_stmt *s, int column);
+const char *db_column_declared(struct db_stmt *s, int column); /* the type of the table's column; "": it is an expression */
 
 /* ---- transactions ---- */
 int db_begin(struct db *db, struct err *err);      /* for writing: takes the lock now */

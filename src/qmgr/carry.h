@@ -9,6 +9,8 @@
 
 /* [--move] [WHICH...], FILE; with the descriptor of the file */
 void export_command(void *qmgr, struct admin_call *c, const struct span *args, size_t n);
+/* FILE; with the descriptor of the file */
+void copy_command(void *qmgr, struct admin_call *c, const struct span *args, size_t n);
 void import_command(void *qmgr, struct admin_call *c, const struct span *args, size_t n);
 
 /* ---- carry.c: the operator's file, or pipe: what takes long ends with its question ---- */

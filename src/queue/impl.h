@@ -52,7 +52,7 @@ void queue_submit(struct queue *q, struct queue_request *r, int64_t patience_ms)
 
 /* spool.c */
 int queue_spool_init(struct queue *q, struct err *err);
-/* Files without a row go; rows without a file are logged. Only at start, when nobody is writing one. */
+/* Files without a row go, and a copy (queue/copy.h) that was not ended; rows without a file are logged. Only at start, when nobody is writing one. */
 int queue_spool_settle(struct queue *q, struct err *err);
 /* Whether the file is what its writer announced. */
 bool queue_spool_verify(struct queue *q, uint64_t id, uint64_t size);

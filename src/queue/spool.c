@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "queue/copy.h"
 #include "queue/impl.h"
-
 
 int queue_spool_init(struct queue *q, struct err *err)
 {
@@ -57,8 +57,17 @@ static void look_at_file(void *ctx, uint64_t id)
         LOGE("spool-file-missing", KVT("qid", qid_text(id).text), KVT("why", strerror(errno)));
 }
 
+static void settle_copy(struct queue *q)
+{
+    if (unlinkat(q->dir_fd, COPY_NAME, 0) == 0)
+        LOGI("queue-copy-removed", KVT("file", COPY_NAME));
+    else if (errno != ENOENT)
+        LOGW("queue-copy-stays", KVT("file", COPY_NAME), KVT("why", strerror(errno)));
+}
+
 int queue_spool_settle(struct queue *q, struct err *err)
 {
+    settle_copy(q);
     return settle_files(q, err) || sql_each_spooled(&q->sql, look_at_file, q, err) ? -1 : 0;
 }
 

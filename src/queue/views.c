@@ -165,19 +165,26 @@ static int define_events(struct db *db, const char *dir, struct err *err)
     return rc;
 }
 
-static int set_up(struct db *db, const char *dir, struct err *err)
+static int define_functions(struct db *db, struct err *err)
 {
-    if (db_define(db, "qid", sql_qid, err) || db_define(db, "state_name", sql_state, err) ||
-        db_define(db, "event_name", sql_event, err) || db_define(db, "origin_name", sql_origin, err) ||
-        db_define(db, "domain_of", sql_domain, err))
-        return -1;
+    return db_define(db, "qid", sql_qid, err) || db_define(db, "state_name", sql_state, err) ||
+                   db_define(db, "event_name", sql_event, err) || db_define(db, "origin_name", sql_origin, err) ||
+                   db_define(db, "domain_of", sql_domain, err)
+               ? -1
+               : 0;
+}
+
+/* dir: of the history; NULL: none. */
+static int set_up(struct db *db, const char *views, const char *dir, struct err *err)
+{
     /* The file is open for reading only: what is written now is the connection's own. */
-    if (db_exec(db, "PRAGMA query_only=0", err) || db_exec(db, queue_views, err) || define_events(db, dir, err))
+    if (define_functions(db, err) || db_exec(db, "PRAGMA query_only=0", err) || db_exec(db, views, err) ||
+        (dir && define_events(db, dir, err)))
         return -1;
     return db_exec(db, "PRAGMA query_only=1", err);
 }
 
-int views_open(struct db **out, const char *dir, struct err *err)
+static int open_for_reading(struct db **out, const char *dir, const char *name, const char *views, bool events, struct err *err)
 {
     struct db_options o = {.read_only = true,
                            .one_process = true,
@@ -185,12 +192,39 @@ int views_open(struct db **out, const char *dir, struct err *err)
                            .own_checkpoints = true,
                            .small = true,
                            .cache_kib = 1024};
-    if (db_open(out, dir, "queue.db", &o, err))
+    if (db_open(out, dir, name, &o, err))
         return -1;
-    if (set_up(*out, dir, err)) {
+    if (set_up(*out, views, events ? dir : NULL, err)) {
         db_close(out);
         return -1;
     }
+    return 0;
+}
+
+int views_open(struct db **out, const char *dir, struct err *err)
+{
+    if (open_for_reading(out, dir, "queue.db", queue_views, true, err))
+        return -1;
     db_guard(*out, &guard);
     return 0;
+}
+
+int views_open_queue(struct db **out, const char *dir, struct err *err)
+{
+    struct buf views = {0};
+    buf_printf(&views, "%sCREATE TEMP VIEW v1_event AS SELECT %s", queue_views, no_events);
+    int rc = open_for_reading(out, dir, "queue.db", buf_cstr(&views), false, err);
+    buf_free(&views);
+    return rc;
+}
+
+int views_open_day(struct db **out, const char *dir, int64_t day, struct err *err)
+{
+    char name[HISTORY_NAME_MAX];
+    struct buf view = {0};
+    history_name(day, name);
+    buf_printf(&view, "CREATE TEMP VIEW v1_event AS SELECT %s, at FROM main.event", event_columns);
+    int rc = open_for_reading(out, dir, name, buf_cstr(&view), false, err);
+    buf_free(&view);
+    return rc;
 }

@@ -10,4 +10,9 @@
 /* Ended by db_close(). */
 int views_open(struct db **out, const char *dir, struct err *err);
 
+/* ---- for statements of ours (queue/copy.c): no guard ---- */
+int views_open_queue(struct db **out, const char *dir, struct err *err); /* v1_event is empty */
+/* That day's v1_event, and `at` as its last column: no two events of a message have the same. */
+int views_open_day(struct db **out, const char *dir, int64_t day, struct err *err);
+
 #endif

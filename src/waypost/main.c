@@ -418,6 +418,11 @@ static int run_export(struct cli *cli, const struct command *c)
     return status;
 }
 
+static int run_export_db(struct cli *cli, const struct command *c)
+{
+    return cli->nargs == 1 ? run_export(cli, c) : usage_of(c);
+}
+
 static int run_import(struct cli *cli, const struct command *c)
 {
     if (cli->nargs != 1 || cli->json)
@@ -497,6 +502,7 @@ static const struct command commands[] = {
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
     {"queue verify", "[--repair]", "check all that must be so in it, and mend what is safe", ask, "qmgr", NULL, 0},
+    {"queue export --db", "FILE|-", "write what queue sql shows into a database, for sqlite3", run_export_db, "qmgr", NULL, 0},
     {"queue export", "FILE|- [--move] [WHICH...]", "write it into a file, for queue import; --move: then remove it here", run_export, "qmgr", NULL, 0},
     {"queue import", "FILE|-", "take over what another queue has written", run_import, "qmgr", NULL, 0},
     {"queue sql", "'SELECT ...' [--limit N]", "ask the queue and its history in SQL", ask, "qmgr", NULL, 0},

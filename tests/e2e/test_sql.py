@@ -1,6 +1,8 @@
 """`waypost queue sql`: reads the views, and nothing else can be done with it."""
 import contextlib
 import os
+import re
+import sqlite3
 import subprocess
 
 import pytest
@@ -16,7 +18,8 @@ def waiting(instances):
     w = instances("a", **REFUSED)
     with w.submit("alice@example.test") as s:
         s.sendmail("alice@example.test", ["x@Far.test", "y@far.test", "bob@example.test"], message("asked", sender="alice@example.test"))
-    until(lambda: len([r for r in w.queue() if r["attempts"] and not r["activity"]]) == 2, "two deferred")
+    settled = lambda q: len(q) == 2 and all(r["attempts"] and not r["activity"] for r in q)
+    until(lambda: settled(w.queue()), "two deferred, one delivered")
     return w
 
 
@@ -71,7 +74,7 @@ def test_questions_stand_behind_mail(waiting):
     ask = lambda: subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "sql", FOREVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     asked = [ask() for _ in range(4)]
     try:
-        until(lambda: [n for n, _ in policies(qmgr)].count("question") == 2, "two questions")
+        until(lambda: [p for n, p in policies(qmgr) if n == "question"] == [os.SCHED_IDLE] * 2, "two questions, which have waited for history")
         until(lambda: sum(p.poll() is not None for p in asked) >= 2, "the others' refusal")
         refused = [p for p in asked if p.poll() == 4]
         assert len(refused) == 2 and "2 questions like this one are being answered" in refused[0].stderr.read()
@@ -107,3 +110,69 @@ def test_who_leaves_or_stops_the_server_leaves_no_question_behind(waiting):
     until(lambda: asking() == 1, "asked")
     assert w.stop() == 0
     assert p.wait() == 1
+
+
+VIEWS = ("v1_message", "v1_recipient", "v1_destination", "v1_event")
+
+
+def test_a_copy_answers_as_the_views_do(waiting, tmp_path):
+    w = waiting
+    file = str(tmp_path / "copy of the queue.db")
+    w.waypost("dest", "suspend", "down.test")
+    done = w.waypost("queue", "export", "--db", file).stdout
+    assert re.search(r"2 recipients of 1 messages and \d+ events are in the file", done), done
+    assert os.stat(file).st_mode & 0o777 == 0o600
+    shown = lambda v: "" if v is None else v if isinstance(v, str) or isinstance(v, int) and v >= 0 else str(v)
+    with contextlib.closing(sqlite3.connect("file:%s?mode=ro" % file, uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        assert [r[0] for r in db.execute("PRAGMA integrity_check")] == ["ok"]
+        assert {r[0] for r in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")} == set(VIEWS)
+        questions = ["SELECT * FROM " + v for v in VIEWS] + [
+            "SELECT domain, count(*) AS waiting, min(received) AS oldest FROM v1_recipient GROUP BY domain ORDER BY waiting DESC",
+            "SELECT r.address, m.sender, r.state, r.reason FROM v1_recipient r JOIN v1_message m USING (message) ORDER BY r.address",
+            "SELECT e.event, e.address, e.status FROM v1_event e JOIN v1_message m USING (message) ORDER BY e.time, e.recipient, e.event",
+            "SELECT count(*) AS n FROM v1_message WHERE size > '100' AND message > '0'"]
+        for question in questions:
+            there = w.rows("queue", "sql", question)
+            here = [{k: shown(r[k]) for k in r.keys()} for r in db.execute(question)]
+            key = lambda r: sorted((k, str(v)) for k, v in r.items())
+            assert there and sorted(here, key=key) == sorted(there, key=key), question
+            assert [list(r) for r in here] == [list(r) for r in there], question
+    assert not os.path.exists(w.dir + "/state/queue/copy.db")
+
+
+def test_a_copy_goes_to_a_new_file_or_a_pipe_only(waiting, tmp_path):
+    w = waiting
+    file = tmp_path / "there"
+    file.write_text("mine")
+    r = w.waypost("queue", "export", "--db", str(file), check=False)
+    assert r.returncode == 2 and "is there already" in r.stderr and file.read_text() == "mine"
+    for args in ((), (str(tmp_path / "x"), "--all")):
+        assert w.waypost("queue", "export", "--db", *args, check=False).returncode == 2
+    assert not (tmp_path / "x").exists()
+    piped = subprocess.run([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "export", "--db", "-"], capture_output=True, timeout=wp.PATIENCE)
+    assert piped.returncode == 0 and b"are in the file" in piped.stderr
+    (tmp_path / "piped").write_bytes(piped.stdout)
+    with contextlib.closing(sqlite3.connect(str(tmp_path / "piped"))) as db:
+        assert [r[0] for r in db.execute("SELECT address FROM v1_recipient ORDER BY 1")] == ["x@Far.test", "y@far.test"]
+
+
+def test_who_leaves_ends_the_copy_and_a_crash_leaves_none(waiting):
+    """A reader of the pipe who goes away; a file that a crash left."""
+    w = waiting
+    qmgr = w.services()["qmgr"]["pid"]
+    p = subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue", "export", "--db", "-"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pipesize=4096)
+    assert p.stdout.read(16) == b"SQLite format 3\0"  # the rest waits
+    assert [n for n, _ in policies(qmgr)].count("question") == 1
+    second = w.waypost("queue", "export", "--db", "-", check=False)
+    assert second.returncode == 4 and "1 questions like this one" in second.stderr
+    p.kill()
+    p.communicate()
+    until(lambda: [n for n, _ in policies(qmgr)].count("question") == 0, "nobody writes to it any more")
+    left = w.dir + "/state/queue/copy.db"
+    assert not os.path.exists(left)
+    w.stop()
+    open(left, "w").close()
+    w.start()
+    assert not os.path.exists(left)
+    w.wait_log("queue-copy-removed")
