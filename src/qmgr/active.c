@@ -19,7 +19,7 @@ static const struct sm_state states[] = {
 void rcpt_move(struct rcpt *r, enum rcpt_state next)
 {
     struct qmgr *q = r->msg->q;
-    bool before = r->state <= RCPT_EXPANDING, after = next <= RCPT_EXPANDING;
+    bool before = r->state <= RCPT_EXPANDING, after = next <= RCPT_EXPANDING, picked = r->state == RCPT_PICKED;
     turns_remove(&q->picked, &r->turn);
     q->asked -= r->state == RCPT_EXPANDING;
     q->asked += next == RCPT_EXPANDING;
@@ -28,6 +28,8 @@ void rcpt_move(struct rcpt *r, enum rcpt_state next)
     sm_move(states, COUNT_OF(states), &r->state, next);
     if (before && !after && q->expanding-- == EXPANDING_MAX / 2 && q->backlog && !q->draining)
         refill_soon(q);
+    if (picked && q->picked.count == 0)
+        refill_rest(q);
 }
 
 /* ---- messages ---- */

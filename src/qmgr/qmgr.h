@@ -295,6 +295,7 @@ void refill_init(struct qmgr *q);
 void refill_free(struct qmgr *q);
 void refill_at(struct qmgr *q, int64_t wall); /* something will be due then */
 void refill_soon(struct qmgr *q);             /* there is room, or something is due */
+void refill_rest(struct qmgr *q);             /* nobody waits for his turn any more: what had no room beside them has some */
 bool refill_running(const struct qmgr *q);
 void refill_note_gone(struct qmgr *q, uint64_t rcpt);
 

@@ -43,6 +43,7 @@ static size_t room(const struct qmgr *q)
 
 static void finish(struct refill *f)
 {
+    bool outdated = f->gone.count > 0; /* it may have read what was gone, and nothing else */
     f->running = false;
     idmap_free(&f->gone);
     f->gone = (struct idmap){0};
@@ -54,6 +55,8 @@ static void finish(struct refill *f)
     }
     if (f->again)
         refill_soon(f->q);
+    else if (outdated && !f->failed)
+        refill_rest(f->q);
     qmgr_quiet(f->q);
 }
 
@@ -140,7 +143,7 @@ static void keys_done(void *ctx)
     f->taken_count = 0;
     for (size_t i = 0; i < f->count; i++) {
         f->after = f->keys[i];
-        if (idmap_get(&q->rcpts, f->keys[i].recipient))
+        if (idmap_get(&q->rcpts, f->keys[i].recipient) || idmap_get(&f->gone, f->keys[i].recipient))
             continue;
         if (f->taken_count == space) {
             q->backlog = true;
@@ -178,6 +181,13 @@ void refill_soon(struct qmgr *q)
     f->now = qmgr_wall(q);
     f->after = (struct queue_due){0};
     keys_start(f);
+}
+
+/* Nobody has to leave memory before, so nobody else would start it. */
+void refill_rest(struct qmgr *q)
+{
+    if (q->backlog && q->picked.count == 0 && room(q))
+        refill_soon(q);
 }
 
 static void on_timer(void *ctx)
