@@ -129,6 +129,15 @@ static unsigned look(void)
     return w->found;
 }
 
+/* The writer removes files when nobody waits any more, but before whatever comes next. */
+static void until_files_are_gone(void)
+{
+    struct queue_request next = {.done = on_done};
+    w->left = 1;
+    queue_probe(w->q, &next);
+    loop_run(w->loop);
+}
+
 static void mend_all(void)
 {
     w->left = 0;
@@ -140,6 +149,7 @@ static void mend_all(void)
         if (queue_fault_mending(w->mends[i].fault))
             queue_mend(w->q, &w->mends[i]);
     loop_run(w->loop);
+    until_files_are_gone();
     for (unsigned i = 0; i < w->found; i++)
         cr_expect_eq(w->mends[i].still, queue_fault_mending(w->mends[i].fault) != NULL);
 }
