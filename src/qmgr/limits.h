@@ -28,7 +28,7 @@ struct limits {
     struct sending *sending;
     struct idmap limited; /* by account */
     struct queue_reader *reader;
-    bool counting; /* for a listing */
+    bool counting; /* for a listing, or before a discard */
     struct sent *sent;
 };
 
@@ -55,7 +55,7 @@ void limits_end(struct limited *w, enum limits_ending how, struct admin_call *ca
 #define LIMITS_COMMANDS                                                  \
     {"account held list", "", 0, 0, limits_list},                        \
     {"account held release", "ADDRESS|ID", 1, 1, limits_release},        \
-    {"account held discard", "ADDRESS|ID --yes", 1, 2, limits_discard},
+    {"account held discard", "ADDRESS|ID --count | --yes", 1, 2, limits_discard},
 admin_fn limits_list, limits_release, limits_discard;
 
 /* sent.c: the counts on disk, written behind. */

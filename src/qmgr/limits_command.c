@@ -6,6 +6,7 @@
 struct counting {
     struct qmgr *q;
     struct admin_call *call;
+    uint32_t only; /* how much of that account; 0: who is limited */
     struct idmap counts; /* account → struct count */
     bool failed;
     struct err err;
@@ -27,6 +28,15 @@ static void count_run(void *ctx)
 {
     struct counting *k = ctx;
     k->failed = queue_count_limited(k->q->limits->reader, on_count, k, &k->err) != 0;
+}
+
+/* What `account held discard` would delete. */
+static void show_count(const struct counting *k)
+{
+    const struct count *c = idmap_get(&k->counts, k->only);
+    admin_number(k->call, "messages", c ? c->messages : 0);
+    admin_number(k->call, "recipients", c ? c->recipients : 0);
+    admin_row(k->call);
 }
 
 static void show(const struct counting *k, const struct limited *w)
@@ -51,8 +61,10 @@ static void count_done(void *ctx)
     uint64_t account;
     void *v;
     q->limits->counting = false;
-    for (size_t at = 0; !k->failed && idmap_next(&q->limits->limited, &at, &account, &v);)
+    for (size_t at = 0; !k->failed && !k->only && idmap_next(&q->limits->limited, &at, &account, &v);)
         show(k, v);
+    if (k->only && !k->failed)
+        show_count(k);
     admin_end(k->call, k->failed ? ADMIN_FAILED : ADMIN_DONE, "%s", k->failed ? k->err.text : "");
     for (size_t at = 0; idmap_next(&k->counts, &at, &account, &v);)
         mem_free(&v);
@@ -61,9 +73,8 @@ static void count_done(void *ctx)
     qmgr_quiet(q);
 }
 
-void limits_list(void *ctx, struct admin_call *call, const struct span *args UNUSED, size_t nargs UNUSED)
+static void count(struct qmgr *q, struct admin_call *call, uint32_t only)
 {
-    struct qmgr *q = ctx;
     if (q->limits->counting || q->draining) {
         admin_end(call, ADMIN_LATER, "somebody else is asking just now");
         return;
@@ -71,8 +82,14 @@ void limits_list(void *ctx, struct admin_call *call, const struct span *args UNU
     struct counting *k = mem_alloc(sizeof *k);
     k->q = q;
     k->call = call;
+    k->only = only;
     q->limits->counting = true;
     loop_work(q->loop, count_run, count_done, k);
+}
+
+void limits_list(void *ctx, struct admin_call *call, const struct span *args UNUSED, size_t nargs UNUSED)
+{
+    count(ctx, call, 0);
 }
 
 static struct limited *find(struct qmgr *q, struct span name)
@@ -87,12 +104,22 @@ static struct limited *find(struct qmgr *q, struct span name)
     return NULL;
 }
 
-static void end(struct qmgr *q, struct admin_call *call, struct span name, enum limits_ending how)
+/* NULL: it was answered. */
+static struct limited *held(struct qmgr *q, struct admin_call *call, struct span name)
 {
     struct limited *w = find(q, name);
-    if (!w || !w->stored)
-        admin_end(call, ADMIN_NO_SUCH, "no mail of %.*s is held", SPANV(span_sub(name, 0, 320)));
-    else if (q->draining || w->busy)
+    if (w && w->stored)
+        return w;
+    admin_end(call, ADMIN_NO_SUCH, "no mail of %.*s is held", SPANV(span_sub(name, 0, 320)));
+    return NULL;
+}
+
+static void end(struct qmgr *q, struct admin_call *call, struct span name, enum limits_ending how)
+{
+    struct limited *w = held(q, call, name);
+    if (!w)
+        return;
+    if (q->draining || w->busy)
         admin_end(call, ADMIN_LATER, "its mail is on its way already");
     else if (w->ending && w->ending != how)
         admin_end(call, ADMIN_FAILED, w->ending == LIMITS_RELEASING ? "it is being released: say that again"
@@ -108,8 +135,11 @@ void limits_release(void *ctx, struct admin_call *call, const struct span *args,
 
 void limits_discard(void *ctx, struct admin_call *call, const struct span *args, size_t nargs)
 {
-    if (nargs < 2 || !span_eqs(args[1], "--yes"))
-        admin_end(call, ADMIN_USAGE, "this deletes mail, and nobody is told: say --yes behind the address");
-    else
+    const struct limited *w;
+    if (nargs == 2 && span_eqs(args[1], "--yes"))
         end(ctx, call, args[0], LIMITS_DISCARDING);
+    else if (nargs < 2 || !span_eqs(args[1], "--count"))
+        admin_end(call, ADMIN_USAGE, "that can't be taken back: --count behind the address says how much it is, --yes does it");
+    else if ((w = held(ctx, call, args[0])) != NULL)
+        count(ctx, call, w->account);
 }

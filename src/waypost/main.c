@@ -361,7 +361,7 @@ static int ask_how_much(const struct cli *cli, const struct command *c, struct h
 static bool agreed(const struct command *c, const struct how_much *h)
 {
     char line[16] = "";
-    fprintf(stderr, "%s: %llu recipient%s of %llu message%s. Do it? [y/N] ", c->name + strlen("queue "), (unsigned long long)h->recipients,
+    fprintf(stderr, "%s: %llu recipient%s of %llu message%s. Do it? [y/N] ", strrchr(c->name, ' ') + 1, (unsigned long long)h->recipients,
             h->recipients == 1 ? "" : "s", (unsigned long long)h->messages, h->messages == 1 ? "" : "s");
     return fgets(line, sizeof line, stdin) && (line[0] == 'y' || line[0] == 'Y');
 }
@@ -462,7 +462,7 @@ static const struct command commands[] = {
      "what it may send: messages-hour, recipients-hour, messages-day, recipients-day, new-recipients-day; shows them without", ask, "authd", NULL, 0},
     {"account held list", "", "the accounts over such a limit, and how much of their mail is held", ask, "qmgr", NULL, 0},
     {"account held release", "ADDRESS|ID", "let that mail go; counting begins anew", ask, "qmgr", NULL, 0},
-    {"account held discard", "ADDRESS|ID --yes", "delete that mail; counting begins anew", ask, "qmgr", NULL, 0},
+    {"account held discard", "ADDRESS|ID [--count|--yes]", "delete that mail; counting begins anew", run_irrevocable, "qmgr", NULL, 0},
     {"account list", "[DOMAIN]", "the accounts, removed ones with mail too", ask, "authd", NULL, 0},
     {"account scram-sha-1 on", "ADDRESS|ID", "offer it SCRAM-SHA-1, too (old clients)", ask, "authd", NULL, 0},
     {"account scram-sha-1 off", "ADDRESS|ID", "and no longer", ask, "authd", NULL, 0},

@@ -250,11 +250,7 @@ def test_what_can_not_be_taken_back_is_asked_about(deferring):
     assert w.rows("queue", "remove", "--all", "--count") == [{"messages": 1, "recipients": 2}] and len(w.queue()) == 2
     for command, word, left in ((["remove", "--all"], "n", 2), (["redirect", "--recipient", "y@far.test", "--to", "z@far.test"], "y", 2),
                                 (["bounce", "--all", "--reason", "not wanted here"], "y", 0)):
-        ours, its = os.openpty()
-        os.write(ours, (word + "\n").encode())
-        said = subprocess.run([wp.PROGRAMS + "/waypost", "-c", w.conf, "queue"] + command, stdin=its, capture_output=True, text=True, timeout=60)
-        os.close(ours)
-        os.close(its)
+        said = w.waypost_at_terminal(word + "\n", "queue", *command)
         assert said.returncode == 0, said.stderr
         assert re.search(r"\d recipients? of 1 message\. Do it\?", said.stderr), said.stderr
         waiting = lambda: [r for r in w.queue() if r["state"] != "expanded" and r["id"] == qid]

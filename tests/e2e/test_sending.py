@@ -94,8 +94,13 @@ def test_discard(server):
     assert held(w)[ALICE]["recipients"] == 2
     r = w.waypost("account", "held", "discard", ALICE, check=False)
     assert r.returncode == 2 and "--yes" in r.stderr
+    assert w.rows("account", "held", "discard", ALICE, "--count") == [{"messages": 1, "recipients": 2}]
+    assert w.waypost("account", "held", "discard", BOB, "--count", check=False).returncode == 3
+    r = w.waypost_at_terminal("n\n", "account", "held", "discard", ALICE)
+    assert "discard: 2 recipients of 1 message. Do it?" in r.stderr and "nothing was done" in r.stderr
     assert held(w)[ALICE]["recipients"] == 2
-    w.waypost("account", "held", "discard", ALICE, "--yes")
+    r = w.waypost_at_terminal("y\n", "account", "held", "discard", ALICE)
+    assert r.returncode == 0 and "its mail is deleted" in r.stdout + r.stderr, r
     w.wait_queue_empty()
     assert held(w) == {} and mine(w, BOB) == ["m0"] and mine(w, POST) == ["m0"]
     send(w, 1, to=[BOB], first=2)

@@ -235,6 +235,16 @@ class Instance:
             raise AssertionError("waypost %s: exit %d\n%s%s" % (" ".join(args), r.returncode, r.stdout, r.stderr))
         return r
 
+    def waypost_at_terminal(self, answer, *args):
+        """The same with a terminal as standard input, on which the answer is given."""
+        master, slave = os.openpty()
+        try:
+            os.write(master, answer.encode())
+            return subprocess.run([PROGRAMS + "/waypost", "-c", self.conf] + list(args), stdin=slave, text=True, capture_output=True, timeout=PATIENCE)
+        finally:
+            os.close(master)
+            os.close(slave)
+
     def rows(self, *args):
         return json.loads(self.waypost("--json", *args).stdout or "[]")
 
