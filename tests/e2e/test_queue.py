@@ -260,3 +260,22 @@ def test_what_can_not_be_taken_back_is_asked_about(deferring):
     events = [e for e in w.rows("trace", qid) if e["event"] in ("redirected", "failed")]
     assert sorted((e["event"], e["recipient"]) for e in events) == [("failed", "x@far.test"), ("failed", "z@far.test"), ("redirected", "y@far.test")]
     assert all(e["by-operator"] for e in events) and "returned by the operator: not wanted here" in events[0]["reply"] + events[-1]["reply"]
+
+
+def test_an_alias_that_changes_reaches_the_next_attempt(instances):
+    """What is queued are addresses: whom they lead to is asked at each attempt, not remembered."""
+    w = instances("a", mx=REFUSED["mx"], sections=dict(REFUSED["sections"], **{"domain held.test": "hold yes;"}))
+    w.waypost("domain", "add", "held.test")
+    w.waypost("alias", "add", "team@held.test", "x@far.test")
+    submit(w, "team@held.test")
+    until(lambda: [r["state"] for r in w.queue()] == ["parked"], "it waits, not looked into")
+    w.waypost("alias", "remove", "team@held.test")
+    w.waypost("alias", "add", "team@held.test", "y@far.test")
+    w.waypost("queue", "release", "--all")
+    tried = lambda: sorted(r["recipient"] for r in w.queue() if r["attempts"])
+    until(lambda: tried() == ["y@far.test"], lambda: "deferred where the alias leads now: %s" % w.queue())
+    w.waypost("domain", "add", "far.test")
+    w.waypost("alias", "add", "y@far.test", "bob@example.test")
+    w.waypost("queue", "retry", "--all")
+    w.wait_queue_empty()
+    assert len(w.inbox("bob@example.test")) == 1
