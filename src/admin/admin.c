@@ -55,6 +55,8 @@ struct admin_call {
     admin_more_fn *more;
     void (*drop)(void *ctx);
     void *more_ctx;
+    void (*gone)(void *ctx);
+    void *gone_ctx;
 };
 
 static char recv_buffer[IPC_FRAME_MAX + 1];
@@ -106,6 +108,8 @@ static void lost(struct admin_call *c)
             drop(c->more_ctx);
         c->ended = true;
     }
+    if (c->gone && !c->ended)
+        c->gone(c->gone_ctx);
     if (c->ended || !c->command)
         free_call(c);
 }
@@ -401,6 +405,12 @@ uint32_t admin_uid(const struct admin_call *c)
 const char *admin_command_name(const struct admin_call *c)
 {
     return c->command ? c->command->name : "";
+}
+
+void admin_on_gone(struct admin_call *c, void (*fn)(void *ctx), void *ctx)
+{
+    c->gone = fn;
+    c->gone_ctx = ctx;
 }
 
 bool admin_gone(const struct admin_call *c)

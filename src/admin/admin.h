@@ -64,5 +64,7 @@ void admin_end(struct admin_call *c, enum admin_status status, const char *fmt, 
 uint32_t admin_uid(const struct admin_call *c);
 const char *admin_command_name(const struct admin_call *c);
 bool admin_gone(const struct admin_call *c);
+/* Calls fn, which does not end the call itself, once when the operator has gone while nothing of admin_later() waits. */
+void admin_on_gone(struct admin_call *c, void (*fn)(void *ctx), void *ctx);
 
 #endif

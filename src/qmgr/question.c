@@ -328,6 +328,13 @@ static void on_drop(void *ctx)
     signal_fd(k->ready); /* what it has sent is given back */
 }
 
+/* What sends nothing for long would not notice. */
+static void on_gone(void *ctx)
+{
+    struct question *k = ctx;
+    signal_fd(k->ready);
+}
+
 static void tell_progress(struct question *k)
 {
     const char *unit = atomic_exchange(&k->unit, NULL);
@@ -445,6 +452,7 @@ static void ask(struct qmgr *q, struct admin_call *call, const struct question_w
     struct question *k = question_new(q, call, w, works);
     int rc = k->io ? start(k) : EMFILE;
     if (rc == 0) {
+        admin_on_gone(call, on_gone, k);
         io_want(k->io, IO_READ);
         return;
     }

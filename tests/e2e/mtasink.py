@@ -4,8 +4,8 @@
         ...
         sink.messages()[0].rcpts
 
-An answer is a line (or several, with newlines), or one of the words "close" (the connection is closed without a word) and "hang"
-(silence until the client goes). Of a list of answers each use takes the first, and the last one stays.
+An answer is a line (or several, with newlines), or one of the words "close" (the connection is closed without a word), "hang"
+(silence until the client goes) and, of a stage, "wait" (silence until `gate` is set, and then what is usual). Of a list of answers each use takes the first, and the last one stays.
 Stages for `replies`: greeting, ehlo, helo, starttls, auth, mail, rcpt, data, dot, rset, quit, noop.
 """
 import base64
@@ -56,6 +56,7 @@ class Sink:
         self.lock = threading.Lock()
         self.taken, self.sessions, self.open = [], [], set()
         self.stopping = False
+        self.gate = threading.Event()
         self.listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((address, port))
@@ -76,6 +77,7 @@ class Sink:
 
     def stop(self):
         self.stopping = True
+        self.gate.set()
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
@@ -178,7 +180,12 @@ class _Conversation:
         return text[:1]
 
     def stage(self, name, default):
-        return self.answer(self.sink._next(self.sink.replies.get(name), default))
+        text = self.sink._next(self.sink.replies.get(name), default)
+        if text == "wait":
+            self.flush()
+            self.sink.gate.wait()
+            text = default
+        return self.answer(text)
 
     # ---- the session ----
 

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 import waypost as wp
+from mtasink import Sink
 from waypost import message, until
 
 REFUSED = {"relay": "smarthost 127.0.0.1:1; tls never;", "queue": "retry-min 1000s; retry-max 2000s;"}
@@ -118,3 +119,55 @@ def test_wrong_use_is_told(old, tmp_path):
     assert old.waypost("queue", "import", str(tmp_path / "missing"), check=False).returncode == 2
     r = subprocess.run([wp.PROGRAMS + "/waypost", "-c", old.conf, "queue", "export", "-", "--move"], capture_output=True, text=True, timeout=wp.PATIENCE)
     assert r.returncode == 2 and "needs a file" in r.stderr and len(old.queue()) == 6
+
+
+def test_a_move_waits_for_what_is_under_way_and_takes_over_what_came_of_it(instances, tmp_path):
+    """Two attempts hang in DATA while the queue moves: one ends well and is in the file no more, the other fails and moves with the rest."""
+    file = str(tmp_path / "queue.file")
+    with Sink(wp.fresh_address(), rcpt={"z@late.test": ["451 4.3.0 later"]}, replies={"data": ["wait", "hang"]}) as sink:
+        old = instances("old", mx=(sink.address, sink.port), sections={"queue": "retry-min 1000s; retry-max 2000s;"})
+        said = lambda verb: [line for s in list(sink.sessions) for line in s.said(verb)]
+        for n, rcpt in enumerate(("x@good.test", "y@bad.test", "z@late.test")):
+            with old.submit("alice@example.test") as s:
+                s.sendmail("alice@example.test", [rcpt], message(rcpt[0], sender="alice@example.test"))
+            until(lambda: len(said("DATA")) == n + 1, "%d attempts" % (n + 1))
+        row = lambda rcpt: next((r for r in old.queue() if r["recipient"] == rcpt), None)
+        until(lambda: row("z@late.test")["reason"] and not row("z@late.test")["activity"], "one deferred")
+        p = subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", old.conf, "queue", "export", file, "--move"], stdout=subprocess.PIPE, text=True)
+        until(lambda: row("z@late.test")["state"] == "held", "what is not attempted is held")
+        assert row("x@good.test")["activity"] and row("y@bad.test")["activity"] and p.poll() is None
+        sink.gate.set()
+        until(lambda: row("x@good.test") is None, "the one that ends well leaves")
+        assert p.poll() is None
+        sink.drop()
+        out, _ = p.communicate(timeout=wp.PATIENCE)
+        assert p.returncode == 0 and "2 recipients of 2 messages are in the file, and here no longer" in out
+        assert old.queue() == [] and old.rows("queue", "verify") == []
+        assert [m.rcpts for m in sink.messages()] == [["x@good.test"]] and len(said("RCPT")) == 3, "nothing is attempted again here"
+        sink.replies["data"], sink.rcpt_replies = [], {}
+        new = instances("new", mx=(sink.address, sink.port))
+        assert "2 recipients of 2 messages imported" in new.waypost("queue", "import", file).stdout
+        new.waypost("queue", "retry", "--all")
+        new.wait_queue_empty()
+        assert sorted(r for m in sink.messages() for r in m.rcpts) == ["x@good.test", "y@bad.test", "z@late.test"], "each once"
+
+
+def test_who_leaves_in_mid_import_leaves_what_came_in(old, instances, tmp_path):
+    new = instances("new", sections=REFUSED)
+    file = tmp_path / "queue.file"
+    old.waypost("queue", "export", str(file))
+    whole = file.read_bytes()
+    p = subprocess.Popen([wp.PROGRAMS + "/waypost", "-c", new.conf, "queue", "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    p.stdin.write(whole[:len(whole) // 2])  # one message, and a part of one whose content is a file
+    p.stdin.flush()
+    until(lambda: len(new.queue()) == 1 and spooled(new) == 1, "the first of them")
+    p.kill()
+    p.wait()
+    new.wait_log("queue-imported .*messages=1 recipients=1 .*failed=stopped")  # though the file could still go on
+    p.stdin.close()
+    assert len(new.queue()) == 1 and spooled(new) == 0
+    assert new.rows("queue", "verify") == []
+    assert "4 recipients of 3 messages imported; 1 had been before" in new.waypost("queue", "import", str(file)).stdout
+    assert facts(new) == facts(old) and spooled(new) == 1
+    assert "0 recipients of 0 messages imported; 5 had been before" in new.waypost("queue", "import", str(file)).stdout
+    assert facts(new) == facts(old)

@@ -74,6 +74,7 @@ static void cmd_endless(void *ctx, struct admin_call *c, const struct span *args
 static void cmd_hold(void *ctx, struct admin_call *c, const struct span *args UNUSED, size_t n UNUSED)
 {
     ((struct world *)ctx)->held = c;
+    admin_on_gone(c, drop, ctx);
 }
 
 static void cmd_write(void *ctx, struct admin_call *c, const struct span *args UNUSED, size_t n UNUSED)
@@ -334,6 +335,7 @@ Test(admin, a_call_under_way_outlives_its_operator)
     w.op = -1;
     turn(&w, 20);
     cr_assert(admin_gone(w.held));
+    cr_assert_eq(w.drops, 1, "its owner is told");
     cr_assert_not(admin_room(w.held));
     admin_text(w.held, "x", SPAN("lost"));
     admin_row(w.held);
