@@ -1060,6 +1060,9 @@ static void scenario(const char *name)
     cr_assert_eq(system(command), 0);
 }
 
+/* One that never ends is named. */
+TestSuite(scenario, .timeout = 120);
+
 #define SCENARIO(name) Test(scenario, name) { scenario(#name); }
 
 SCENARIO(retries)
