@@ -15,7 +15,7 @@ def record(kind, payload):
 
 
 def write(out, count, domains, body, next_attempt, first=0, attempts=1):
-    """`count` messages with one recipient each, spread over the domains; next_attempt: seconds since 1970."""
+    """`count` messages with one recipient each, spread over the domains; next_attempt: of the first, seconds since 1970; of each other a millisecond later."""
     now = int(time.time() * 1000)
     total = hashlib.blake2b(digest_size=16)
     begin = record(b"Q", field(1, b"bench.test") + field(2, now) + field(3, count))
@@ -31,7 +31,7 @@ def write(out, count, domains, body, next_attempt, first=0, attempts=1):
         source = (now - 3600000) * 1000 + 2 * i
         address = b"u%d@%s" % (i, domains[i % len(domains)])
         message = (record(b"M", field(1, source) + facts + field(9, b"<%d@bench.test>" % i)) +
-                   record(b"R", field(1, source + 1) + field(5, 1) + (field(8, attempts) if attempts else b"") + field(9, int(next_attempt * 1000) + i) +
+                   record(b"R", field(1, source + 1) + field(5, 1) + (field(8, attempts) if attempts else b"") + field(9, int(next_attempt * 1000) + i - first) +
                           field(10, address) + (tail if attempts else b"")) + content)
         sum_ = hashlib.blake2b(message, digest_size=16).digest()
         total.update(sum_)

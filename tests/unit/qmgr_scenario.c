@@ -961,6 +961,9 @@ static void step(char *line)
         w->mark = loop_wall(w->loop);
     } else if (strcmp(verb, "count") == 0 && v.n > 2) {
         count(&v);
+    } else if (strcmp(verb, "memory") == 0 && v.n == 2) {
+        if (w->q.rcpts.count != (size_t)number_of(v.at[1]))
+            fail("%zu recipients are in memory", w->q.rcpts.count);
     } else if (strcmp(verb, "carries") == 0 && v.n == 2) {
         if (!w->current || w->current->count != number_of(v.at[1]))
             fail("not so many recipients");
@@ -1070,6 +1073,7 @@ SCENARIO(expiry)
 SCENARIO(delay)
 SCENARIO(greylisting)
 SCENARIO(suspension)
+SCENARIO(suspended_backlog)
 SCENARIO(rate)
 SCENARIO(down)
 SCENARIO(restart)
@@ -1109,5 +1113,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 33u);
+    cr_assert_eq(n, 34u);
 }
