@@ -2,6 +2,7 @@
 #ifndef QUEUE_IMPL_H
 #define QUEUE_IMPL_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -9,6 +10,16 @@
 
 #define WAL_MARK_PAGES 1024 /* 16 MiB: a checkpoint is due */
 #define WAL_REST_PAGES 256 /* what the writer moves itself */
+
+#define SPOOL_FIRST 1000 /* spool files and their rows that are looked at before the start is over */
+#define SPOOL_STEP 100   /* at a time, of the others, while nobody waits */
+
+/* What of the spool is still to be looked at since the start: the files, then the rows. */
+struct old_spool {
+    bool left;
+    DIR *files;    /* NULL: all have been */
+    uint64_t row;  /* the last one */
+};
 
 struct queue {
     struct loop *loop;
@@ -37,6 +48,8 @@ struct queue {
     /* the writer's: */
     int64_t tidy_at_us; /* when the file is looked at for free pages; 0: after the next batch */
     int64_t wal_next;  /* pages at which the next checkpoint is asked for */
+    struct old_spool old;
+    uint64_t old_below; /* ids from here on are of this run */
     bool tidied;       /* since the last checkpoint that was asked for because of it */
     bool spool_synced; /* in this batch */
     uint64_t *gone;    /* messages whose files go after this batch */
@@ -52,8 +65,12 @@ void queue_submit(struct queue *q, struct queue_request *r, int64_t patience_ms)
 
 /* spool.c */
 int queue_spool_init(struct queue *q, struct err *err);
-/* Files without a row go, and a copy (queue/copy.h) that was not ended; rows without a file are logged. Only at start, when nobody is writing one. */
-int queue_spool_settle(struct queue *q, struct err *err);
+/* At start, when nobody is writing one: a copy (queue/copy.h) that was not ended goes. */
+int queue_spool_begin(struct queue *q, struct err *err);
+/* Files without a row go; rows without a file are logged: so many of those that were there at the start, and are below that id;
+ * until old.left is false. With the writer's connection. */
+int queue_spool_settle(struct queue *q, uint64_t below, size_t most, struct err *err);
+void queue_spool_end(struct queue *q);
 /* Whether the file is what its writer announced. */
 bool queue_spool_verify(struct queue *q, uint64_t id, uint64_t size);
 

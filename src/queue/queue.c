@@ -52,6 +52,7 @@ static int start_threads(struct queue *q, struct err *err)
 
 static void release(struct queue *q)
 {
+    queue_spool_end(q);
     sql_close(&q->sql);
     db_close(&q->checkpoint_db);
     if (q->wake)
@@ -87,6 +88,16 @@ static int open_databases(struct queue *q, int64_t now_ms, struct err *err)
     return 0;
 }
 
+/* A start takes no longer with many files; the writer looks at the rest. No id is older from here on. */
+static int settle_spool(struct queue *q, struct err *err)
+{
+    if (queue_spool_begin(q, err) || queue_spool_settle(q, UINT64_MAX, SPOOL_FIRST, err))
+        return -1;
+    q->old_below = queue_ids(q, 1);
+    q->tidy_at_us = q->old.left ? 1 : 0;
+    return 0;
+}
+
 int queue_open(struct queue **out, struct loop *l, const struct queue_options *o, struct err *err)
 {
     struct queue *q = mem_alloc(sizeof *q);
@@ -103,7 +114,7 @@ int queue_open(struct queue **out, struct loop *l, const struct queue_options *o
     pthread_cond_init(&q->work, &attr);
     pthread_condattr_destroy(&attr);
     pthread_cond_init(&q->checkpoint_work, NULL);
-    if (queue_spool_init(q, err) || open_databases(q, o->now_ms, err) || queue_spool_settle(q, err)) {
+    if (queue_spool_init(q, err) || open_databases(q, o->now_ms, err) || settle_spool(q, err)) {
         release(q);
         return -1;
     }

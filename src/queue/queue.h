@@ -120,8 +120,8 @@ struct queue_options {
     int64_t now_ms;
 };
 
-/* Opens or makes the database, settles what a crash left (orphaned spool files go, rows without file are logged),
- * starts the writer's and the checkpoints' threads. */
+/* Opens or makes the database, starts the writer's and the checkpoints' threads, and settles what a crash left: orphaned spool
+ * files go, rows without file are logged; where there are many, most of that is done later, while nobody waits. */
 int queue_open(struct queue **out, struct loop *l, const struct queue_options *o, struct err *err);
 /* Carries out what was submitted (done is called for all of it), then stops the threads and closes. */
 void queue_close(struct queue **q);

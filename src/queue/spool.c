@@ -24,38 +24,7 @@ int queue_spool_init(struct queue *q, struct err *err)
     return q->spool_fd < 0 ? err_errno(err, "%s/spool", q->dir) : 0;
 }
 
-static int settle_files(struct queue *q, struct err *err)
-{
-    int fd = openat(q->spool_fd, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d)
-        return err_errno(err, "%s/spool", q->dir);
-    int rc = 0;
-    for (struct dirent *e; rc == 0 && (e = readdir(d)) != NULL;) {
-        uint64_t id;
-        bool there;
-        if (e->d_name[0] == '.')
-            continue;
-        if (!qid_parse(span_of(e->d_name), &id)) {
-            LOGW("spool-stranger", KVT("file", e->d_name));
-            continue;
-        }
-        rc = sql_has_message(&q->sql, id, &there, err);
-        if (rc == 0 && !there) {
-            LOGI("spool-orphan-removed", KVT("qid", e->d_name));
-            queue_spool_remove(q, id);
-        }
-    }
-    closedir(d);
-    return rc;
-}
-
-static void look_at_file(void *ctx, uint64_t id)
-{
-    struct queue *q = ctx;
-    if (faccessat(q->spool_fd, qid_text(id).text, F_OK, 0))
-        LOGE("spool-file-missing", KVT("qid", qid_text(id).text), KVT("why", strerror(errno)));
-}
+/* ---- what was there before the start ---- */
 
 static void settle_copy(struct queue *q)
 {
@@ -65,11 +34,82 @@ static void settle_copy(struct queue *q)
         LOGW("queue-copy-stays", KVT("file", COPY_NAME), KVT("why", strerror(errno)));
 }
 
-int queue_spool_settle(struct queue *q, struct err *err)
+int queue_spool_begin(struct queue *q, struct err *err)
 {
     settle_copy(q);
-    return settle_files(q, err) || sql_each_spooled(&q->sql, look_at_file, q, err) ? -1 : 0;
+    int fd = openat(q->spool_fd, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    q->old = (struct old_spool){.left = true, .files = fd < 0 ? NULL : fdopendir(fd)};
+    if (q->old.files)
+        return 0;
+    err_errno(err, "%s/spool", q->dir);
+    if (fd >= 0)
+        close(fd);
+    return -1;
 }
+
+void queue_spool_end(struct queue *q)
+{
+    if (q->old.files)
+        closedir(q->old.files);
+    q->old = (struct old_spool){0};
+}
+
+static int settle_name(struct queue *q, const char *name, uint64_t below, struct err *err)
+{
+    uint64_t id;
+    bool there;
+    if (name[0] == '.')
+        return 0;
+    if (!qid_parse(span_of(name), &id)) {
+        LOGW("spool-stranger", KVT("file", name));
+        return 0;
+    }
+    if (id >= below) /* somebody is writing it, maybe */
+        return 0;
+    if (sql_has_message(&q->sql, id, &there, err))
+        return -1;
+    if (!there) {
+        LOGI("spool-orphan-removed", KVT("qid", name));
+        queue_spool_remove(q, id);
+    }
+    return 0;
+}
+
+static int settle_files(struct queue *q, uint64_t below, size_t *most, struct err *err)
+{
+    for (; *most; --*most) {
+        const struct dirent *e = readdir(q->old.files);
+        if (!e) {
+            closedir(q->old.files);
+            q->old.files = NULL;
+            return 0;
+        }
+        if (settle_name(q, e->d_name, below, err))
+            return -1;
+    }
+    return 0;
+}
+
+static void look_at_file(void *ctx, uint64_t id)
+{
+    struct queue *q = ctx;
+    q->old.row = id;
+    if (faccessat(q->spool_fd, qid_text(id).text, F_OK, 0))
+        LOGE("spool-file-missing", KVT("qid", qid_text(id).text), KVT("why", strerror(errno)));
+}
+
+int queue_spool_settle(struct queue *q, uint64_t below, size_t most, struct err *err)
+{
+    if (q->old.files && settle_files(q, below, &most, err))
+        return -1;
+    if (q->old.files)
+        return 0;
+    int got = sql_some_spooled(&q->sql, q->old.row, below, most, look_at_file, q, err);
+    q->old.left = got < 0 || (size_t)got == most;
+    return got < 0 ? -1 : 0;
+}
+
+/* ---- files ---- */
 
 bool queue_spool_verify(struct queue *q, uint64_t id, uint64_t size)
 {

@@ -417,13 +417,17 @@ int sql_has_message(struct sql *q, uint64_t id, bool *there, struct err *err)
     return got < 0 ? -1 : 0;
 }
 
-int sql_each_spooled(struct sql *q, void (*fn)(void *ctx, uint64_t id), void *ctx, struct err *err)
+int sql_some_spooled(struct sql *q, uint64_t after, uint64_t below, size_t most, void (*fn)(void *ctx, uint64_t id), void *ctx, struct err *err)
 {
-    struct db_stmt *s = db_stmt(q->db, "SELECT id FROM message WHERE spooled = 1 ORDER BY id");
-    int got;
-    while ((got = db_step(s, err)) > 0)
+    struct db_stmt *s = db_stmt(q->db, "SELECT id FROM message INDEXED BY message_spooled WHERE spooled = 1 AND id > ? AND id < ? "
+                                       "ORDER BY id LIMIT ?");
+    int got, n = 0;
+    db_bind_i64(s, 1, (int64_t)after);
+    db_bind_i64(s, 2, (int64_t)MIN_OF(below, (uint64_t)INT64_MAX));
+    db_bind_i64(s, 3, (int64_t)most);
+    for (; (got = db_step(s, err)) > 0; n++)
         fn(ctx, (uint64_t)db_i64(s, 0));
-    return got;
+    return got < 0 ? -1 : n;
 }
 
 /* ---- reading ---- */

@@ -52,6 +52,7 @@ int sql_give_back(struct sql *q, bool *more, struct err *err);
 /* *there: a message with that id. */
 int sql_has_message(struct sql *q, uint64_t id, bool *there, struct err *err);
 /* Calls fn for each message whose content is a file. */
-int sql_each_spooled(struct sql *q, void (*fn)(void *ctx, uint64_t id), void *ctx, struct err *err);
+/* Messages with a spool file, in the order of ids; how many, or -1. */
+int sql_some_spooled(struct sql *q, uint64_t after, uint64_t below, size_t most, void (*fn)(void *ctx, uint64_t id), void *ctx, struct err *err);
 
 #endif

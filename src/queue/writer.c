@@ -175,6 +175,16 @@ static void take_batch(struct queue *q, struct link *batch)
     q->first_sender_us = q->earliest_us = queue_now_us(CLOCK_MONOTONIC); /* of those that are left: they go next */
 }
 
+/* What a start has left to look at in the spool. */
+static void tidy_spool(struct queue *q)
+{
+    struct err err;
+    if (!q->old.left || queue_spool_settle(q, q->old_below, SPOOL_STEP, &err) == 0)
+        return;
+    LOGW("queue-tidy", KVT("why", err.text));
+    queue_spool_end(q); /* the next start looks again */
+}
+
 /* What a backlog has left free goes back to the disk in small steps, while nobody waits: a file that was large is small
  * again, and no start and no commit pays for it at once. With the lock, which is let go meanwhile. */
 static void tidy(struct queue *q)
@@ -185,6 +195,7 @@ static void tidy(struct queue *q)
     int rc = sql_give_back(&q->sql, &more, &err);
     if (rc && db_code(q->sql.db) != DB_BUSY)
         LOGW("queue-tidy", KVT("why", err.text));
+    tidy_spool(q);
     pthread_mutex_lock(&q->lock);
     if (rc == 0 && more) {
         q->stats.tidied++;
@@ -194,7 +205,7 @@ static void tidy(struct queue *q)
         q->checkpoint_wanted = true;
         pthread_cond_signal(&q->checkpoint_work);
     }
-    q->tidy_at_us = rc == 0 && more ? queue_now_us(CLOCK_MONOTONIC) + TIDY_EVERY_US : 0;
+    q->tidy_at_us = (rc == 0 && more) || q->old.left ? queue_now_us(CLOCK_MONOTONIC) + TIDY_EVERY_US : 0;
 }
 
 /* False: it is time to stop. With the lock. */

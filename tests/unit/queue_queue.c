@@ -1,6 +1,7 @@
 /* The queue on a real file: group commit counted, what a restart finds, tokens, orphans, outcomes of one transaction.
  */
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -530,6 +531,59 @@ Test(queue, spool_files_without_row_go_at_start_and_others_with_their_message)
     cr_assert(s.message_gone);
     close_queue(&w);
     cr_assert(!spool_has(o.m.id));
+}
+
+struct settled_spool {
+    struct world *w;
+    struct timer *t;
+};
+
+static void stop_when_few_files(void *ctx)
+{
+    struct settled_spool *f = ctx;
+    char path[100];
+    unsigned n = 0;
+    snprintf(path, sizeof path, "%s/spool", dir);
+    DIR *d = opendir(path);
+    cr_assert(d);
+    for (const struct dirent *e; (e = readdir(d)) != NULL;)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    if (n <= 2)
+        loop_stop(f->w->loop);
+    else
+        timer_start(f->t, 10);
+}
+
+/* More than a start looks at; the rest goes while it runs, but what has been made since, and what has a row. */
+Test(queue, many_spool_files_without_row_go_after_the_start)
+{
+    enum { N = 2500 };
+    struct world w;
+    open_queue(&w, 0);
+    uint64_t first = queue_ids(w.q, N);
+    for (uint64_t i = 0; i < N; i++)
+        close(queue_spool_create(w.q, first + i, &err));
+    struct one o;
+    make(&w, &o, 1, 1);
+    o.m.spooled = true;
+    o.m.prefix = o.m.body = SPAN_NONE;
+    o.m.size = 0;
+    close(queue_spool_create(w.q, o.m.id, &err));
+    queue_accept(w.q, &o.a);
+    run(&w, 1);
+    cr_assert(!o.a.damaged && o.a.request.fail == QUEUE_OK);
+    close_queue(&w);
+    open_queue(&w, 0);
+    uint64_t fresh = queue_ids(w.q, 1);
+    close(queue_spool_create(w.q, fresh, &err));
+    struct settled_spool f = {.w = &w};
+    f.t = timer_new(w.loop, stop_when_few_files, &f);
+    timer_start(f.t, 0);
+    loop_run(w.loop);
+    timer_free(&f.t);
+    cr_assert(spool_has(o.m.id) && spool_has(fresh));
+    close_queue(&w);
 }
 
 Test(queue, what_was_answered_survives_kill_9)
