@@ -132,7 +132,7 @@
       "Wrong commands, and senders and contents refused for good, after which a session is closed. Of NOOP, RSET, HELP, HELO, EHLO " \
       "and of VRFY and EXPN that are off, those beyond 100 since the last accepted message count, too.") \
     K(max_login_failures, "max-login-failures", number, "3", 1, 100, FROM(ROLE_SUBMISSION), \
-      "Failed logins after which a session is closed.") \
+      "Failed logins that a session may have; one more ends it.") \
     K(max_transactions, "max-transactions", number, "1000", 1, 1000000, FROM_SMTPD, \
       "Messages of one session.") \
     K(max_connections, "max-connections", number, "1000", 1, 50000, FROM_SMTPD, \
