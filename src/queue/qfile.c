@@ -523,7 +523,7 @@ enum qfile_got qfile_next(struct qfile_reader *r, struct span *in, struct err *e
 {
     struct qfile_state *s = r->state;
     struct err why = {""};
-    struct span whole;
+    struct span whole = SPAN_NONE;
     int got = s->where == IS_BAD ? err_set(&why, "it was bad before") : 1;
     r->part = SPAN_NONE;
     while (got > 0) {
