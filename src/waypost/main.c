@@ -213,15 +213,15 @@ static int run_certificate(struct cli *cli, const struct command *c)
     return ask(cli, c);
 }
 
-/* Rows come until one of us has enough. */
-static int show_terminal(struct cli *cli, const struct command *c)
+/* Rows go to `row` as they come, until one of us has enough. */
+static int stream(struct cli *cli, const struct command *c, client_row_fn *row, void *ctx)
 {
     struct buf run = {0}, message = {0};
     struct err err;
     int status = -1, fd = -1;
     if (instance_run_folder(cli->config, &run, &err) == 0 && (fd = client_open(buf_cstr(&run), c->service, &err)) >= 0 &&
         (status = client_send(fd, c->name, cli->args, cli->nargs, -1, &err)) == 0)
-        status = client_read(fd, c->service, terminal_row, NULL, stdout, &message, &err);
+        status = client_read(fd, c->service, row, NULL, ctx, &message, &err);
     if (status < 0)
         fprintf(stderr, "waypost: %s\n", err.text);
     else
@@ -248,7 +248,7 @@ static int run_terminal(struct cli *cli, const struct command *c)
     }
     if (secret.n)
         cli->args[cli->nargs++] = buf_span(&secret);
-    int status = show_terminal(cli, c);
+    int status = stream(cli, c, terminal_row, stdout);
     if (secret.p)
         explicit_bzero(secret.p, secret.n);
     buf_free(&secret);
@@ -276,24 +276,12 @@ static void content_row(void *ctx, const struct client_row *row)
 
 static int show_content(struct cli *cli, const struct command *c, bool raw)
 {
-    struct buf run = {0}, message = {0};
     struct content w = {.raw = raw && !isatty(STDOUT_FILENO)};
-    struct err err;
-    int status = -1, fd = -1;
-    if (instance_run_folder(cli->config, &run, &err) == 0 && (fd = client_open(buf_cstr(&run), c->service, &err)) >= 0 &&
-        (status = client_send(fd, c->name, cli->args, cli->nargs, -1, &err)) == 0)
-        status = client_read(fd, c->service, content_row, NULL, &w, &message, &err);
-    if (fflush(stdout) || ferror(stdout))
-        status = err_set(&err, "the output could not be written");
-    if (status < 0)
-        fprintf(stderr, "waypost: %s\n", err.text);
-    else
-        say_end(cli, status, buf_span(&message), 0);
-    if (fd >= 0)
-        close(fd);
-    buf_free(&run);
-    buf_free(&message);
-    return status < 0 ? EXIT_FAILED : status;
+    int status = stream(cli, c, content_row, &w);
+    if (status != EXIT_DONE || (fflush(stdout) == 0 && !ferror(stdout)))
+        return status;
+    fprintf(stderr, "waypost: the output could not be written\n");
+    return EXIT_FAILED;
 }
 
 static int run_show(struct cli *cli, const struct command *c)
