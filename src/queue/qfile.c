@@ -291,7 +291,7 @@ static int take_text(const struct field *f, const char *name, size_t most, bool 
         break;
 #define TAKE_FIELDS(list, more)                                                \
     struct field f = {0};                                                      \
-    int64_t n;                                                                 \
+    int64_t n = 0;                                                             \
     int got;                                                                   \
     while ((got = next_field(&rest, f.number, &f, err)) > 0)                   \
         switch (f.number) {                                                    \
