@@ -1,4 +1,5 @@
-"""Notifications through the whole server: texts of an operator, many recipients, what comes back of the message, double bounces."""
+"""Notifications through the whole server: texts of an operator, many recipients, what comes back of the message, double bounces, two servers
+whose notifications meet."""
 import email
 import email.policy
 import os
@@ -6,6 +7,7 @@ import shutil
 
 import pytest
 
+import dnszone
 import waypost as wp
 from mtasink import Sink
 from waypost import until
@@ -171,3 +173,57 @@ def test_a_double_bounce_is_told_to_its_postmaster(instances):
         assert inner.get_content_type() == "message/rfc822" and inner.get_payload(0)["Subject"] == "Your message could not be delivered"
         w.wait_queue_empty()
         assert len(w.inbox(POST)) == 1 and not w.inbox(ALICE)
+
+
+@pytest.fixture
+def two(instances, tmp_path):
+    """two(queue settings of a, of b) -> servers of a.test and b.test, each the other's next host."""
+    at, zones = {"a": wp.fresh_address(), "b": wp.fresh_address()}, []
+    port = 25025  # the same on both addresses, as 25 is in the world
+
+    def make(**queue):
+        zones.append(dnszone.start_dns(tmp_path / "dns", [r % {"n": n, "at": at[n]} for n in at for r in ("%(n)s.test. MX 10 mail.%(n)s.test.", "mail.%(n)s.test. A %(at)s")]))
+        return [instances(n, domains=["%s.test" % n], accounts={"post@%s.test" % n: "secret-words"}, address=at[n], ports={"mx": port}, relay_port=port,
+                          dns="127.0.0.1@%d" % zones[0].port, sections={"queue": "retry-min 1s; retry-max 1s; " + queue[n]}) for n in ("a", "b")]
+
+    yield make
+    for z in zones:
+        z.stop()
+
+
+HOPS_MAX = 100
+
+
+@pytest.mark.parametrize("told", (True, False), ids=("told", "dropped"))
+def test_two_servers_bounce_at_each_other(instances, two, told):
+    """HAZARDS 17: a notification that the other server refuses, that it passes on to an address of ours that is not there, and that runs in a circle of
+    aliases of both: each ends, at the postmaster of double-bounce-to or nowhere, and there are as many messages as there should be."""
+    a, b = two(**{n: "double-bounce-to post@%s.test;" % n if told else "" for n in "ab"})
+    for w, here, there in ((a, "a", "b"), (b, "b", "a")):
+        w.waypost("alias", "add", "on@%s.test" % here, "gone@%s.test" % there)
+        w.waypost("alias", "add", "round@%s.test" % here, "round@%s.test" % there)
+    for sender in ("gone", "on", "round"):
+        for w, here, there in ((a, "a", "b"), (b, "b", "a")):
+            with w.smtp() as c:
+                c.ehlo()
+                c.sendmail("%s@%s.test" % (sender, there), ["%s@%s.test" % ("round" if sender == "round" else "on", here)], letter(sender))
+    # what each server has to do in the end; a message that never ended would make more of all of it
+    due = {
+        "queued": 1 + 2 + 2 * (HOPS_MAX + 1),  # of which HOPS_MAX + 1 notifications, each the same one again in its circle, and the one to an alias
+        "bounced": 3 + told,  # the three, and of the first the notification that the other refused
+        "not-bounced": 3 - told,  # of the others the other's notifications that ended here
+        "expired": 0,
+    }
+
+    def done(w):
+        return {k: len([l for l in w.logged().splitlines() if " %s qid=" % k in l]) for k in due}
+    until(lambda: all(done(w)[k] >= n for w in (a, b) for k, n in due.items()), lambda: "%s twice: %s, %s" % (due, done(a), done(b)), pause=0.1)
+    for w in (a, b):
+        w.wait_queue_empty()
+    assert [done(a), done(b)] == [due, due]
+    for w, here, there in ((a, "a", "b"), (b, "b", "a")):
+        found = w.inbox("post@%s.test" % here)
+        assert len(found) == told
+        if told:
+            m = notices(w, "post@%s.test" % here)[0]
+            assert m["Subject"] == "A notification could not be delivered" and list(report(m)) == ["gone@%s.test" % there] and m["Return-Path"] == "<>"
