@@ -244,7 +244,8 @@
     K(connection_rate, "connection-rate", number, "600", 0, 1000000, FROM(ROLE_TALLYD), \
       "Connections of one client in rate-window: SMTP, IMAP and POP3 each for themselves.") \
     K(message_rate, "message-rate", number, "3000", 0, 1000000, FROM(ROLE_TALLYD), \
-      "Messages of one client in rate-window; a session tells of them twenty at a time and when it ends.") \
+      "Messages of one client in rate-window; sessions tell of theirs twenty at a time, sooner where the limit is near, and when they end. " \
+      "Beyond it open sessions are slowed and MAIL is put off (450) until there is room again.") \
     K(rate_window, "rate-window", time, "1m", CONF_SECOND, CONF_DAY, FROM(ROLE_TALLYD), \
       "The time that those two count for.") \
     K(refused_recipients, "refused-recipients", number, "1000", 0, 1000000, FROM(ROLE_TALLYD), \

@@ -152,8 +152,11 @@
  * from then on, unless it is refused, until a client_note says gone with the same visit: a number that the front uses once. Answer:
  * client_verdict; without one in time the door stays open. */
 #define F_client_ask(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3)
-/* kind: 2 in, and each reply waits `slow` ms; 5 refused with these words. */
-#define F_client_verdict(F) F(u8, kind, 5) F(u32, slow, 600000) F(text, why, IPC_TEXT_MAX)
+/* It is inside and has handed in so many messages since it was told of last. Answer: client_verdict; without one it goes on as before. */
+#define F_client_more(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3) F(u32, messages, 0)
+/* kind: 2 in, and each reply waits `slow` ms; 5 refused with these words: at the door that connection, of one that is inside its messages for
+ * `wait` ms. room: the messages after which it is to be told of again. */
+#define F_client_verdict(F) F(u8, kind, 5) F(u32, slow, 600000) F(u32, wait, 0) F(u32, room, 0) F(text, why, IPC_TEXT_MAX)
 /* What a client did since the last note. came: it is there already, nobody was asked; gone: it has left. From authd (visit 0): failed
  * logins, and whether it has logged in. */
 #define F_client_note(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3) F(u8, came, 1) F(u8, gone, 1) F(u32, messages, 0) F(u32, refused, 0) \
@@ -313,6 +316,7 @@
     M(quota, FROM(ROLE_AUTHD), NOFD, 0, NONE)                          \
     M(mda_evict, FROM(ROLE_AUTHD), NOFD, 60000, NONE)                  \
     M(client_ask, FROM_DOORS, NOFD, 1000, NONE)                        \
+    M(client_more, FROM_PORTS, NOFD, 1000, NONE)                       \
     M(client_verdict, FROM(ROLE_TALLYD), NOFD, 0, NONE)                \
     M(client_note, FROM_DOORS | FROM(ROLE_AUTHD), NOFD, 0, NONE)       \
     M(client_forget, FROM(ROLE_TALLYD), NOFD, 0, NONE)                 \

@@ -165,6 +165,8 @@ void smtp_server_take(struct smtp_server *s, struct buf *content);
 /* The rest of the content is read and dropped, then this is the reply. */
 void smtp_server_no_room(struct smtp_server *s, const struct outcome *o);
 void smtp_server_committed(struct smtp_server *s, const struct outcome *o);
+/* No transaction begins before `until` (as door.wall): MAIL is answered 450 with that text, which is kept. Not an error of the client's. */
+void smtp_server_hold_back(struct smtp_server *s, int64_t until, struct span text);
 /* 421 and the end: nothing came for too long; for a reason of the owner's. */
 void smtp_server_timed_out(struct smtp_server *s);
 void smtp_server_shut(struct smtp_server *s, const char *status, const char *text);

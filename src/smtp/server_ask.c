@@ -160,6 +160,7 @@ void smtp_server_act_xclient(struct smtp_server *s, struct span arg)
     smtp_server_forget_login(s);
     buf_clear(&s->helo);
     s->errors = s->refused = s->login_failures = s->transactions = s->idle = 0;
+    s->held_until = 0;
     if (x->has_helo) {
         buf_clear(&s->told_helo);
         buf_adds(&s->told_helo, x->helo);

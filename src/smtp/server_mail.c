@@ -25,6 +25,21 @@ static struct span whole_address(struct smtp_server *s, const struct smtp_path *
     return arena_printf(&s->arena, "%.*s@%.*s", SPANV(path->address), SPANV(s->config->domain));
 }
 
+void smtp_server_hold_back(struct smtp_server *s, int64_t until, struct span text)
+{
+    s->held_until = until;
+    snprintf(s->held_text, sizeof s->held_text, "%.*s", SPANV(text));
+}
+
+/* It did nothing wrong but haste: it is to be here still when its time has come. */
+static void held_back(struct smtp_server *s)
+{
+    size_t start = s->out.n;
+    smtp_server_say(s, 450, "4.7.0", s->held_text);
+    smtp_server_note(s, span_from(buf_span(&s->out), start));
+    smtp_server_count_idle(s);
+}
+
 /* Whether a transaction may begin at all. */
 static bool mail_welcome(struct smtp_server *s)
 {
@@ -34,6 +49,8 @@ static bool mail_welcome(struct smtp_server *s)
                            tls_first ? "Start TLS first" : "Log in first"); /* RFC6409:4.3, RFC3207:4 */
     } else if (s->config->max_transactions && s->transactions >= s->config->max_transactions) {
         smtp_server_end(s, 421, "4.7.0", "Enough messages for one connection, make a new one");
+    } else if (s->held_until > s->door->wall) {
+        held_back(s);
     } else if (s->door->crowded) {
         smtp_server_refuse(s, 452, "4.3.1", "Too much mail is under way just now, try again later");
     } else if (s->door->queue_closed) {

@@ -81,7 +81,7 @@ static void guest_over(struct session *s)
     smtp_server_faults(s->smtp, &s->guest.errors, &s->guest.refused);
     guest_leave(&s->guest);
     tarpit_leave(s);
-    s->slow = 0;
+    s->slow = s->pace_slow = 0;
 }
 
 /* The client is gone, or is sent away. A commit under way is waited for, so that its message is logged. */
@@ -341,7 +341,7 @@ static void carry_out(struct session *s, enum smtp_want want, const struct smtp_
             spool_room(s);
         break;
     case SMTP_WANT_COMMIT:
-        guest_message(&s->guest);
+        guest_message(&s->guest, tarpit_pace);
         if (!names_hold(s, true) && !authors_asked(s, want))
             commit(s);
         break;

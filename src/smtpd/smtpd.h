@@ -103,7 +103,8 @@ struct session {
     size_t memory; /* of smtpd's `held` */
     unsigned door; /* the step that it is at (door.c); 0: inside */
     struct guest guest;
-    uint32_t slow;      /* ms that each reply waits, as tallyd said */
+    uint32_t slow;      /* ms that each reply waits, as tallyd said at the door */
+    uint32_t pace_slow; /* likewise, of the messages since */
     uint32_t account_slow; /* likewise, as qmgr said of its account */
     struct timer *hold; /* while one waits; made when first wanted */
     bool held, slowed, prompt; /* prompt: what comes next does not wait */
@@ -160,6 +161,7 @@ bool door_input(struct session *s); /* something came: true: the engine is to ha
 /* tarpit.c: replies that wait */
 /* How long what is to be said now waits, ms. The session may be told to end instead. */
 uint32_t tarpit_delay(struct session *s);
+guest_pace_fn tarpit_pace; /* what tallyd makes of the messages of a session */
 bool tarpit_room(const struct session *s); /* one more may wait */
 void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then);
 void tarpit_leave(struct session *s);

@@ -21,7 +21,7 @@ uint32_t tarpit_delay(struct session *s)
     if (guest_is_counted(&s->guest)) {
         smtp_server_faults(s->smtp, &errors, &refused);
         ms = MAX_OF(grown(errors, c->smtp.max_errors, c->limits.tarpit), grown(refused, c->smtp.max_refused, c->limits.tarpit));
-        ms = MAX_OF(ms, s->slow);
+        ms = MAX_OF(ms, MAX_OF(s->slow, s->pace_slow));
     }
     if (tarpit_room(s))
         ms = MAX_OF(ms, s->account_slow);
@@ -30,6 +30,14 @@ uint32_t tarpit_delay(struct session *s)
         s->d->slowed++;
     }
     return ms;
+}
+
+/* Past the limit it is slowed as much as before it, and its next messages are put off. */
+void tarpit_pace(struct guest *g, uint32_t slow, uint32_t wait, struct span why)
+{
+    struct session *s = container_of(g, struct session, guest);
+    s->pace_slow = wait ? (uint32_t)s->house->conf->limits.tarpit : slow;
+    smtp_server_hold_back(s->smtp, wait ? loop_wall(s->d->loop) + wait : 0, why);
 }
 
 void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then)

@@ -85,6 +85,8 @@ static void on_verdict(void *ctx, struct chan *c UNUSED, enum chan_why why, cons
         return;
     }
     go_inside(g);
+    if (told)
+        g->room = MAX_OF(m->client_verdict.room, UINT32_C(1));
     g->fn(g, false, told ? m->client_verdict.slow : 0, SPAN(""));
 }
 
@@ -95,6 +97,7 @@ bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_stora
         return true;
     g->client = client_key(peer);
     g->visit = ++all->visits;
+    g->room = GUEST_MESSAGES;
     g->fn = fn;
     struct msg m = {.type = MSG_client_ask,
                     .client_ask = {.client = g->client, .visit = g->visit, .protocol = (uint8_t)all->protocol}};
@@ -107,11 +110,33 @@ bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_stora
     return false; /* the question is far below any limit of a message */
 }
 
-void guest_message(struct guest *g)
+/* Without an answer it goes on as it did. */
+static void on_pace(void *ctx, struct chan *c UNUSED, enum chan_why why, const struct msg *m, int fd)
+{
+    struct guest *g = ctx;
+    g->asked = 0;
+    if (fd >= 0)
+        close(fd);
+    if (why != CHAN_ANSWERED || m->type != MSG_client_verdict)
+        return;
+    const struct msg_client_verdict *v = &m->client_verdict;
+    g->room = MAX_OF(v->room, UINT32_C(1));
+    g->pace(g, v->slow, v->kind == OUTCOME_FAILED ? v->wait : 0, v->why);
+}
+
+void guest_message(struct guest *g, guest_pace_fn *pace)
 {
     g->messages++;
-    if (g->client && !g->asked && g->messages >= GUEST_MESSAGES)
-        note(g, false, false);
+    if (!g->client || g->asked || g->messages < g->room || !chan_is_up(g->all->tallyd) || chan_full(g->all->tallyd))
+        return;
+    struct msg m = {.type = MSG_client_more,
+                    .client_more = {.client = g->client,
+                                    .visit = g->visit,
+                                    .protocol = (uint8_t)g->all->protocol,
+                                    .messages = g->messages}};
+    g->messages = 0;
+    g->pace = pace;
+    g->asked = chan_ask(g->all->tallyd, &m, -1, on_pace, g);
 }
 
 bool guest_is_counted(const struct guest *g)

@@ -1,5 +1,6 @@
 /* A front's side of the clients' limits: one question to tallyd when a client comes, one statement when it leaves, and one
- * for every GUEST_MESSAGES messages between, so that what many long sessions send counts while they send it. Who
+ * question for every GUEST_MESSAGES messages between (fewer where a limit is near, as tallyd says), so that what many long sessions
+ * send counts, and slows them, while they send it. Who
  * comes from an exempt network is neither asked about nor counted. tallyd away, late or flooded: the door stays open
  * (what each process limits by itself remains), and the log says so once. */
 #ifndef TALLY_GUEST_H
@@ -12,7 +13,7 @@
 #include "conf/conf.h"
 #include "ipc/chan.h"
 
-#define GUEST_MESSAGES 20
+#define GUEST_MESSAGES 20 /* as TALLY_ROOM of tally.h */
 
 /* What the guests of one program share. */
 struct guests {
@@ -28,6 +29,8 @@ struct guests {
 struct guest;
 /* refuse: with these words. slow: ms that each reply waits. */
 typedef void guest_fn(struct guest *g, bool refuse, uint32_t slow, struct span why);
+/* Of one that is inside. wait: ms in which it may hand in no further message, for the reason that `why` says; 0: it may. */
+typedef void guest_pace_fn(struct guest *g, uint32_t slow, uint32_t wait, struct span why);
 
 /* Embedded in a session, zeroed before it is used. */
 struct guest {
@@ -37,7 +40,9 @@ struct guest {
     uint64_t visit;  /* its number here */
     uint64_t asked;  /* the question that is open */
     guest_fn *fn;
-    uint32_t messages;        /* since the last statement */
+    guest_pace_fn *pace;
+    uint32_t messages;        /* since tallyd was told last */
+    uint32_t room;            /* how many there may be before it is told */
     uint32_t refused, errors; /* for the owner to fill in before it leaves */
 };
 
@@ -49,8 +54,8 @@ void guests_up(struct guests *all);
 
 /* True: in. False: fn is called once, later, unless guest_leave() comes first. */
 bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_storage *peer, guest_fn *fn);
-/* It has handed in a message. */
-void guest_message(struct guest *g);
+/* It hands in a message. pace: called later, perhaps, with what tallyd makes of that. */
+void guest_message(struct guest *g, guest_pace_fn *pace);
 /* Whether limits apply to it. */
 bool guest_is_counted(const struct guest *g);
 /* The end, also while the question is open. Fine for one that never came. */

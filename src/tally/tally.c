@@ -163,6 +163,13 @@ static void weigh(const struct tally *t, const struct entry *e, enum tally_what 
     ramp(t, (double)e->level[what] + more, most, reasons[what], v);
 }
 
+/* Half of what is left of the limit, so that sessions beside each other do not run far past it. */
+static uint32_t room(const struct tally *t, const struct entry *e)
+{
+    double most = t->limits.of[TALLY_MESSAGES].most, left = (most - (double)e->level[TALLY_MESSAGES]) / 2;
+    return most <= 0 || left >= TALLY_ROOM ? TALLY_ROOM : left > 1 ? (uint32_t)left : 1;
+}
+
 static void judge(const struct tally *t, const struct entry *e, enum tally_kind kind, struct tally_verdict *v)
 {
     *v = (struct tally_verdict){.why = ""};
@@ -183,6 +190,7 @@ void tally_come(struct tally *t, uint64_t client, enum tally_kind kind, int64_t 
         e->level[TALLY_CONNECTIONS + kind] += t->limits.of[TALLY_CONNECTIONS + kind].most ? 1 : 0;
         e->here[kind]++;
     }
+    v->room = room(t, e);
     file_away(t, e);
 }
 
@@ -206,6 +214,26 @@ void tally_add(struct tally *t, uint64_t client, enum tally_what what, uint32_t 
     float most = (float)t->limits.of[what].most;
     struct entry *e = touch(t, client, now);
     e->level[what] = MIN_OF(e->level[what] + (float)n, most * 2);
+    file_away(t, e);
+}
+
+/* How long it takes until one message more fits, ms. */
+static uint32_t until_room(const struct tally *t, const struct entry *e)
+{
+    const struct tally_limit *l = &t->limits.of[TALLY_MESSAGES];
+    double over = (double)e->level[TALLY_MESSAGES] + 1 - (double)l->most;
+    double wait = over * (double)l->window / (double)l->most + 1;
+    return wait < UINT32_MAX ? (uint32_t)wait : UINT32_MAX;
+}
+
+void tally_more(struct tally *t, uint64_t client, uint32_t n, int64_t now, struct tally_verdict *v)
+{
+    tally_add(t, client, TALLY_MESSAGES, n, now);
+    struct entry *e = touch(t, client, now);
+    *v = (struct tally_verdict){.why = ""};
+    weigh(t, e, TALLY_MESSAGES, 1, v);
+    v->wait = v->refuse ? until_room(t, e) : 0;
+    v->room = room(t, e);
     file_away(t, e);
 }
 

@@ -28,6 +28,7 @@ enum tally_what {
     TALLY_WHATS
 };
 
+#define TALLY_ROOM 20 /* the most messages that a session hands in before it is told of */
 #define TALLY_TRUST_MS (INT64_C(30) * 24 * 3600 * 1000)
 
 struct tally_limit {
@@ -49,6 +50,8 @@ void tally_configure(struct tally *t, const struct tally_limits *limits);
 struct tally_verdict {
     bool refuse;
     uint32_t slow;   /* ms; how long a reply waits */
+    uint32_t wait;   /* ms; with refuse of one that is inside: until it may go on */
+    uint32_t room;   /* messages after which it is to be told of again: fewer where the limit is near */
     const char *why; /* of a refusal, and of a delay: a sentence for the client; "" when there is neither */
 };
 
@@ -58,6 +61,8 @@ void tally_come(struct tally *t, uint64_t client, enum tally_kind kind, int64_t 
 void tally_here(struct tally *t, uint64_t client, enum tally_kind kind, int64_t now);
 void tally_leave(struct tally *t, uint64_t client, enum tally_kind kind, int64_t now);
 void tally_add(struct tally *t, uint64_t client, enum tally_what what, uint32_t n, int64_t now);
+/* It is there and has handed in n messages more: what follows for its next ones, by their rate alone. */
+void tally_more(struct tally *t, uint64_t client, uint32_t n, int64_t now, struct tally_verdict *v);
 /* It logged in. For TALLY_TRUST_MS failed logins are not held against it here: they may be somebody else's behind the
  * same address. */
 void tally_trust(struct tally *t, uint64_t client, int64_t now, int64_t wall);

@@ -45,6 +45,8 @@ static void on_msg(struct service *s, struct chan *from, const struct msg *m, in
         close(fd);
     if (m->type == MSG_client_ask)
         visits_ask(d, from, m);
+    else if (m->type == MSG_client_more)
+        visits_more(d, from, m);
     else if (m->type == MSG_client_note)
         visits_note(d, from, m);
     else

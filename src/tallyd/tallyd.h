@@ -28,6 +28,7 @@ struct tallyd {
 struct visits *visits_new(void);
 void visits_free(struct visits **v);
 void visits_ask(struct tallyd *d, struct chan *from, const struct msg *m);
+void visits_more(struct tallyd *d, struct chan *from, const struct msg *m);
 void visits_note(struct tallyd *d, struct chan *from, const struct msg *m);
 void visits_front_gone(struct tallyd *d, struct chan *front);
 

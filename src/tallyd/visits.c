@@ -10,6 +10,7 @@
 struct visit {
     uint64_t client;
     enum tally_kind kind;
+    bool pressed; /* it was told to go slower, or to wait, and the log says so */
 };
 
 struct front {
@@ -71,7 +72,7 @@ void visits_front_gone(struct tallyd *d, struct chan *c)
 static void begin(struct front *f, uint64_t id, uint64_t client, enum tally_kind kind)
 {
     struct visit *v = mem_alloc(sizeof *v);
-    *v = (struct visit){client, kind};
+    *v = (struct visit){.client = client, .kind = kind};
     idmap_put(&f->visits, id, v);
 }
 
@@ -80,28 +81,55 @@ static bool room_for(const struct front *f, uint64_t id)
     return f && id && f->visits.count < VISITS_MAX && !idmap_get(&f->visits, id);
 }
 
+static void answer(struct chan *to, uint64_t question, const struct tally_verdict *v)
+{
+    struct msg a = {.type = MSG_client_verdict,
+                    .client_verdict = {.kind = v->refuse ? OUTCOME_FAILED : OUTCOME_DONE,
+                                       .slow = v->refuse ? 0 : v->slow,
+                                       .wait = v->wait,
+                                       .room = v->room,
+                                       .why = span_of(v->why)}};
+    chan_answer(to, chan_epoch(to), question, &a, -1);
+}
+
+static void tell_log(const char *event, uint64_t client, struct chan *from, const struct tally_verdict *v)
+{
+    char who[CLIENT_TEXT_MAX];
+    client_text(client, who);
+    LOGI(event, KVT("client", who), KVT("front", role_name(chan_peer(from))), KVU("slow_ms", v->slow), KVT("why", v->why));
+}
+
 void visits_ask(struct tallyd *d, struct chan *from, const struct msg *m)
 {
     const struct msg_client_ask *q = &m->client_ask;
     struct front *f = front_of(d->visits, from);
-    struct tally_verdict v = {.why = ""};
+    struct tally_verdict v = {.room = TALLY_ROOM, .why = ""};
     if (room_for(f, q->visit)) {
         tally_come(d->tally, q->client, kind_of(q->protocol), loop_now(d->loop), &v);
         if (!v.refuse)
             begin(f, q->visit, q->client, kind_of(q->protocol));
         keeper_changed(d);
     }
-    struct msg a = {.type = MSG_client_verdict,
-                    .client_verdict = {.kind = v.refuse ? OUTCOME_FAILED : OUTCOME_DONE,
-                                       .slow = v.refuse ? 0 : v.slow,
-                                       .why = span_of(v.why)}};
-    chan_answer(from, chan_epoch(from), m->id, &a, -1);
-    if (v.refuse || v.slow) {
-        char who[CLIENT_TEXT_MAX];
-        client_text(q->client, who);
-        LOGI(v.refuse ? "client-refused" : "client-slowed", KVT("client", who),
-             KVT("front", role_name(chan_peer(from))), KVU("slow_ms", v.slow), KVT("why", v.why));
-    }
+    answer(from, m->id, &v);
+    if (v.refuse || v.slow)
+        tell_log(v.refuse ? "client-refused" : "client-slowed", q->client, from, &v);
+}
+
+/* Only what changes is logged: a client that is held back is asked about at every message. */
+void visits_more(struct tallyd *d, struct chan *from, const struct msg *m)
+{
+    const struct msg_client_more *q = &m->client_more;
+    struct front *f = front_of(d->visits, from);
+    struct visit *visit = f ? idmap_get(&f->visits, q->visit) : NULL;
+    struct tally_verdict v;
+    tally_more(d->tally, q->client, q->messages, loop_now(d->loop), &v);
+    keeper_changed(d);
+    answer(from, m->id, &v);
+    bool pressed = v.refuse || v.slow;
+    if (visit && pressed && !visit->pressed)
+        tell_log(v.refuse ? "client-held-back" : "client-slowed", q->client, from, &v);
+    if (visit)
+        visit->pressed = pressed;
 }
 
 static void leave(struct tallyd *d, struct front *f, uint64_t id)

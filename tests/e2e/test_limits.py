@@ -203,13 +203,48 @@ def test_messages_of_a_session_count_while_it_lasts(instances):
     hand_in(a, 20)
     until(lambda: shown(w, who)["messages"] == 20, "its messages, told while it is there")
     hand_in(a, 5)
-    hand_in(b, 25)
+    hand_in(b, 20)
     until(lambda: shown(w, who)["messages"] == 40, "those of both")
     assert Client(w, who).greeting.startswith("220 ")
+    hand_in(b, 5)
+    until(lambda: shown(w, who)["messages"] == 45, "told sooner where the limit is near")
     a.say("QUIT"), b.say("QUIT")
     until(lambda: shown(w, who)["messages"] == 50, "each once")
     assert Client(w, who).greeting == "421 4.7.0 Too many messages from your address, try again later\r\n"
     assert Client(w, "192.0.2.2").greeting.startswith("220 ")
+
+
+def test_open_sessions_are_held_to_the_rate_of_messages(instances):
+    """At the limit an open session is put off at MAIL, whatever it has open goes on, and it may go on when there is room again."""
+    w = limited(instances, "message-rate 6; rate-window 1d; tarpit 50ms;")
+    who = "192.0.2.1"
+    a, b = Client(w, who), Client(w, who)
+    said = []
+
+    def mail(c):
+        said.append(c.say("MAIL FROM:<c@remote.test>"))
+        if said[-1].startswith("250 "):
+            assert c.say("RCPT TO:<bob@example.test>").startswith("250 ") and c.say("DATA").startswith("354 ")
+            assert c.say("Subject: many\r\n\r\nx\r\n.").startswith("250 ")
+        return said[-1]
+    for c in (a, b):
+        assert c.say("HELO c.test").startswith("250 ")
+    until(lambda: mail(a)[:3] == "450", "the limit")
+    assert said[-1] == "450 4.7.0 Too many messages from your address, try again later\r\n"
+    assert 6 <= sum(s.startswith("250 ") for s in said) <= 8 and {s[:3] for s in said} == {"250", "450"}
+    assert "Too many messages" in w.wait_log("client-slowed client=192.0.2.1 ", 1)[0]  # before that
+    assert a.say("NOOP").startswith("250 ") and a.say("RCPT TO:<bob@example.test>").startswith("503 ")
+    # the other session of that client learns of it with what it hands in
+    del said[:]
+    until(lambda: mail(b)[:3] == "450", "the other session's turn")
+    assert 1 <= len([s for s in said if s.startswith("250 ")]) <= 8
+    assert Client(w, "192.0.2.2").say("HELO c.test").startswith("250 ")
+    change(w, "rate-window 1d; tarpit 50ms;", "rate-window 10s; tarpit 0;")
+    w.waypost("client", "forget", who)
+    c = Client(w, who)
+    assert c.say("HELO c.test").startswith("250 ")
+    until(lambda: mail(c)[:3] == "450", "the limit")
+    until(lambda: mail(c)[:3] == "250", "room again, in the same session")
 
 
 def test_sessions_at_a_time_are_slowed_before_they_are_refused(instances):

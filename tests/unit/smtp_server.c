@@ -1015,6 +1015,32 @@ Test(smtp, idle_commands_are_not_free_for_ever)
     }
 }
 
+/* What tallyd has it do: no transaction until then, no error, and whatever is open goes on. */
+Test(smtp, held_back)
+{
+    struct smtp_owner o;
+    smtp_owner_open(&o, false);
+    smtp_owner_feed(&o, SPAN(EHLO MAIL));
+    smtp_server_hold_back(o.s, o.door.wall + 500, SPAN("Slower, please"));
+    smtp_owner_feed(&o, SPAN(RCPT "DATA\r\nx\r\n.\r\n"));
+    expect_sent(&o, "220|250|250 2.1.0|250 2.1.5|354|250 2.0.0");
+    for (int i = 0; i < 10; i++)
+        smtp_owner_feed(&o, SPAN(MAIL));
+    cr_expect_gt(span_search(buf_span(&o.sent), SPAN("\r\n450 4.7.0 Slower, please\r\n450 4.7.0 Slower, please\r\n")), 0);
+    unsigned errors, refused;
+    smtp_server_faults(o.s, &errors, &refused);
+    cr_expect_eq(errors, 0);
+    smtp_owner_feed(&o, SPAN("RCPT TO:<bob@example.test>\r\nNOOP\r\n"));
+    buf_clear(&o.sent);
+    o.door.wall += 500;
+    smtp_owner_feed(&o, SPAN(MAIL RCPT));
+    expect_sent(&o, "250 2.1.0|250 2.1.5");
+    smtp_server_hold_back(o.s, 0, SPAN(""));
+    smtp_owner_feed(&o, SPAN("RSET\r\n" MAIL));
+    expect_sent(&o, "250 2.0.0|250 2.1.0");
+    smtp_owner_close(&o);
+}
+
 Test(smtp, the_door)
 {
     struct smtp_owner o;
