@@ -57,7 +57,7 @@ for rc_file in sorted(glob.glob(results + "/*.rc")):
             print("failed: %s\n%s" % (name, "\n".join(l for l in log.splitlines() if "FAIL" in l or "----" in l or "CRASH" in l)[:4000]))
         if rc and not bad + crashed:
             fail("%s: exit %d" % (name, rc))
-    elif name.startswith("fuzz-"):
+    elif name.startswith("fuzz-") or name == "rules":
         if rc:
             fail("%s: exit %d\n%s" % (name, rc, log[-3000:]))
         else:

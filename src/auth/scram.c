@@ -1,6 +1,6 @@
 /* See scram.h. Trusts nothing: messages come from clients not yet known. Comparisons with what is secret take the same
  * time whatever they find (HAZARDS 24). SHA-256, HMAC and random bytes are libsodium's;
- * SHA-1 is libcrypto's. As HMAC and in PBKDF2 SHA-1 is not broken (RFC6194:3.3), but it is served for old clients only.
+ * SHA-1 is libcrypto's. As HMAC and in PBKDF2 SHA-1 is not broken (RFC 6194 §3.3), but it is served for old clients only.
  *
  * Passwords come prepared (auth/saslprep.h, RFC5802:2.2). Names are mail addresses and compared as such. */
 #include "auth/scram.h"

@@ -14,7 +14,7 @@ enum name_kind {
 };
 
 #define NAMES_KEPT_MAX 4096 /* answers in memory, those being looked up included */
-#define NAMES_EACH_MAX 10   /* names of one address that are looked at (RFC7208:4.6.4 has the same bound) */
+#define NAMES_EACH_MAX 10   /* names of one address that are looked at (RFC 7208 §4.6.4 has the same bound) */
 #define NAMES_KEEP_MS 60000
 #define NAMES_KEEP_UNKNOWN_MS 10000
 

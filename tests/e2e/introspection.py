@@ -42,6 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(token)
         kind, name = self.headers["Authorization"].split(None, 1)
+        # RFC6749:2.3.1
         login = [urllib.parse.unquote_plus(x) for x in base64.b64decode(name).decode().split(":", 1)]
         if kind != "Basic" or login != [CLIENT, SECRET]:
             return self.answer(401, {"error": "invalid_client"})

@@ -71,7 +71,7 @@ def test_whose_fingerprint_it_is(server):
     mine = w.clients.client("mine")
     assert submission(w, None) == (False, 504)
     assert submission(w, mine) == (True, 535), "nobody's yet"
-    row, = w.rows("account", "certificate", "add", ALICE, mine[0])
+    row, = w.rows("account", "certificate", "add", ALICE, mine[0])  # RFC7468:5.1
     fingerprint = row["fingerprint"]
     assert len(fingerprint) == 64
     for authzid, initial in (("", True), ("", False), (ALICE, True), ("Alice@Example.TEST", False)):

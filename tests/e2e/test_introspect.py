@@ -120,7 +120,7 @@ def test_whom_we_trust(world, tmp_path):
     assert w.endpoint.asked == [], "neither secret nor token was said"
     section(w, w.endpoint, NAME, introspection_client="stranger")
     reload(w)
-    assert submission(w, "OAUTHBEARER", bearer("good.alice")) == (454, None)
+    assert submission(w, "OAUTHBEARER", bearer("good.alice")) == (454, None)  # RFC7662:2.3
     w.wait_log(r"login-deferred .*does not let us ask \(HTTP 401\), check introspection-client")
     section(w, w.endpoint, NAME)
     reload(w)

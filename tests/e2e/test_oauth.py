@@ -11,6 +11,7 @@ import pytest
 from jwt import Issuer
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
+# RFC7628:3.2.2, RFC6750:3.1
 REFUSAL = {"status": "invalid_token", "scope": "mail", "openid-configuration": "https://issuer.test/.well-known/openid-configuration"}
 
 

@@ -51,10 +51,13 @@ def test_a_burst_is_held_and_released(server):
     row = held(w)[ALICE]
     assert (row["messages"], row["recipients"], row["state"], row["why"]) == (3, 3, "held", "more than 4 messages in an hour")
     assert [(r["state"], r["recipient"]) for r in w.queue()] == [("limited", BOB)] * 3
+    assert [r["status"] for r in w.rows("queue", "sql", "SELECT status FROM v1_recipient WHERE state = 'limited'")] == ["4.7.1"] * 3  # RFC3463:3.8
     qid = w.queue()[0]["id"]
     assert "account held release alice@example.test" in w.waypost("queue", "why", qid).stdout
     # once each, however much follows, over a restart, too
     until(lambda: notices(w, ALICE, OWNER) and notices(w, POST, OPERATOR), "both are told")
+    for m in notices(w, ALICE, OWNER) + notices(w, POST, OPERATOR):  # RFC3834:2, RFC3834:5
+        assert m["Auto-Submitted"] == "auto-generated" and m["Return-Path"] == "<>"
     text = notices(w, ALICE, OWNER)[0].get_payload()
     assert "more than 4 messages in an hour" in text and "password" in text and "postmaster@example.test" in text
     assert "waypost account held discard alice@example.test --yes" in notices(w, POST, OPERATOR)[0].get_payload()

@@ -24,6 +24,8 @@ GOOD, SKIPPED, BAD = "", '<skipped message="m"/>', '<failure message="m">text</f
     ({"unit-plain-t-a.log": LINE % (0, 0, 0, 0), "unit-plain-t-a.rc": "0"}, "0 passed, 1 failed, 0 skipped"),
     ({"unit-plain-t-a.log": "Segmentation fault\n", "unit-plain-t-a.rc": "139"}, "0 passed, 1 failed, 0 skipped"),
     ({"unit-plain-t-a.log": LINE % (3, 3, 0, 0), "unit-plain-t-a.rc": "139"}, "3 passed, 1 failed, 0 skipped"),
+    ({"rules.log": "", "rules.rc": "0"}, "1 passed, 0 failed, 0 skipped"),
+    ({"rules.log": "RFC5321:2.3.8  src/a.c:1\n", "rules.rc": "1"}, "0 passed, 1 failed, 0 skipped"),
     ({"fuzz-f-a.log": "", "fuzz-f-a.rc": "0", "fuzz-f-b.log": "", "fuzz-f-b.rc": "77"}, "1 passed, 1 failed, 0 skipped"),
     ({"e2e-root.xml": xml(("a", "one", GOOD), ("a", "two", BAD)), "e2e-root.rc": "1"}, "1 passed, 1 failed, 0 skipped"),
     ({"e2e-root.xml": xml(("a", "one", GOOD)), "e2e-root.rc": "2"}, "1 passed, 1 failed, 0 skipped"),

@@ -2,6 +2,7 @@
  * RFC4422:3.1. */
 #include <criterion/criterion.h>
 
+#include "auth/mechanisms.h"
 #include "auth/password.h"
 #include "auth/sasl.h"
 
@@ -10,6 +11,19 @@ static enum sasl_next plain(struct span response, struct sasl_result *r, struct 
     *s = sasl_begin(SPAN("PLAIN"), &response, r);
     cr_assert(*s);
     return r->next;
+}
+
+/* RFC6750:5.3, RFC5802:6: tokens and bindings go with TLS, whatever else is configured. */
+Test(auth, sasl_what_needs_tls)
+{
+    static const char *const with[] = {"OAUTHBEARER", "XOAUTH2", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "EXTERNAL"};
+    unsigned all = SASL_OAUTH | SASL_SCRAM | SASL_SCRAM_1 | SASL_EXTERNAL;
+    for (size_t i = 0; i < COUNT_OF(with); i++) {
+        cr_expect_not(sasl_offered(all, span_of(with[i])), "%s", with[i]);
+        cr_expect(sasl_offered(all | SASL_TLS, span_of(with[i])), "%s", with[i]);
+    }
+    char names[SASL_OFFER_MAX];
+    cr_expect(span_eqs(sasl_offer(all, names), "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN"), "%s", names);
 }
 
 Test(auth, sasl_plain_initial)

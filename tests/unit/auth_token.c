@@ -138,7 +138,7 @@ Test(token, claims_that_do_not_fit)
     };
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         cr_expect_not_null(judge(ec, ES, bad[i]), "%s", bad[i]);
-    rules.scope = "mail";
+    rules.scope = "mail"; /* RFC6749:3.3: a word of them */
     cr_expect_not_null(judge(ec, ES, "{" GOOD ",\"scope\":\"openid mails\"" WHO "}"));
     cr_expect_not_null(judge(ec, ES, "{" GOOD WHO "}"));
 }
@@ -154,7 +154,7 @@ Test(token, headers_and_signatures_that_are_none)
         cr_expect_not_null(judge(ec, headers[i], "{" GOOD WHO "}"), "%s", headers[i]);
     cr_expect_not_null(judge(other, ES, "{" GOOD WHO "}"), "another's key");
     cr_expect_not_null(judge(rsa, ES, "{" GOOD WHO "}"), "the algorithm is not the key's");
-    /* RFC8725:2.1: the public key as the secret of a MAC, and no signature at all */
+    /* RFC8725:2.1, RFC8725:3.1: the public key as the secret of a MAC, and no signature at all */
     unsigned char mac[32];
     unsigned n;
     unsigned_token("{\"alg\":\"HS256\"}", "{" GOOD WHO "}", &t);

@@ -372,9 +372,11 @@ Test(conf, rules_that_hold)
     conf_unref(&relay);
     free_conf(d);
     free_conf(c);
-    cr_assert_null(parse("hold a {\n}\nhold \"b c\" { sender *; }\nhold d {\n header \"no colon\";\n sender ann;\n domain a@b.test;\n larger 1;\n}\nhold D { recipient *; }\n", &e));
+    cr_assert_null(parse("hold a {\n}\nhold \"b c\" { sender *; }\nhold d {\n header \"no colon\";\n sender ann;\n domain a@b.test;\n larger 1;\n}\nhold D { recipient *; }\n"
+                         "hold e { recipient *; header \"Sub ject: x\"; }\nhold f { recipient *; header \"Bet\xc3\xa4reff: x\"; }\n", &e)); /* RFC5322:2.2 */
     static const char *const wants[] = {":1: hold \"a\" has no condition", ":3: hold \"b c\": a name has", ":5: header: \"no colon\" is not a field",
-                                        ":6: sender: \"ann\" fits no address", ":7: domain: \"a@b.test\" fits no domain", ":10: hold \"D\" stands twice"};
+                                        ":6: sender: \"ann\" fits no address", ":7: domain: \"a@b.test\" fits no domain", ":10: hold \"D\" stands twice",
+                                        ":11: header: \"Sub ject: x\" is not a field", ":12: header: \"Bet\xc3\xa4reff: x\" is not a field"};
     for (size_t i = 0; i < COUNT_OF(wants); i++)
         cr_expect(strstr(buf_cstr(&e.text), wants[i]), "no %s in %s", wants[i], buf_cstr(&e.text));
     cr_expect_eq(e.count, COUNT_OF(wants), "%s", buf_cstr(&e.text));

@@ -144,6 +144,8 @@ Test(conf, a_wrong_text_is_named_by_file_and_line)
         {"notices { failed failed.txt; }", "Subject: a\n\n{recipients}\n{who}\n", "/failed.txt:4: there is no {who} here"},
         {"\nnotices {\n failed failed.txt; }", NULL, "/waypost.conf:3: failed: "},
         {"notices { failed .; }", NULL, "/waypost.conf:1: failed: "},
+        {"notices { language de-AT-1996; }", NULL, NULL}, /* RFC3282:2, RFC5646:2.1 */
+        {"notices { language de--AT; }", NULL, "is no language tag"},
         {"notices { language \"de AT\"; }", NULL, "/waypost.conf:1: language: \"de AT\" is no language tag"},
         {"notices { language de-; }", NULL, "is no language tag"},
         {"notices { language deutschland; }", NULL, "is no language tag"},

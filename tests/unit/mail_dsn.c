@@ -444,6 +444,14 @@ Test(mail_dsn, texts_of_an_operator)
     texts[NOTICE_FAILED] = SPAN("Subject: no {{s}\nFrom: \"Mail\", {{inc.}\n\n{recipients}\n");
     dsn_write(&b, &d);
     cr_expect(has(&b, "\r\nFrom: \"\\\"Mail\\\", {inc.}\" <MAILER-DAEMON@mail.example.test>\r\n") && has(&b, "\r\nSubject: no {s}\r\n"), "RFC5322:3.2.4: %s", buf_cstr(&b));
+    buf_clear(&b);
+    texts[NOTICE_FAILED] = SPAN("Subject: no\nFrom: Mail system (1)\n\n{recipients}\n");
+    dsn_write(&b, &d);
+    cr_expect(has(&b, "\r\nFrom: \"Mail system (1)\" <MAILER-DAEMON@mail.example.test>\r\n"), "RFC5322:3.2.3: brackets are no atext: %s", buf_cstr(&b));
+    buf_clear(&b);
+    texts[NOTICE_FAILED] = SPAN("Subject: no\nFrom: Mail system #1\n\n{recipients}\n");
+    dsn_write(&b, &d);
+    cr_expect(has(&b, "\r\nFrom: Mail system #1 <MAILER-DAEMON@mail.example.test>\r\n"), "%s", buf_cstr(&b));
     buf_free(&b);
     buf_free(&decoded);
     words_cool();

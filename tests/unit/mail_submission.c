@@ -8,7 +8,7 @@ static void expect(const char *header, bool utf8, const char *want)
     unsigned subject, detail;
     const char *got = submission_flaw(span_of(header), utf8, &subject, &detail);
     cr_expect_str_eq(got ? got : "good", want, "%s: %s", header, got ? got : "good");
-    cr_expect_eq(subject, 6);
+    cr_expect_eq(subject, 6); /* RFC3463:3.7 */
     cr_expect_eq(detail, got && strstr(got, "RFC 2047") ? 7 : got && strstr(got, "UTF-8") ? 7 : detail);
 }
 

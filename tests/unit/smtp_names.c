@@ -41,7 +41,7 @@ Test(names, ehlo)
     }
 }
 
-/* RFC8601:2.2, RFC8601:2.7.3 */
+/* RFC8601:2.2, RFC8601:2.7.3; methods of our own begin with "x-": RFC8601:2.7.7; RFC2045:5.1: what is no token is quoted. */
 Test(names, results_field)
 {
     struct buf out = {0};
