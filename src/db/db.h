@@ -59,10 +59,11 @@ int db_warm(struct err *err);
 /* Opens `name` in directory `dir`, making it (mode 0600) when it is missing and not read_only. The file itself must not
  * be a symbolic link. */
 int db_open(struct db **out, const char *dir, const char *name, const struct db_options *o, struct err *err);
-/* To be called before that, while nobody has it open. When a commit's sync failed, the kernel takes what was not written for
- * written: the commit was refused, but its end is in the log, and whoever opened it now would build on what the next loss of
- * power takes away. So what is in the log is written and synced once more. */
-int db_renew_log(const char *dir, const char *name, struct err *err);
+/* To be called before that, while nobody has it open, or by its only owner between two transactions. When a sync failed, the
+ * kernel takes what was not written for written: what is in the log can be read, and a later sync succeeds, but the next loss
+ * of power takes it away. So what is in the log is written and synced once more. frames (may be NULL): how many frames are whole; with
+ * less than the last commit said (db_on_wal) the kernel has forgotten what it could not write. */
+int db_renew_log(const char *dir, const char *name, int64_t *frames, struct err *err);
 /* Of this thread's last db_open() that failed. */
 enum db_code db_open_code(void);
 /* Every statement ends here, a transaction still open is rolled back. */

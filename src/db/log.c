@@ -16,6 +16,19 @@ static uint32_t big_endian(const unsigned char *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static uint32_t little_endian(const unsigned char *p)
+{
+    return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+static void add_up(const unsigned char *p, size_t n, bool big, uint32_t *a, uint32_t *b)
+{
+    for (size_t i = 0; i + 8 <= n; i += 8) {
+        *a += (big ? big_endian(p + i) : little_endian(p + i)) + *b;
+        *b += (big ? big_endian(p + i + 4) : little_endian(p + i + 4)) + *a;
+    }
+}
+
 static bool read_all(int fd, void *to, size_t n, off_t at)
 {
     return pread(fd, to, n, at) == (ssize_t)n;
@@ -36,6 +49,27 @@ static off_t in_use(int fd)
     return end;
 }
 
+/* Whole frames from the first one on, by the sums that go through all of them: what SQLite would find, were it opened now. */
+static int64_t whole_frames(int fd)
+{
+    static _Thread_local unsigned char header[HEADER], frame[FRAME_HEADER + PAGE_MAX];
+    uint32_t a = 0, b = 0, page;
+    int64_t n = 0;
+    if (!read_all(fd, header, sizeof header, 0) || (page = big_endian(header + 8)) < 512 || page > PAGE_MAX)
+        return 0;
+    bool big = header[3] & 1; /* of the magic number: how the summands are read */
+    add_up(header, HEADER - 8, big, &a, &b);
+    if (a != big_endian(header + 24) || b != big_endian(header + 28))
+        return 0;
+    for (off_t at = HEADER; read_all(fd, frame, FRAME_HEADER + page, at); at += FRAME_HEADER + (off_t)page, n++) {
+        add_up(frame, 8, big, &a, &b);
+        add_up(frame + FRAME_HEADER, page, big, &a, &b);
+        if (memcmp(frame + 8, header + 16, 8) != 0 || a != big_endian(frame + 16) || b != big_endian(frame + 20))
+            break;
+    }
+    return n;
+}
+
 static int write_again(int fd, off_t end)
 {
     static _Thread_local char bytes[1 << 16];
@@ -50,15 +84,19 @@ static int write_again(int fd, off_t end)
     return fdatasync(fd);
 }
 
-int db_renew_log(const char *dir, const char *name, struct err *err)
+int db_renew_log(const char *dir, const char *name, int64_t *frames, struct err *err)
 {
     char path[4096];
+    if (frames)
+        *frames = 0;
     if ((size_t)snprintf(path, sizeof path, "%s/%s-wal", dir, name) >= sizeof path)
         return err_set(err, "%s/%s: the path is too long", dir, name);
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_errno(err, "%s", path);
     int rc = write_again(fd, in_use(fd)) ? err_errno(err, "%s", path) : 0;
+    if (rc == 0 && frames)
+        *frames = whole_frames(fd);
     close(fd);
     return rc;
 }

@@ -11,7 +11,7 @@ static const struct sm_state states[] = {
     [RCPT_PICKED] = {"picked", SM_TO(RCPT_EXPANDING) | SM_TO(RCPT_SETTLING)},
     [RCPT_EXPANDING] = {"expanding", SM_TO(RCPT_PICKED) | SM_TO(RCPT_QUEUED) | SM_TO(RCPT_SETTLING)},
     [RCPT_QUEUED] = {"queued", SM_TO(RCPT_STORED) | SM_TO(RCPT_SETTLING)},
-    [RCPT_STORED] = {"stored", SM_TO(RCPT_SETTLING)},
+    [RCPT_STORED] = {"stored", SM_TO(RCPT_SETTLING) | SM_TO(RCPT_QUEUED)},
     [RCPT_SETTLING] = {"settling", SM_TO(RCPT_GONE)},
     [RCPT_GONE] = {"gone", 0},
 };

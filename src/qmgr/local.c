@@ -1,5 +1,6 @@
 /* Leases at the processes of accounts: each has its channel, made by the zygote. "Stored" is what they report;
- * "delivered" is what it becomes when one syncfs for all that were stored meanwhile has come back. */
+ * "delivered" is what it becomes when one syncfs for all that were stored meanwhile has come back; when that fails, they are
+ * leased again. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -42,20 +43,39 @@ static void sync_run(void *ctx)
     s->error = s->fd < 0 ? EBADF : syncfs(s->fd) ? errno : 0;
 }
 
-/* They are in the store, and neither expire nor come back to their senders: the sync is tried until it succeeds. What
- * is left when qmgr ends is due at its next start, and answered "already there". */
+/* In the store, but maybe never on disk: after a sync that failed the kernel takes what it could not write for written, and the
+ * next one would succeed without it. So the lease is repeated: it finds the message there, and the store writes it once more
+ * before it answers. */
+static void doubted(struct rcpt *r)
+{
+    list_del(&r->link);
+    r->doubted = true;
+    list_add_tail(&r->msg->q->doubted, &r->link);
+}
+
+/* What was stored while the sync ran is as doubtful as what it was for; what is under way, too (stored()). */
 static void sync_failed(struct qmgr *q)
 {
+    q->doubt_at = loop_now(q->loop);
+    while (!list_empty(&q->syncing))
+        doubted(container_of(q->syncing.next, struct rcpt, link));
+    while (!list_empty(&q->stored))
+        doubted(container_of(q->stored.next, struct rcpt, link));
+    timer_start(q->sync_timer, SYNC_AGAIN_MS);
+}
+
+/* What is left when qmgr ends is due at its next start, and its lease is repeated then. */
+static void lease_doubted(struct qmgr *q)
+{
     struct outcome o = outcome_make(OUTCOME_RETRY, 0, 3, 0, "it was delivered, but the store could not be synced");
-    while (!list_empty(&q->syncing)) {
-        struct rcpt *r = container_of(q->syncing.next, struct rcpt, link);
+    while (!list_empty(&q->doubted)) {
+        struct rcpt *r = container_of(q->doubted.prev, struct rcpt, link); /* the last one first: each goes in front */
         list_del(&r->link);
         if (q->draining)
             settle_rcpt(r, VERDICT_POSTPONED, &o, SPAN_NONE);
         else
-            list_add_tail(&q->stored, &r->link);
+            work_again(r);
     }
-    timer_start(q->sync_timer, SYNC_AGAIN_MS);
 }
 
 static void sync_done(void *ctx)
@@ -76,7 +96,7 @@ static void sync_done(void *ctx)
         list_del(&r->link);
         settle_outcome(r, VERDICT_DELIVERED, &o, SPAN_NONE);
     }
-    if (!list_empty(&q->stored))
+    if (!list_empty(&q->stored) || !list_empty(&q->doubted))
         timer_start(q->sync_timer, SYNC_GATHER_MS);
 }
 
@@ -96,17 +116,21 @@ static void sync_start(struct qmgr *q)
 static void on_sync_timer(void *ctx)
 {
     struct qmgr *q = ctx;
-    if (!q->sync_running)
+    lease_doubted(q);
+    if (!q->sync_running && !list_empty(&q->stored))
         sync_start(q);
+    qmgr_quiet(q);
 }
 
-static void stored(struct rcpt *r)
+static void stored(struct rcpt *r, int64_t leased_at)
 {
     struct qmgr *q = r->msg->q;
     rcpt_move(r, RCPT_STORED);
     list_add_tail(&q->stored, &r->link);
     if (!q->sync_timer)
         q->sync_timer = timer_new(q->loop, on_sync_timer, q);
+    if (q->doubt_at && leased_at <= q->doubt_at) /* it may have been written before that sync */
+        doubted(r);
     if (!q->sync_running && !timer_running(q->sync_timer))
         timer_start(q->sync_timer, SYNC_GATHER_MS);
 }
@@ -134,7 +158,7 @@ static void on_delivered(void *ctx, struct chan *c, enum chan_why why, const str
     r->took = loop_now(msg->q->loop) - j->leased_at;
     j->said = arena_dup(&msg->arena, d->why);
     if (d->kind == OUTCOME_DONE) {
-        stored(r);
+        stored(r, j->leased_at);
     } else {
         struct outcome o = outcome_make(d->kind == OUTCOME_FAILED ? OUTCOME_FAILED : OUTCOME_RETRY, 0, d->subject,
                                         d->detail, "%.*s", SPANV(d->why));
@@ -149,7 +173,7 @@ static void deliver(struct account_worker *w, struct job *j)
 {
     struct message *m = j->msg;
     struct rcpt *r = j->rcpts;
-    if (job_too_late(j))
+    if (!r->doubted && job_too_late(j))
         return;
     enum content c = content_ready(j);
     if (c == CONTENT_COMING)
@@ -206,7 +230,7 @@ static void worker_leave(struct account_worker *w)
 
 void local_start(struct job *j)
 {
-    if (terminal_takes(j))
+    if (!j->rcpts->doubted && terminal_takes(j))
         return;
     struct account_worker *w = worker_get(j->msg->q, j->rcpts->account);
     list_add_tail(&w->waiting, &j->link);

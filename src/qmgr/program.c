@@ -103,6 +103,7 @@ static void init_state(struct qmgr *q)
     list_init(&q->leased);
     list_init(&q->stored);
     list_init(&q->syncing);
+    list_init(&q->doubted);
     list_init(&q->loads);
     list_init(&q->settling);
     list_init(&q->unsettled);
@@ -212,7 +213,7 @@ static void reloaded(struct service *s)
 void qmgr_quiet(struct qmgr *q)
 {
     if (q->draining && !q->stopping && q->accepting == 0 && list_empty(&q->leased) && q->settles == 0 &&
-        list_empty(&q->stored) && !q->sync_running && list_empty(&q->settling) && !q->load_running &&
+        list_empty(&q->stored) && list_empty(&q->doubted) && !q->sync_running && list_empty(&q->settling) && !q->load_running &&
         !refill_running(q) && !operator_running(q) && !limits_busy(q))
         service_done(q->service);
 }

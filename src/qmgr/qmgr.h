@@ -101,6 +101,7 @@ struct rcpt {
     uint8_t was;              /* enum queue_state of its row before the verdict */
     uint64_t ask;             /* the request at authd */
     uint64_t pull;            /* the reversed connection that it goes over (pull.c), 0: none */
+    bool doubted;             /* the store has it, and a sync of the store failed since (local.c) */
     bool shown;               /* terminals have been asked (terminal.c) */
     bool on_demand;           /* its domain asks for its mail: tried for that only */
     bool relay;               /* expand said: elsewhere */
@@ -196,6 +197,8 @@ struct qmgr {
     struct idmap workers; /* local.c: account → struct account_worker */
     struct link stored;   /* recipients waiting for a syncfs */
     struct link syncing;
+    struct link doubted; /* stored before a syncfs that failed: to be leased again */
+    int64_t doubt_at;    /* when one failed last, on the loop's clock; 0: none has */
     struct timer *sync_timer;
     bool sync_running;
 
@@ -314,6 +317,7 @@ void pump_init(struct qmgr *q);
 void pump_free(struct qmgr *q);
 /* The recipient is known: puts it into its destination's queue. */
 void work_queue(struct rcpt *r);
+void work_again(struct rcpt *r); /* the same for one that was stored: its lease is repeated, in front of others */
 void work_release_open(struct message *m); /* its recipients are all expanded: attempts may start */
 uint64_t work_key(struct span text); /* a number for it, without case; above those of accounts */
 uint64_t work_sender(const struct rcpt *r); /* whose turn it is: the account's, or the reverse-path's */

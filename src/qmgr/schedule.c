@@ -13,7 +13,7 @@ const char *rcpt_activity(struct qmgr *q, const struct queue_recipient *row)
     case RCPT_EXPANDING:
         return "asking the directory";
     case RCPT_QUEUED:
-        return r->job && r->job->lease ? "being attempted" : "waiting for its destination's turn";
+        return r->job && r->job->lease ? "being attempted" : r->doubted ? "stored, to be written once more" : "waiting for its destination's turn";
     case RCPT_STORED:
         return "stored, waiting for the disk";
     default:

@@ -348,7 +348,7 @@ static bool wish_later(struct rcpt *r, const struct wish *w)
 
 static bool under_way(const struct rcpt *r)
 {
-    return r->state == RCPT_STORED || (r->state == RCPT_QUEUED && (r->job->lease || r->job->sched.under_way));
+    return r->state == RCPT_STORED || (r->state == RCPT_QUEUED && (r->doubted || r->job->lease || r->job->sched.under_way));
 }
 
 bool settle_active(struct rcpt *r, const struct wish *w, settle_done_fn *fn, void *ctx, bool *coming)

@@ -130,6 +130,23 @@ void work_queue(struct rcpt *r)
     job_add(j, r);
 }
 
+static void push_again(struct job *j)
+{
+    struct qmgr *q = j->msg->q;
+    j->sched.cost = j->count;
+    j->sched.sender = work_sender(j->rcpts);
+    sched_again(&q->sched, &j->sched, j->class, j->name, qmgr_wall(q));
+    pump_soon(q);
+}
+
+void work_again(struct rcpt *r)
+{
+    rcpt_move(r, RCPT_QUEUED);
+    struct job *j = job_new(r, SCHED_LOCAL, arena_dup(&r->msg->arena, span_make(&r->account, sizeof r->account)));
+    job_add(j, r);
+    push_again(j);
+}
+
 void work_release_open(struct message *m)
 {
     if (m->expanding)
@@ -231,11 +248,8 @@ static void requeue(struct job *j)
             job_add(again, r);
         }
     }
-    if (!again)
-        return;
-    again->sched.cost = again->count;
-    again->sched.sender = work_sender(again->rcpts);
-    sched_again(&q->sched, &again->sched, again->class, again->name, qmgr_wall(q));
+    if (again)
+        push_again(again);
 }
 
 void job_take_back(struct job *j)

@@ -120,7 +120,7 @@ int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
                            .wal_limit = INT64_C(64) << 20};
     int64_t mark, tokens;
     *q = (struct sql){.tokens_since_us = now_us};
-    if (db_renew_log(dir, "queue.db", err) || db_open(&q->db, dir, "queue.db", &o, err))
+    if (db_renew_log(dir, "queue.db", NULL, err) || db_open(&q->db, dir, "queue.db", &o, err))
         return -1;
     if (db_migrate(q->db, migrations, COUNT_OF(migrations), err) ||
         db_value(q->db, "SELECT id FROM mark", 0, &mark, err) ||

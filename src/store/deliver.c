@@ -48,6 +48,22 @@ static int name_content(struct store *st, struct span qid, uint64_t rcpt, uint64
     return db_run(s, err) ? store_failed(st) : STORE_OK;
 }
 
+/* A repeated lease: nobody knows that what the first one wrote is on disk, and if its sync failed the next one says nothing of
+ * it. The key is touched, so that the commit says how long the log is; store_deliver_commit() writes that once more. */
+static int write_again(struct store *st, struct span qid, uint64_t rcpt, struct store_stage *g, struct err *err)
+{
+    struct db_stmt *s = db_stmt(st->db, "UPDATE delivery SET at = ? WHERE qid = ? AND rcpt = ? RETURNING content");
+    db_bind_i64(s, 1, st->now_ms);
+    db_bind_text(s, 2, qid);
+    db_bind_i64(s, 3, (int64_t)rcpt);
+    if (db_step(s, err) != 1)
+        return store_failed(st);
+    uint64_t content = (uint64_t)db_i64(s, 0);
+    db_reset(s);
+    st->doubt = true;
+    return content ? store_large_renew(st, content, g, err) : STORE_OK;
+}
+
 static int add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbox, struct store_stage *g,
                const struct store_new *m, bool *already, struct err *err)
 {
@@ -55,6 +71,8 @@ static int add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbo
         .flags = m->flags, .keywords = m->keywords, .internaldate = m->internaldate, .size = g->size};
     uint32_t uid, validity;
     int code = take_key(st, qid, rcpt, already, err);
+    if (!code && *already)
+        code = write_again(st, qid, rcpt, g, err);
     if (code || *already)
         return code;
     code = store_content_insert(st, g, m, &row.content, err);
@@ -97,7 +115,8 @@ int store_deliver_commit(struct store *st, struct err *err)
         return STORE_FAILED;
     }
     st->batch = false;
-    return store_commit(st, err);
+    int code = store_commit(st, err);
+    return code || !st->doubt ? code : store_sync(st, err);
 }
 
 void store_deliver_abort(struct store *st)

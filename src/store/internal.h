@@ -31,6 +31,7 @@ struct store {
     int wal_fd; /* for store_sync(); opened at the first */
     int64_t now_ms;
     bool dirty;          /* something was committed since the last sync */
+    bool doubt;          /* a sync failed, or nobody knows that one succeeded: what was committed is to be written once more */
     bool fresh;          /* the database itself was never synced as a whole: account.clean is MARK_FRESH */
     bool dir_synced;     /* by this process */
     bool large_unsynced; /* a delivery's file: syncfs before the clean mark */
@@ -45,7 +46,8 @@ struct store {
     struct pending_event *events, **events_tail;
     uint64_t *unlink; /* large contents whose row goes with this transaction */
     size_t unlink_n, unlink_cap;
-    int64_t wal_pages;
+    int64_t wal_pages; /* 0 again after a checkpoint */
+    int64_t log_pages; /* as the last commit said */
     struct store_watch *watches;
     struct idmap cache; /* content id to struct cache_entry, not yet written */
     struct cache_entry *cache_list;
@@ -86,11 +88,15 @@ enum store_mark { MARK_IN_USE, MARK_CLEAN, MARK_FRESH }; /* account.clean */
 int store_mark_open(struct store *st, const char *boot_id, bool made, struct err *err);
 int store_mark_synced(struct store *st, struct err *err); /* no longer fresh */
 int store_mark_clean(struct store *st, struct err *err);
+/* Its log has lost its end, as by a loss of power, while the machine went on: that is for the next open. */
+void store_mark_torn(struct store *st);
 int store_next_uidvalidity(struct store *st, uint32_t *out, struct err *err);
 
 /* large.c */
 int store_large_open(struct store *st, uint64_t id, int flags, struct err *err); /* descriptor, or -1 */
 int store_large_sync(struct store *st, uint64_t id, int fd, struct err *err);
+/* A sync of it may have failed: it is written once more from the same content, and synced. */
+int store_large_renew(struct store *st, uint64_t id, struct store_stage *g, struct err *err);
 void store_large_unlink(struct store *st, uint64_t id);
 int store_mark_unsettled(struct store *st, struct err *err);
 int store_settle(struct store *st, bool check_rows, struct err *err);

@@ -90,6 +90,38 @@ int store_large_sync(struct store *st, uint64_t id, int fd, struct err *err)
     return 0;
 }
 
+static bool row_is_there(struct store *st, uint64_t id, uint64_t *size)
+{
+    struct db_stmt *s = db_stmt(st->db, "SELECT size FROM content WHERE id = ? AND large");
+    db_bind_i64(s, 1, (int64_t)id);
+    int got = db_step(s, NULL);
+    if (got > 0 && size)
+        *size = (uint64_t)db_i64(s, 0);
+    db_reset(s);
+    return got != 0; /* a failure keeps the file */
+}
+
+int store_large_renew(struct store *st, uint64_t id, struct store_stage *g, struct err *err)
+{
+    char piece[16384];
+    uint64_t size = 0;
+    if (!row_is_there(st, id, &size))
+        return STORE_OK; /* its owner has removed it meanwhile */
+    bool same = size == store_stage_size(g); /* else its account has another name by now: from what is in the file */
+    int fd = store_large_open(st, id, O_RDWR | (same ? O_CREAT : 0), err), code = fd < 0 ? -1 : 0;
+    for (uint64_t at = 0; !code && at < size;) {
+        ptrdiff_t n = same ? store_stage_read(g, at, piece, sizeof piece) : pread(fd, piece, sizeof piece, (off_t)at);
+        if (n <= 0 || pwrite(fd, piece, (size_t)n, (off_t)at) != n)
+            code = err_errno(err, "content %llu", (unsigned long long)id);
+        at += (uint64_t)(n > 0 ? n : 0);
+    }
+    if (!code)
+        code = store_large_sync(st, id, fd, err);
+    if (fd >= 0)
+        close(fd);
+    return code ? STORE_FAILED : STORE_OK;
+}
+
 void store_large_unlink(struct store *st, uint64_t id)
 {
     char path[64];
@@ -104,21 +136,12 @@ void store_large_unlink(struct store *st, uint64_t id)
 
 /* ---- settling ---- */
 
-static bool row_is_there(struct store *st, uint64_t id)
-{
-    struct db_stmt *s = db_stmt(st->db, "SELECT 1 FROM content WHERE id = ? AND large");
-    db_bind_i64(s, 1, (int64_t)id);
-    int got = db_step(s, NULL);
-    db_reset(s);
-    return got != 0; /* a failure keeps the file */
-}
-
 static void settle_dir(struct store *st, DIR *d)
 {
     const struct dirent *e;
     while ((e = readdir(d))) {
         uint64_t id;
-        if (!span_u64(span_of(e->d_name), INT64_MAX, &id) || row_is_there(st, id))
+        if (!span_u64(span_of(e->d_name), INT64_MAX, &id) || row_is_there(st, id, NULL))
             continue;
         if (unlinkat(dirfd(d), e->d_name, 0) == 0)
             LOGI("unreferenced content removed", KVU("content", id), KVT("dir", st->dir));

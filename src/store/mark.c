@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "store/internal.h"
 
+#define TORN "torn"
 #define SKIP_UIDS 10000
 #define SKIP_MODSEQ 1000000
 #define SKIP_UIDVALIDITY 1000
@@ -122,20 +123,31 @@ static int mark_in_use(struct store *st, const char *boot_id, bool lost, struct 
     return code ? code : store_sync(st, err);
 }
 
+void store_mark_torn(struct store *st)
+{
+    int fd = openat(st->dir_fd, TORN, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd >= 0)
+        close(fd);
+}
+
 int store_mark_open(struct store *st, const char *boot_id, bool made, struct err *err)
 {
     bool same_boot = false;
     enum store_mark mark = MARK_IN_USE;
     int code = load(st, boot_id, &same_boot, &mark, err);
-    bool lost = !same_boot && mark != MARK_CLEAN && !made;
-    if (!code && (!same_boot || mark == MARK_CLEAN))
+    bool torn = faccessat(st->dir_fd, TORN, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    bool lost = torn || (!same_boot && mark != MARK_CLEAN && !made);
+    st->doubt = torn; /* what is left of it was never synced */
+    if (!code && (!same_boot || mark == MARK_CLEAN || torn))
         code = mark_in_use(st, boot_id, lost, err);
     if (!code)
         code = load_next_content(st, err);
     if (!code)
         code = store_settle(st, lost, err);
+    if (!code && torn)
+        unlinkat(st->dir_fd, TORN, 0);
     if (lost)
-        LOGI("store not closed before a reboot: uids skip forward", KVT("dir", st->dir));
+        LOGI("store not closed before a reboot, or torn: uids skip forward", KVT("dir", st->dir));
     return code;
 }
 

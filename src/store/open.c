@@ -41,7 +41,7 @@ static int lock_dir(struct store *st, unsigned wait_ms, struct err *err)
 static void on_wal(void *ctx, int64_t pages)
 {
     struct store *st = ctx;
-    st->wal_pages = pages;
+    st->wal_pages = st->log_pages = pages;
 }
 
 static int open_db(struct store *st, struct err *err)
@@ -145,6 +145,7 @@ void store_close(struct store **stp, bool clean)
 static int sync_fresh(struct store *st, struct err *err)
 {
     if (syncfs(st->dir_fd)) {
+        st->doubt = true;
         err_errno(err, "%s: sync", st->dir);
         return STORE_FAILED;
     }
@@ -156,10 +157,37 @@ static int sync_fresh(struct store *st, struct err *err)
     return STORE_OK;
 }
 
+/* The kernel has dropped what it could not write. Nothing that this process knows of the store can be relied on, and nobody may
+ * work on with it: who opens it next finds what is there, and counts on from above all that was given out. */
+static _Noreturn void log_is_torn(struct store *st)
+{
+    LOGE("the store's log has lost its end", KVT("dir", st->dir));
+    store_mark_torn(st);
+    _exit(1);
+}
+
+/* After a sync that failed another one would succeed without writing what was lost (the kernel took it for written). What the
+ * last checkpoint has moved is in the file and was synced there. */
+static int renew(struct store *st, struct err *err)
+{
+    int64_t frames;
+    if (db_renew_log(st->dir, DB_NAME, &frames, err))
+        return STORE_FAILED;
+    if (frames < st->log_pages)
+        log_is_torn(st);
+    if (st->fresh && db_checkpoint(st->db, false, NULL, err)) /* its first page is in the log, too */
+        return store_failed(st);
+    st->doubt = false;
+    return STORE_OK;
+}
+
 /* The WAL holds every commit since the last checkpoint, which synced what it moved: syncing it makes everything
  * durable. */
 int store_sync(struct store *st, struct err *err)
 {
+    int code = st->doubt ? renew(st, err) : STORE_OK;
+    if (code)
+        return code;
     if (st->fresh)
         return sync_fresh(st, err);
     if (!st->dirty)
@@ -167,8 +195,10 @@ int store_sync(struct store *st, struct err *err)
     if (st->wal_fd < 0)
         st->wal_fd = openat(st->dir_fd, WAL_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (st->wal_fd < 0 || fdatasync(st->wal_fd)) {
+        st->doubt = true;
+        code = errno == ENOSPC || errno == EDQUOT ? STORE_FULL : STORE_FAILED;
         err_errno(err, "%s/%s: sync", st->dir, WAL_NAME);
-        return errno == ENOSPC || errno == EDQUOT ? STORE_FULL : STORE_FAILED;
+        return code;
     }
     if (!st->dir_synced && fsync(st->dir_fd)) {
         err_errno(err, "%s: sync", st->dir);

@@ -127,8 +127,10 @@ static void checkpoint_at_mark(struct store *st)
         return;
     struct err why;
     st->wal_pages = 0;
-    if (db_checkpoint(st->db, false, NULL, &why))
+    if (db_checkpoint(st->db, false, NULL, &why)) {
+        st->doubt = true; /* it may have been its sync */
         LOGW("checkpoint failed", KVT("why", why.text));
+    }
 }
 
 int store_commit(struct store *st, struct err *err)

@@ -18,7 +18,7 @@
 #define SECTOR 512
 #define NEVER SIZE_MAX
 
-enum kind { MAKE_DIR, MAKE, REMOVE, WRITE, CUT, SYNC, SYNC_DIR };
+enum kind { MAKE_DIR, MAKE, REMOVE, WRITE, CUT, SYNC, SYNC_DIR, SYNC_ALL };
 
 struct step {
     enum kind kind;
@@ -76,7 +76,7 @@ static bool known(int fd)
 /* The step's number comes; true: it is the one that fails. With the lock. */
 static bool fails(enum kind kind)
 {
-    bool now = d.count == d.fail_at || (d.failed && d.fail_how == DISK_FAILS_ON && kind != SYNC && kind != SYNC_DIR && kind != REMOVE);
+    bool now = d.count == d.fail_at || (d.failed && d.fail_how == DISK_FAILS_ON && kind < SYNC && kind != REMOVE);
     if (!now)
         return false;
     d.failed = true;
@@ -186,6 +186,27 @@ static int our_sync(int fd)
     return r;
 }
 
+/* All of it. Names are in the file system's journal, which a failure of the disk stops: they are not lost by one that goes on. */
+static int our_sync_all(void)
+{
+    pthread_mutex_lock(&d.lock);
+    bool bad = fails(SYNC_ALL);
+    for (size_t i = 0; i < d.count; i++) {
+        struct step *s = &d.steps[i];
+        bool content = s->kind == WRITE || s->kind == CUT;
+        if (s->safe != NEVER)
+            continue;
+        if (bad && content)
+            s->lost = true;
+        else if (!bad && !s->lost)
+            s->safe = d.count;
+    }
+    if (!bad)
+        add(SYNC_ALL, 0, d.root);
+    pthread_mutex_unlock(&d.lock);
+    return bad ? -1 : 0;
+}
+
 static ssize_t our_write(int fd, const void *bytes, size_t n, off_t at)
 {
     pthread_mutex_lock(&d.lock);
@@ -249,6 +270,7 @@ ssize_t disk_write(int fd, const void *p, size_t n) NAMED("write");
 int disk_ftruncate(int fd, off_t n) NAMED("ftruncate64");
 int disk_fsync(int fd) NAMED("fsync");
 int disk_fdatasync(int fd) NAMED("fdatasync");
+int disk_syncfs(int fd) NAMED("syncfs");
 int disk_unlink(const char *path) NAMED("unlink");
 int disk_unlinkat(int dir, const char *path, int flags) NAMED("unlinkat");
 int disk_mkdirat(int dir, const char *path, mode_t mode) NAMED("mkdirat");
@@ -344,6 +366,11 @@ int disk_fsync(int fd)
 int disk_fdatasync(int fd)
 {
     return our_sync(fd);
+}
+
+int disk_syncfs(int fd)
+{
+    return known(fd) ? our_sync_all() : d.cheap_syncs ? 0 : (int)syscall(SYS_syncfs, fd);
 }
 
 int disk_unlink(const char *path)
@@ -510,7 +537,7 @@ static void replay(const struct step *s, size_t step, enum disk_loss how, struct
     bool part = how == DISK_SCRAMBLED && s->kind == WRITE && s->safe >= step;
     if (part)
         put_some(&files[s->file], s);
-    else if (s->kind == SYNC || s->kind == SYNC_DIR || !survives(s, step, how))
+    else if (s->kind >= SYNC || !survives(s, step, how))
         return;
     else if (s->kind == WRITE)
         put(&files[s->file], s->at, s->bytes, s->n);

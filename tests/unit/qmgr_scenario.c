@@ -721,6 +721,20 @@ static void after(const struct words *v)
     want(v, 2);
 }
 
+/* One that is under way is what is answered next. */
+static void back_to(const struct words *v)
+{
+    LIST_EACH(&w->open, l)
+    {
+        struct attempt *a = container_of(l, struct attempt, link);
+        if (strcmp(a->qid, qid_of(v->at[1])) == 0) {
+            w->current = a;
+            return;
+        }
+    }
+    fail("no attempt of %s is under way", v->at[1]);
+}
+
 static void report(struct attempt *a, unsigned i, const struct msg_rcpt_report *like)
 {
     if (a->delivery) {
@@ -956,6 +970,8 @@ static void step(char *line)
         directory_speaks();
     } else if (strcmp(verb, "reply") == 0) {
         reply(&v);
+    } else if (strcmp(verb, "back-to") == 0 && v.n == 2) {
+        back_to(&v);
     } else if (strcmp(verb, "pass") == 0 && v.n == 2) {
         advance(time_of(v.at[1]), false);
         w->mark = loop_wall(w->loop);

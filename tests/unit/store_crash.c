@@ -355,6 +355,84 @@ Test(store_crash, log_cut_anywhere, .timeout = 60)
     cr_assert_eq(system(cmd), 0);
 }
 
+/* A file of the store with something else in it from there on, as what the kernel could not write and has forgotten. */
+static void forgotten(const char *name, off_t from)
+{
+    char path[128], zeros[4096] = {0};
+    struct stat sb;
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    int fd = open(path, O_WRONLY);
+    cr_assert_eq(fstat(fd, &sb), 0);
+    for (off_t at = from; at < sb.st_size; at += (off_t)sizeof(zeros))
+        cr_assert_gt(pwrite(fd, zeros, MIN_OF((size_t)(sb.st_size - at), sizeof(zeros)), at), 0);
+    close(fd);
+}
+
+/* A sync may have failed after the first lease: its file is written once more from what the repeated one brings. */
+Test(store_crash, repeated_lease_of_a_large_content)
+{
+    bool already;
+    char path[128], byte;
+    struct store *st = open_as("boot-1");
+    uint32_t uid = deliver_one(st, "Q1", 100000, &already);
+    for (int missing = 0; missing < 2; missing++) {
+        path_of_first_large(path);
+        forgotten("large/01/1", 50000);
+        cr_assert(!missing || unlink(path) == 0);
+        cr_assert_eq(deliver_one(st, "Q1", 100000, &already), uid);
+        cr_assert(already);
+        int fd = open(path, O_RDONLY);
+        for (off_t at = 0; at < 100000; at += 999)
+            cr_assert(pread(fd, &byte, 1, at) == 1 && byte == 'y', "%d", (int)at);
+        cr_assert_eq(lseek(fd, 0, SEEK_END), 100000);
+        close(fd);
+    }
+    store_close(&st, false);
+    check_tables();
+    check_files();
+}
+
+/* The end of the log can't be read any more: nobody works on, and what comes next is above all that was given out. */
+Test(store_crash, log_that_has_lost_its_end)
+{
+    bool already;
+    uint32_t last = 0;
+    struct store *st = open_as("boot");
+    for (int i = 0; i < 10; i++) {
+        char qid[20];
+        snprintf(qid, sizeof(qid), "Q%d", i);
+        last = deliver_one(st, qid, 3000, &already);
+    }
+    store_close(&st, false);
+    pid_t pid = fork();
+    if (pid == 0) {
+        st = open_as("boot");
+        char wal[128];
+        struct stat sb;
+        snprintf(wal, sizeof(wal), "%s/store.db-wal", dir);
+        deliver_one(st, "Q10", 3000, &already);
+        stat(wal, &sb);
+        deliver_one(st, "Q11", 3000, &already);
+        forgotten("store.db-wal", sb.st_size);
+        deliver_one(st, "Q11", 3000, &already);
+        _exit(0);
+    }
+    int status;
+    waitpid(pid, &status, 0);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "it went on");
+    st = open_as("boot");
+    deliver_one(st, "Q10", 3000, &already);
+    cr_assert(already);
+    cr_assert_gt(deliver_one(st, "Q11", 3000, &already), last + 2);
+    cr_assert_not(already);
+    store_close(&st, false);
+    check_tables();
+    st = open_as("boot");
+    uint32_t then = deliver_one(st, "Q12", 3000, &already);
+    cr_assert_eq(deliver_one(st, "Q13", 3000, &already), then + 1, "once");
+    store_close(&st, false);
+}
+
 /* HAZARDS 10: a disk that takes no more is an answer, not the end: what was there stays readable, and later it goes on.
  */
 static void full_disk_child(void)
