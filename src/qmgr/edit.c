@@ -1,5 +1,5 @@
-/* `waypost queue edit`: recipients of one message. A first walk over them sees that everything that was said makes sense, a second one
- * does it; what is in one page of it is one transaction. */
+/* `waypost queue edit`: recipients of one message. All of them are read at once, however many there are; when everything that was said
+ * makes sense, all of it is done in one turn of the loop, and so in one transaction. */
 #include "base/mem.h"
 #include "mail/address.h"
 #include "qmgr/operator.h"
@@ -12,8 +12,11 @@ struct step {
     bool met; /* it is a recipient */
 };
 
+#define READ_SOME 100
+
 struct edit {
-    bool doing, added;
+    struct queue_message message;
+    size_t rows, cap; /* recipients of it; room in the query's items */
     size_t n;
     struct step steps[ADMIN_ARGS_MAX];
 };
@@ -32,11 +35,48 @@ static struct step *step_for(struct edit *e, const struct queue_recipient *r)
     return NULL;
 }
 
-static void look(struct query *u, const struct queue_item *i)
+/* On a pool thread. Of a message with many recipients only those that are meant are kept. */
+static int keep(struct query *u, uint64_t recipient)
 {
-    struct step *s = step_for(u->edit, &i->recipient);
-    if (s)
-        s->met = true;
+    struct edit *e = u->edit;
+    if (u->count == e->cap) {
+        e->cap = e->cap ? 2 * e->cap : 64;
+        u->items = mem_resize(u->items, e->cap * sizeof *u->items);
+    }
+    struct queue_item *i = &u->items[u->count];
+    i->message = e->message;
+    int got = queue_read_recipient(u->q->operator_reader, e->message.id, recipient, &u->page, &i->recipient, &u->err);
+    u->count += got == 0;
+    return got < 0 ? -1 : 0;
+}
+
+void edit_read(struct query *u)
+{
+    struct edit *e = u->edit;
+    struct arena row = {0};
+    struct queue_recipient some[READ_SOME];
+    size_t n = READ_SOME;
+    uint64_t after = 0;
+    u->count = e->rows = 0;
+    for (size_t i = 0; i < e->n; i++)
+        e->steps[i].met = false;
+    u->error = queue_read_message(u->q->operator_reader, u->filter.message, false, &u->page, &e->message, &u->err);
+    for (bool gone = u->error > 0; !u->error && !gone && n == READ_SOME; arena_reset(&row)) {
+        u->error = queue_read_recipients(u->q->operator_reader, e->message.id, after, some, READ_SOME, &n, &row, &u->err);
+        for (size_t i = 0; i < n && !u->error; i++) {
+            struct step *s = step_for(e, &some[i]);
+            after = some[i].id;
+            e->rows++;
+            if (s)
+                s->met = true;
+            if (s && s->what != EDIT_ADD)
+                u->error = keep(u, after);
+        }
+    }
+    if (u->error > 0)
+        u->error = 0; /* it is gone */
+    u->end = true;
+    arena_free(&row);
 }
 
 /* NULL: it makes sense. */
@@ -48,46 +88,38 @@ static const struct step *nonsense(const struct edit *e)
     return NULL;
 }
 
-bool edit_goes_on(struct query *u)
+bool edit_makes_sense(struct query *u)
 {
-    if (!u->edit || u->edit->doing || u->error || u->seen == 0)
-        return false;
     const struct step *wrong = nonsense(u->edit);
-    if (wrong) {
+    u->seen = u->edit->rows;
+    if (u->error || u->seen == 0)
+        return false;
+    if (!wrong)
+        return true;
+    if (u->call)
         admin_end(u->call, ADMIN_NO_SUCH, wrong->what == EDIT_ADD ? "%.*s is a recipient of it already" : "%.*s is no recipient of it",
                   SPANV(wrong->address));
-        u->call = NULL;
-        return false;
-    }
-    u->edit->doing = true;
-    u->verdict = VERDICT_ADDED;
-    u->at = (struct queue_place){0};
-    u->seen = 0;
-    u->end = u->ended = false;
-    return true;
+    u->call = NULL;
+    return false;
 }
 
-void edit_add(struct query *u, const struct queue_message *m, settle_done_fn *fn)
+void edit_add(struct query *u, settle_done_fn *fn)
 {
     struct edit *e = u->edit;
-    for (size_t i = 0; i < e->n && !e->added; i++) {
+    for (size_t i = 0; i < e->n; i++) {
         if (e->steps[i].what != EDIT_ADD)
             continue;
         u->pending++;
         u->changed++;
-        settle_added(u->q, m, e->steps[i].address, u->by, fn, u);
+        settle_added(u->q, &e->message, e->steps[i].address, u->by, fn, u);
     }
-    e->added = true;
 }
 
-bool edit_wish(struct query *u, const struct queue_recipient *r, struct wish *w)
+void edit_wish(const struct query *u, const struct queue_recipient *r, struct wish *w)
 {
     const struct step *s = step_for(u->edit, r);
-    if (!s || s->what == EDIT_ADD)
-        return false;
     w->verdict = s->what == EDIT_REMOVE ? VERDICT_REMOVED : VERDICT_REDIRECTED;
     w->text = s->to;
-    return true;
 }
 
 void edit_free(struct edit **e)
@@ -123,7 +155,7 @@ static size_t take(struct query *u, struct edit *e, const struct span *args, siz
 
 void edit_command(void *ctx, struct admin_call *c, const struct span *args, size_t n)
 {
-    struct query *u = operator_prepare(ctx, c, args, 1, look, VERDICT_NONE, false);
+    struct query *u = operator_prepare(ctx, c, args, 1, operator_show_listed, VERDICT_ADDED, false);
     if (!u)
         return;
     struct edit *e = u->edit = mem_alloc(sizeof *e);

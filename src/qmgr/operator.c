@@ -120,10 +120,10 @@ static void change(struct query *u, const struct queue_item *i)
     uint8_t *passed = r ? &r->r.passed : &item.recipient.passed;
     bool coming = true;
     struct wish wish = u->wish;
-    if (u->edit)
-        edit_add(u, &i->message, on_changed);
-    if (!concerns(u, i, state) || (u->edit && !edit_wish(u, &i->recipient, &wish)))
+    if (!concerns(u, i, state))
         return;
+    if (u->edit)
+        edit_wish(u, &i->recipient, &wish);
     if (wish.verdict == VERDICT_REDIRECTED && i->recipient.depth >= DEPTH_MAX) {
         u->too_deep++;
         return;
@@ -151,8 +151,11 @@ static void page_run(void *ctx)
 {
     struct query *u = ctx;
     u->last.rest = u->at.rest;
-    u->error = queue_read_page(u->q->operator_reader, &u->filter, &u->at, LOOK_MAX, u->items, PAGE, &u->count, &u->end,
-                               &u->page, &u->err);
+    if (u->edit)
+        edit_read(u);
+    else
+        u->error = queue_read_page(u->q->operator_reader, &u->filter, &u->at, LOOK_MAX, u->items, PAGE, &u->count, &u->end,
+                                   &u->page, &u->err);
 }
 
 static void query_free(struct query *u)
@@ -188,10 +191,6 @@ static void query_end(struct query *u)
 {
     if (u->q->stopping) { /* who would be told is gone */
         query_free(u);
-        return;
-    }
-    if (edit_goes_on(u)) {
-        ask_page(u);
         return;
     }
     if (u->on_end)
@@ -298,11 +297,20 @@ static void take_item(struct query *u, const struct queue_item *i)
         change(u, i);
 }
 
-static void page_done(void *ctx)
+/* All of it in this turn, or none of it. */
+static void take_edit(struct query *u)
 {
-    struct query *u = ctx;
-    struct qmgr *q = u->q;
-    q->operators->running = false;
+    for (size_t i = 0; i < u->count && u->end; i++)
+        u->end = !stale(u, &u->items[i]);
+    if (!u->end || (u->call && admin_gone(u->call)) || !edit_makes_sense(u))
+        return; /* read again, or over */
+    edit_add(u, on_changed);
+    for (size_t i = 0; i < u->count; i++)
+        change(u, &u->items[i]);
+}
+
+static void take_page(struct query *u)
+{
     for (size_t i = 0; i < u->count && !u->cut; i++) {
         const struct queue_item *item = &u->items[i];
         if (stale(u, item)) {
@@ -314,6 +322,17 @@ static void page_done(void *ctx)
         }
         take_item(u, item);
     }
+}
+
+static void page_done(void *ctx)
+{
+    struct query *u = ctx;
+    struct qmgr *q = u->q;
+    q->operators->running = false;
+    if (u->edit)
+        take_edit(u);
+    else
+        take_page(u);
     idmap_free(&q->operators->gone);
     q->operators->gone = (struct idmap){0};
     arena_reset(&u->page);

@@ -97,11 +97,13 @@ bool operator_concerns(const struct query *u, const struct queue_item *i, enum v
 
 /* edit.c */
 admin_fn edit_command;
-/* Everything that was said makes sense: the query begins anew, and does it. False: it ends here. */
-bool edit_goes_on(struct query *u);
-void edit_add(struct query *u, const struct queue_message *m, settle_done_fn *fn); /* the further ones, once */
-/* What becomes of a recipient; false: nothing. */
-bool edit_wish(struct query *u, const struct queue_recipient *r, struct wish *w);
+/* Instead of a page, on a pool thread: the items are those recipients of the message that are meant. */
+void edit_read(struct query *u);
+/* Everything that was said does. False: it ends here, and who asked was told what does not. */
+bool edit_makes_sense(struct query *u);
+void edit_add(struct query *u, settle_done_fn *fn); /* the further ones */
+/* What becomes of a recipient that is meant. */
+void edit_wish(const struct query *u, const struct queue_recipient *r, struct wish *w);
 void edit_free(struct edit **e);
 
 /* verbs.c */

@@ -77,6 +77,7 @@ struct world {
     bool drained, stopped;
     int64_t mark; /* when the last step was */
     struct buf said; /* by the last operator's command */
+    uint64_t wrote;  /* transactions by it */
     char dir[64];
     const char *file; /* the script */
     unsigned line;
@@ -885,12 +886,15 @@ static int operator_asks(const struct words *v)
 
 static void operator_says(const struct words *v)
 {
+    uint64_t before = queue_stats(w->q.queue).requests;
+    unsigned kicks = w->asked;
     int fd = operator_asks(v);
     settle();
     buf_clear(&w->said);
     hear(fd);
     close(fd);
     settle();
+    w->wrote = queue_stats(w->q.queue).requests - before - (w->asked - kicks);
     w->mark = loop_wall(w->loop);
 }
 
@@ -1001,6 +1005,9 @@ static void step(char *line)
         operator_meets_refill(&v);
     } else if (strcmp(verb, "operator-leaves") == 0) {
         operator_leaves(&v);
+    } else if (strcmp(verb, "wrote") == 0 && v.n == 2) {
+        if ((int64_t)w->wrote != number_of(v.at[1]))
+            fail("the operator's command wrote %u times", (unsigned)w->wrote);
     } else if (strcmp(verb, "shows") == 0) {
         look(rest, true);
     } else if (strcmp(verb, "content") == 0) {
