@@ -1,6 +1,9 @@
 /* Leases at the processes of accounts: each has its channel, made by the zygote. "Stored" is what they report;
  * "delivered" is what it becomes when one syncfs for all that were stored meanwhile has come back; when that fails, they are
- * leased again. */
+ * leased again.
+ *
+ * While many come, an account that was given something a moment ago gets the next ones together: its process wakes once
+ * and writes one transaction for all of them, which costs little more than for one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -14,12 +17,21 @@
 #define END_WAIT_MS 5000  /* the zygote's word and authd's come on different channels */
 #define WANT_AGAIN_MS 1000
 #define WANT_TRIES 5
+#define GATHER_MS 200   /* the longest that one waits for others for its account */
+#define GATHER_COUNT 32 /* so many don't wait for more: half of what an account may have under way at first */
+#define GATHER_LOOK_MS 20
+#define NEVER (INT64_MIN / 2)
+#define MANY_MS 50 /* LOCAL_STARTS_KEPT of them in that time are many */
 
 struct account_worker {
     struct qmgr *q;
     uint32_t account;
     struct chan *chan;   /* NULL: none */
     struct link waiting; /* jobs */
+    unsigned count;      /* of them */
+    struct link gather;  /* in the qmgr's list while they wait for more; longest first */
+    int64_t since;       /* when that began */
+    int64_t handed;      /* when it was given something last */
     uint64_t want;       /* mda_want at authd */
     unsigned tries;
     struct timer *timer;
@@ -213,7 +225,9 @@ static struct account_worker *worker_get(struct qmgr *q, uint32_t account)
     w = mem_alloc(sizeof *w);
     w->q = q;
     w->account = account;
+    w->handed = NEVER;
     list_init(&w->waiting);
+    list_init(&w->gather);
     idmap_put(&q->workers, account, w);
     return w;
 }
@@ -224,8 +238,57 @@ static void worker_leave(struct account_worker *w)
     if (w->chan || w->want || !list_empty(&w->waiting))
         return;
     idmap_del(&w->q->workers, w->account);
+    list_del(&w->gather);
     timer_free(&w->timer);
     mem_free(&w);
+}
+
+/* ---- gathering ---- */
+
+static void note_start(struct qmgr *q)
+{
+    q->local_starts[q->local_start_at] = loop_now(q->loop);
+    q->local_start_at = (q->local_start_at + 1) % LOCAL_STARTS_KEPT;
+}
+
+static bool many_come(const struct qmgr *q)
+{
+    return loop_now(q->loop) - q->local_starts[q->local_start_at] < MANY_MS; /* the oldest that is kept */
+}
+
+static void on_gather_timer(void *ctx)
+{
+    struct qmgr *q = ctx;
+    bool many = many_come(q);
+    if (q->draining)
+        return; /* their rows are due at the next start */
+    while (!list_empty(&q->gathering)) {
+        struct account_worker *w = container_of(q->gathering.next, struct account_worker, gather);
+        if (many && loop_now(q->loop) - w->since < GATHER_MS) {
+            timer_start(q->gather_timer, GATHER_LOOK_MS);
+            return;
+        }
+        send_waiting(w);
+    }
+}
+
+/* True: it waits for others. */
+static bool gathers(struct account_worker *w)
+{
+    struct qmgr *q = w->q;
+    if (w->count >= GATHER_COUNT)
+        return false;
+    if (list_linked(&w->gather))
+        return true;
+    if (!many_come(q) || loop_now(q->loop) - w->handed >= GATHER_MS)
+        return false;
+    w->since = loop_now(q->loop);
+    list_add_tail(&q->gathering, &w->gather);
+    if (!q->gather_timer)
+        q->gather_timer = timer_new(q->loop, on_gather_timer, q);
+    if (!timer_running(q->gather_timer))
+        timer_start(q->gather_timer, GATHER_LOOK_MS);
+    return true;
 }
 
 void local_start(struct job *j)
@@ -234,16 +297,27 @@ void local_start(struct job *j)
         return;
     struct account_worker *w = worker_get(j->msg->q, j->rcpts->account);
     list_add_tail(&w->waiting, &j->link);
-    send_waiting(w);
+    w->count++;
+    note_start(w->q);
+    if (!gathers(w))
+        send_waiting(w);
+}
+
+static struct job *next_waiting(struct account_worker *w)
+{
+    struct job *j = container_of(w->waiting.next, struct job, link);
+    list_del(&j->link);
+    w->count--;
+    return j;
 }
 
 static void send_waiting(struct account_worker *w)
 {
-    while (w->chan && chan_is_up(w->chan) && !chan_full(w->chan) && !list_empty(&w->waiting)) {
-        struct job *j = container_of(w->waiting.next, struct job, link);
-        list_del(&j->link);
-        deliver(w, j);
-    }
+    list_del(&w->gather);
+    if (!list_empty(&w->waiting))
+        w->handed = loop_now(w->q->loop);
+    while (w->chan && chan_is_up(w->chan) && !chan_full(w->chan) && !list_empty(&w->waiting))
+        deliver(w, next_waiting(w));
     if (!list_empty(&w->waiting) && (!w->chan || !chan_is_up(w->chan)))
         want(w);
 }
@@ -255,11 +329,9 @@ static void give_up(struct account_worker *w, struct span why)
     struct outcome o = outcome_make(OUTCOME_RETRY, 0, 2, 0, "the mailbox is not available: %.*s", SPANV(why));
     struct link jobs = LIST_INIT(jobs);
     w->tries = 0;
-    while (!list_empty(&w->waiting)) {
-        struct link *l = w->waiting.next;
-        list_del(l);
-        list_add_tail(&jobs, l);
-    }
+    list_del(&w->gather);
+    while (!list_empty(&w->waiting))
+        list_add_tail(&jobs, &next_waiting(w)->link);
     while (!list_empty(&jobs)) {
         struct job *j = container_of(jobs.next, struct job, link);
         struct rcpt *r = j->rcpts;
@@ -364,6 +436,16 @@ void local_mda_end(struct qmgr *q, uint32_t account, int fd)
     send_waiting(w);
 }
 
+void local_init(struct qmgr *q)
+{
+    list_init(&q->stored);
+    list_init(&q->syncing);
+    list_init(&q->doubted);
+    list_init(&q->gathering);
+    for (size_t i = 0; i < LOCAL_STARTS_KEPT; i++)
+        q->local_starts[i] = NEVER;
+}
+
 void local_free(struct qmgr *q)
 {
     uint64_t key;
@@ -374,9 +456,11 @@ void local_free(struct qmgr *q)
         if (w->want)
             chan_forget(service_chan(q->service, ROLE_AUTHD, 0), w->want);
         chan_free(&w->chan); /* its deliveries end: their recipients stay in the database */
+        list_del(&w->gather);
         timer_free(&w->timer);
         mem_free(&w);
     }
     idmap_free(&q->workers);
     timer_free(&q->sync_timer);
+    timer_free(&q->gather_timer);
 }

@@ -101,9 +101,7 @@ static void init_state(struct qmgr *q)
     list_init(&q->sender_list);
     turns_init(&q->picked);
     list_init(&q->leased);
-    list_init(&q->stored);
-    list_init(&q->syncing);
-    list_init(&q->doubted);
+    local_init(q);
     list_init(&q->loads);
     list_init(&q->settling);
     list_init(&q->unsettled);

@@ -28,6 +28,7 @@
 #define ATTEMPT_RCPTS_MAX 100         /* recipients of one attempt (RFC5321:4.5.3.1.8) */
 #define CONTENT_BYTES_MAX (64u << 20) /* contents kept in memory; above, they are read again for their attempt */
 #define EXPANDING_MAX 4000 /* recipients being expanded that come from the database; also those of one message */
+#define LOCAL_STARTS_KEPT 16
 #define ASKED_MAX 256      /* recipients asked of authd at once: enough to keep it busy, and a short way for who is next */
 #define DEPTH_MAX 10                  /* aliases of aliases; the same as the directory's */
 #define WORKER_DEATHS_MAX 3           /* leases of a recipient that may end without report before it has to wait */
@@ -201,6 +202,10 @@ struct qmgr {
     int64_t doubt_at;    /* when one failed last, on the loop's clock; 0: none has */
     struct timer *sync_timer;
     bool sync_running;
+    struct link gathering; /* accounts whose jobs wait for others */
+    struct timer *gather_timer;
+    int64_t local_starts[LOCAL_STARTS_KEPT]; /* when the last jobs for accounts came, in a ring */
+    unsigned local_start_at;
 
     struct rates rates; /* events.c */
 
@@ -348,6 +353,7 @@ void content_load(struct message *m, uint64_t bytes);
 void content_load_next(struct qmgr *q);
 
 /* ---- local.c ---- */
+void local_init(struct qmgr *q);
 void local_start(struct job *j);
 void local_mda_end(struct qmgr *q, uint32_t account, int fd);
 void local_free(struct qmgr *q);

@@ -20,7 +20,8 @@
 #define NAMES_MAX 200
 #define WORDS_MAX 40
 #define RCPTS_MAX ATTEMPT_RCPTS_MAX
-#define ACCOUNT 7
+#define ACCOUNT 7 /* the first */
+#define ACCOUNTS 2
 #define BEGIN_MS INT64_C(1700000000000)
 #define SPIN_MAX 20000 /* of up to 1 ms: a thread that never answers */
 
@@ -32,7 +33,8 @@ struct attempt {
     struct link link;
     uint64_t lease;
     bool whole;
-    uint64_t delivery; /* of the account's process: what it was asked, 0: it is relay's */
+    uint64_t delivery; /* of an account's process: what it was asked, 0: it is relay's */
+    struct chan *process;
     uint32_t epoch;
     char qid[64], domain[256], sender[256];
     struct {
@@ -71,7 +73,7 @@ struct world {
     struct held *held;
     unsigned held_count, held_cap;
     unsigned expanded; /* answers of the directory since then */
-    struct chan *mda; /* the account's process */
+    struct chan *mda[ACCOUNTS]; /* the accounts' processes */
     bool store_broken, door_closed;
     int store_fd;
     bool drained, stopped;
@@ -150,19 +152,20 @@ static void put_text(char *to, size_t size, struct span s)
 
 static void expand_item(struct chan *c, uint64_t id, unsigned kind, struct span address)
 {
+    uint32_t account = kind != 1 ? 0 : span_istarts(address, SPAN("other@")) ? ACCOUNT + 1 : ACCOUNT;
     struct msg m = {.type = MSG_expand_item,
-                    .expand_item = {.kind = (uint8_t)kind, .account = kind == 1 ? ACCOUNT : 0, .address = address}};
+                    .expand_item = {.kind = (uint8_t)kind, .account = account, .address = address}};
     chan_answer(c, chan_epoch(c), id, &m, -1);
 }
 
-/* local@x.test is an account, team@x.test an alias of it and of friend@far.test, ring@x.test one of itself, nobody@x.test not there;
+/* local@x.test and other@x.test are accounts, team@x.test an alias of it and of friend@far.test, ring@x.test one of itself, nobody@x.test not there;
  * the others are elsewhere. */
 static void directory_says(struct chan *c, uint64_t id, struct span to)
 {
     char room[ADDRESS_DOMAIN_MAX + 1];
     const struct conf_domain *d = conf_domain_for(w->conf, canonical_domain(to, room));
     struct msg end = {.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1, .held = d && d->hold}};
-    if (span_ieqs(to, "local@x.test")) {
+    if (span_ieqs(to, "local@x.test") || span_ieqs(to, "other@x.test")) {
         expand_item(c, id, 1, to);
     } else if (span_ieqs(to, "team@x.test")) {
         expand_item(c, id, 2, SPAN("local@x.test"));
@@ -271,7 +274,8 @@ static void account_process(struct chan *c, const struct msg *m)
     a->delivery = m->id;
     a->epoch = chan_epoch(c);
     put_text(a->qid, sizeof a->qid, d->qid);
-    put_text(a->domain, sizeof a->domain, SPAN("account:7"));
+    a->process = c;
+    put_text(a->domain, sizeof a->domain, c == w->mda[0] ? SPAN("account:7") : SPAN("account:8"));
     put_text(a->sender, sizeof a->sender, d->sender);
     a->rcpts[a->count].id = d->rcpt;
     put_text(a->rcpts[a->count++].address, sizeof a->rcpts[0].address, d->delivered_to);
@@ -362,16 +366,16 @@ static bool advance(int64_t ms, bool to_attempt)
 
 static const struct chan_ops far = {.on_msg = far_msg};
 
-static void account_up(void)
+static void account_up(unsigned i)
 {
     static enum role mda = ROLE_MDA;
     struct err err;
     int fds[2];
     cr_assert_eq(chan_pair(fds, &err), 0, "%s", err.text);
-    if (w->mda)
-        chan_free(&w->mda);
-    w->mda = chan_new(w->loop, fds[1], ROLE_QMGR, 0, &far, &mda);
-    local_mda_end(&w->q, ACCOUNT, fds[0]);
+    if (w->mda[i])
+        chan_free(&w->mda[i]);
+    w->mda[i] = chan_new(w->loop, fds[1], ROLE_QMGR, 0, &far, &mda);
+    local_mda_end(&w->q, ACCOUNT + i, fds[0]);
 }
 
 static void program_start(void)
@@ -393,7 +397,8 @@ static void program_start(void)
     if (qmgr_program.warm(&w->service, &err) || qmgr_program.start(&w->service, &err))
         fail("no start: %s", err.text);
     w->q.random = 4711; /* the same jitter each time */
-    account_up();
+    for (unsigned i = 0; i < ACCOUNTS; i++)
+        account_up(i);
     settle();
 }
 
@@ -410,7 +415,8 @@ static void program_end(void)
         if (w->far[r])
             chan_free(&w->far[r]);
     }
-    chan_free(&w->mda);
+    for (unsigned i = 0; i < ACCOUNTS; i++)
+        chan_free(&w->mda[i]);
     w->asked = w->answered = 0;
 }
 
@@ -742,7 +748,7 @@ static void report(struct attempt *a, unsigned i, const struct msg_rcpt_report *
         struct msg d = {.type = MSG_delivered, .delivered = {.lease = a->lease, .rcpt = a->rcpts[i].id, .kind = like->kind,
                                                              .subject = like->subject, .detail = like->detail, .why = like->why}};
         a->rcpts[i].answered = true;
-        chan_answer(w->mda, a->epoch, a->delivery, &d, -1);
+        chan_answer(a->process, a->epoch, a->delivery, &d, -1);
         return;
     }
     struct msg m = {.type = MSG_rcpt_report, .rcpt_report = *like};
@@ -1120,6 +1126,7 @@ SCENARIO(mass)
 SCENARIO(wishes)
 SCENARIO(broken)
 SCENARIO(local)
+SCENARIO(local_many)
 SCENARIO(spelling)
 SCENARIO(reload)
 SCENARIO(many)
@@ -1136,5 +1143,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 34u);
+    cr_assert_eq(n, 35u);
 }
