@@ -425,6 +425,15 @@ void loop_work(struct loop *l, work_fn *run, work_fn *done, void *ctx)
     must(uv_queue_work(&l->uv, &w->uv, work_run, work_done));
 }
 
+void loop_end_works(struct loop *l)
+{
+    do {
+        while (l->works)
+            uv_run(&l->uv, UV_RUN_ONCE);
+        run_deferred(l);
+    } while (l->works);
+}
+
 /* ---- wake-ups and signals ---- */
 
 struct wake {

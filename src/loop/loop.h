@@ -61,6 +61,9 @@ void loop_defer_cancel(struct loop *l, struct defer *d);
 typedef void work_fn(void *ctx);
 /* `run` on a thread, then `done` on the loop. A virtual loop runs both at once. */
 void loop_work(struct loop *l, work_fn *run, work_fn *done, void *ctx);
+/* For the end, when loop_run() has returned: goes on until no thread works any more and `done` was called for all. What else comes meanwhile is
+ * handled, too. */
+void loop_end_works(struct loop *l);
 
 /* ---- waking the loop from another thread ---- */
 struct wake;

@@ -226,6 +226,8 @@ static void drain(struct service *s)
 static void stop(struct service *s)
 {
     struct qmgr *q = service_state(s);
+    q->draining = true;
+    loop_end_works(q->loop); /* the drain may have been cut short while threads read and write with what is closed here */
     q->stopping = true;
     pulls_free(q);
     operator_free(q);

@@ -112,7 +112,7 @@ static void rows_done(void *ctx)
             take(f->q, &f->taken[i]);
     mem_free(&f->taken);
     arena_free(&f->arena);
-    if (more && !f->failed && room(f->q)) {
+    if (more && !f->failed && !f->q->draining && room(f->q)) {
         keys_start(f);
         return;
     }
