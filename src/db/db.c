@@ -114,6 +114,7 @@ static void configure_once(void)
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     sqlite3_config(SQLITE_CONFIG_LOG, sqlite_says, NULL);
     guard_configure();
+    wal_configure();
 }
 
 static int path_put(char *path, size_t size, const char *dir, const char *name, struct err *err)
@@ -180,7 +181,7 @@ int db_open(struct db **out, const char *dir, const char *name, const struct db_
     struct db *db = mem_alloc(sizeof(*db));
     int flags =
         SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | (o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
-    int rc = sqlite3_open_v2(path, &db->h, flags, o->one_process ? "unix-excl" : "unix");
+    int rc = sqlite3_open_v2(path, &db->h, flags, wal_vfs(o->one_process));
     if (rc != SQLITE_OK || set_up(db, o, &why)) {
         err_set(err, "%s: %s", path, rc != SQLITE_OK ? sqlite3_errstr(rc) : why.text);
         open_code = rc != SQLITE_OK ? code_of(rc) : db->code;

@@ -254,7 +254,7 @@ static void power_goes(script_fn *script, size_t steps)
 
 Test(queue_crash, the_power_may_go_at_any_step_of_mail)
 {
-    power_goes(mail_script, 150);
+    power_goes(mail_script, 100);
 }
 
 Test(queue_crash, the_power_may_go_at_any_step_of_the_rest)

@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -280,5 +282,113 @@ Test(db, a_full_disk_is_told_apart)
     cr_assert_eq(db_code(db), DB_FULL);
     cr_assert_eq(db_exec(db, "PRAGMA max_page_count=100000", &err), 0);
     cr_assert_eq(db_run(s, &err), 0, "it works again once there is room");
+    db_close(&db);
+}
+
+/* ---- the log ---- */
+
+static uint64_t write_calls(void)
+{
+    FILE *f = fopen("/proc/self/io", "r");
+    char line[80];
+    unsigned long long n = 0;
+    cr_assert(f);
+    while (fgets(line, sizeof line, f) && sscanf(line, "syscw: %llu", &n) != 1)
+        ;
+    fclose(f);
+    return n;
+}
+
+static void insert_many(struct db *db, int from, int count, size_t size)
+{
+    char *data = malloc(size);
+    cr_assert(data);
+    memset(data, 'x', size);
+    for (int i = from; i < from + count; i++) {
+        struct db_stmt *s = db_stmt(db, "INSERT INTO a (id, data) VALUES (?, ?)");
+        db_bind_i64(s, 1, i);
+        db_bind_blob(s, 2, span_make(data, size));
+        cr_assert_eq(db_run(s, &err), 0, "%s", err.text);
+    }
+    free(data);
+}
+
+static int64_t rows_of(struct db *db)
+{
+    int64_t n = -1;
+    cr_assert_eq(db_value(db, "SELECT count(*) FROM a WHERE length(data) > 0", 0, &n, &err), 0, "%s", err.text);
+    return n;
+}
+
+/* However many pages it changes, and others see it at once. */
+Test(db, a_commit_is_one_write)
+{
+    for (int sync = 0; sync < 2; sync++) {
+        struct db *db = open_with((struct db_options){.sync_full = sync == 1, .keep_wal = true, .own_checkpoints = true});
+        cr_assert_eq(db_migrate(db, steps, 2, &err), 0, "%s", err.text);
+        struct db *other = open_with((struct db_options){.read_only = true, .keep_wal = true, .own_checkpoints = true});
+        cr_assert_eq(rows_of(other), sync * 12);
+        insert_many(db, 100 + sync * 100, 1, 10);
+        cr_assert_eq(db_begin(db, &err), 0);
+        insert_many(db, 101 + sync * 100, 11, 4000);
+        uint64_t before = write_calls();
+        cr_assert_eq(db_commit(db, &err), 0, "%s", err.text);
+        cr_assert_eq(write_calls() - before, 1, "with synchronous %d", sync);
+        cr_assert_eq(rows_of(other), sync * 12 + 12);
+        db_close(&other);
+        db_close(&db);
+    }
+}
+
+/* More than leaves at once, more than the cache holds, of all page sizes; a transaction that is undone after some of it has left. */
+Test(db, large_commits_and_spilled_ones_are_whole)
+{
+    static const unsigned sizes[] = {512, 4096, 8192, 16384, 65536};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct db *db = open_with((struct db_options){.page_size = sizes[i], .cache_kib = 64, .keep_wal = true, .own_checkpoints = true});
+        cr_assert_eq(db_migrate(db, steps, 2, &err), 0, "%s", err.text);
+        for (int round = 0; round < 2; round++) {
+            cr_assert_eq(db_begin(db, &err), 0);
+            insert_many(db, 100, 100, 9000);
+            cr_assert_eq(rows_of(db), 100, "it reads back what it has written itself");
+            if (round == 0)
+                db_rollback(db);
+        }
+        cr_assert_eq(db_commit(db, &err), 0, "%s", err.text);
+        db_close(&db);
+        db = open_with((struct db_options){.own_checkpoints = true});
+        int64_t n;
+        cr_assert_eq(rows_of(db), 100);
+        cr_assert_eq(db_value(db, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'", 0, &n, &err), 0, "%s", err.text);
+        cr_assert_eq(n, 1, "pages of %u", sizes[i]);
+        cr_assert_eq(db_value(db, "PRAGMA page_size", 0, &n, &err), 0);
+        cr_assert_eq(n, sizes[i]);
+        db_close(&db);
+        remove_dir();
+        make_dir();
+    }
+}
+
+/* What could not be written is not committed, and the next commit stands. */
+Test(db, a_write_that_fails_fails_the_commit)
+{
+    struct db *db = open_with((struct db_options){.keep_wal = true, .own_checkpoints = true});
+    cr_assert_eq(db_migrate(db, steps, 2, &err), 0, "%s", err.text);
+    insert_many(db, 100, 1, 10);
+    struct rlimit old, low;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
+    low = (struct rlimit){(rlim_t)size_of("t.db-wal"), old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(db_begin(db, &err), 0);
+    insert_many(db, 200, 20, 4000);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
+    cr_assert_neq(db_commit(db, &err), 0, "nothing was written");
+    db_rollback(db);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
+    cr_assert_eq(rows_of(db), 1);
+    insert_many(db, 300, 1, 4000);
+    db_close(&db);
+    db = open_with((struct db_options){.own_checkpoints = true});
+    cr_assert_eq(rows_of(db), 2);
     db_close(&db);
 }
