@@ -106,7 +106,7 @@ static const char *const migrations[] = {
 
 /* ---- opening ---- */
 
-#define QUEUE_PAGE 16384 /* holds some ordinary messages: fewer writes a commit than small pages that overflow */
+#define QUEUE_PAGE 4096 /* a commit of few messages writes little; SQLite checks and copies whole pages */
 
 int sql_open(struct sql *q, const char *dir, int64_t now_us, struct err *err)
 {

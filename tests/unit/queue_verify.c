@@ -315,7 +315,7 @@ Test(verify, damage_in_the_file_and_in_history)
     db_close(&db);
     snprintf(path, sizeof path, "%s/queue.db", dir);
     int fd = open(path, O_WRONLY);
-    cr_assert_eq(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, (root - 1) * 16384), 8);
+    cr_assert_eq(pwrite(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, (root - 1) * 4096), 8);
     close(fd);
     history_name(20000, name);
     snprintf(path, sizeof path, "%s/%s", dir, name);
