@@ -510,6 +510,20 @@ static void begin_held(struct accepting *a)
     }
 }
 
+/* What held it may be gone since its commit was on its way. */
+static void begin_rcpt(struct qmgr *q, struct rcpt *r)
+{
+    struct outcome why;
+    if (r->verdict == VERDICT_PARKED && hold_stands(q, &r->msg->m, &r->r, &why)) {
+        settle_parked_new(r);
+        return;
+    }
+    refill_at(q, r->r.next); /* as its row has it, if there is no room now */
+    queue_unpark(&r->r);
+    r->verdict = VERDICT_NONE;
+    activate(q, r);
+}
+
 static void begin(struct accepting *a)
 {
     if (a->limits.hold) {
@@ -522,7 +536,7 @@ static void begin(struct accepting *a)
         return;
     }
     for (size_t i = 0; i < a->accept.count; i++)
-        activate(a->q, a->rcpts[i]);
+        begin_rcpt(a->q, a->rcpts[i]);
 }
 
 static void on_accepted(struct queue_request *r)
@@ -589,13 +603,17 @@ static void submit(struct txn *t, const struct limits_verdict *limits)
         .q = q, .msg = msg, .from = t->from, .epoch = chan_epoch(t->from->chan), .commit_id = t->commit_id, .limits = *limits};
     memcpy(a->token, t->token, sizeof a->token);
     a->rcpts = mem_array(t->count, sizeof *a->rcpts);
+    bool at_once = queue_message_begins(&msg->m) <= msg->m.received && !limits->hold;
     LIST_EACH(&t->rcpts, l)
     {
         struct rcpt *r = container_of(l, struct rcpt, link);
+        struct outcome why;
         list_del(l);
         r->r.id = ids++;
         r->r.state = QUEUE_WAITING;
         r->r.next = queue_message_begins(&msg->m);
+        if (at_once && hold_stands(q, &msg->m, &r->r, &why))
+            settle_park_new(r, &why);
         a->rcpts[n] = r;
         rows[n++] = r->r;
     }

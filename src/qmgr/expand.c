@@ -141,7 +141,7 @@ static void known(struct rcpt *r, const struct msg_expand_end *e)
     } else if (e->held == 2 && r->relay && r->child_count == 1) {
         on_demand(r);
     } else if (e->held && !(r->r.passed & QUEUE_PASSED)) {
-        o = outcome_make(OUTCOME_RETRY, 0, 0, 0, "its domain is held by the configuration (hold yes)");
+        hold_by_domain(&o);
         settle_rcpt(r, VERDICT_PARKED, &o, SPAN_NONE);
     } else if (only_addresses(r)) {
         expanded(r);

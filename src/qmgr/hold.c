@@ -44,6 +44,23 @@ bool hold_applies(const struct qmgr *q, const struct queue_message *m, const str
     return false;
 }
 
+bool hold_stands(const struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct outcome *why)
+{
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    if (hold_applies(q, m, r, why))
+        return true;
+    const struct conf_domain *d = r->passed & QUEUE_PASSED ? NULL : conf_domain_for(q->conf, canonical_domain(r->address, room));
+    if (!d || !d->hold)
+        return false;
+    hold_by_domain(why);
+    return true;
+}
+
+void hold_by_domain(struct outcome *why)
+{
+    *why = outcome_make(OUTCOME_RETRY, 0, 0, 0, "its domain is held by the configuration (hold yes)");
+}
+
 bool hold_wanted(const struct rcpt *r, struct outcome *why)
 {
     return hold_applies(r->msg->q, &r->msg->m, &r->r, why);

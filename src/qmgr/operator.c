@@ -73,9 +73,7 @@ static bool is_held(uint8_t state)
 static bool still_held(const struct qmgr *q, const struct queue_item *i)
 {
     struct outcome why;
-    char room[ADDRESS_DOMAIN_MAX + 1];
-    const struct conf_domain *d = conf_domain_for(q->conf, canonical_domain(i->recipient.address, room));
-    return (d && d->hold && !(i->recipient.passed & QUEUE_PASSED)) || hold_applies(q, &i->message, &i->recipient, &why);
+    return hold_stands(q, &i->message, &i->recipient, &why);
 }
 
 bool operator_concerns(const struct query *u, const struct queue_item *i, enum verdict v)

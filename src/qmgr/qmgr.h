@@ -315,6 +315,9 @@ void expand_forget(struct rcpt *r); /* an operator took it */
 /* Whether a section hold of the configuration holds it. why: which one. */
 bool hold_wanted(const struct rcpt *r, struct outcome *why);
 bool hold_applies(const struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct outcome *why);
+/* The same, or its domain is held. */
+bool hold_stands(const struct qmgr *q, const struct queue_message *m, const struct queue_recipient *r, struct outcome *why);
+void hold_by_domain(struct outcome *why);
 
 /* ---- work.c ---- */
 void pump_soon(struct qmgr *q);
@@ -385,6 +388,10 @@ void settle_pickup(struct rcpt *r, const struct outcome *o, struct span host);
 /* Not attempted: it waits for its destination, and is looked at only to tell its sender of the delay and to give it up. */
 void settle_park(struct rcpt *r, struct span destination, const char *why);
 void settle_again(struct message *m);
+/* Held from the start, with why: so it goes into the database with its message; and once it is there. */
+void settle_note_domain(struct queue_recipient *r, struct arena *a); /* of its address, if it waits */
+void settle_park_new(struct rcpt *r, const struct outcome *why);
+void settle_parked_new(struct rcpt *r);
 /* Its wish is carried out; false: it has none. */
 bool settle_wish(struct rcpt *r);
 /* Changes of operators. A recipient that is not in memory, as its row is now: until the change is recorded it is in

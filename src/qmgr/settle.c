@@ -97,6 +97,13 @@ static void log_rcpt(const struct settling *s, const struct rcpt *r)
     }
 }
 
+void settle_parked_new(struct rcpt *r)
+{
+    log_row(&r->msg->m, &r->r, r->verdict, events[r->verdict], rcpt_sender(r), SPAN_NONE);
+    events_rcpt(r->msg->q, r);
+    refill_at(r->msg->q, r->r.next);
+}
+
 /* What an operator wanted of it while it was being expanded is for those that it leads to. */
 static void activate_children(struct settling *s, struct rcpt *parent)
 {
@@ -277,7 +284,7 @@ static bool not_yet(struct message *m, const struct rcpt *r, const struct rcpt *
 }
 
 /* ETRN and ATRN find by it what waits. What has its turn at once never gets there. */
-static void note_domain(struct queue_recipient *r, struct arena *a)
+void settle_note_domain(struct queue_recipient *r, struct arena *a)
 {
     char name[ADDRESS_DOMAIN_MAX + 1];
     size_t n;
@@ -316,7 +323,7 @@ static struct settling *gather(struct message *m, const struct rcpt **told, size
         list_del(l);
         s->rcpts[n] = r;
         if (!row_goes(r->verdict))
-            note_domain(&r->r, &m->arena);
+            settle_note_domain(&r->r, &m->arena);
         s->changes[n++] = (struct queue_change){change_of(r->verdict), r->r};
         s->patience = MIN_OF(s->patience, patience_of(r->verdict));
         children += leads_on(r) ? r->child_count : 0;

@@ -30,6 +30,11 @@ static void set_row(struct queue_recipient *r, enum verdict v, int64_t now)
         r->next = now;
 }
 
+static int64_t look_again_at(struct qmgr *q)
+{
+    return qmgr_wall(q) + retry_wait(&q->times, UINT32_MAX, qmgr_random(q));
+}
+
 void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct span host)
 {
     struct qmgr *q = r->msg->q;
@@ -46,7 +51,7 @@ void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct
         r->r.last = now;
         r->r.next = now + policy_wait(q, &r->r);
     } else if (v == VERDICT_PARKED) {
-        r->r.next = now + retry_wait(&q->times, UINT32_MAX, qmgr_random(q));
+        r->r.next = look_again_at(q);
     }
     if (v == VERDICT_RELEASED)
         queue_unpark(&r->r);
@@ -55,6 +60,16 @@ void settle_rcpt(struct rcpt *r, enum verdict v, const struct outcome *o, struct
         r->r.next = MAX_OF(now, r->msg->m.hold_until);
     list_add_tail(&r->msg->finished, &r->link);
     settle_again(r->msg);
+}
+
+void settle_park_new(struct rcpt *r, const struct outcome *why)
+{
+    r->verdict = VERDICT_PARKED;
+    r->was = r->r.state;
+    r->r.state = QUEUE_PARKED;
+    r->r.next = look_again_at(r->msg->q);
+    set_response(r, why, SPAN_NONE);
+    settle_note_domain(&r->r, &r->msg->arena);
 }
 
 /* Given up when it has been tried for long enough (RFC5321:4.5.4.1); otherwise the last attempt is made at that time.

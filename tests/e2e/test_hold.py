@@ -1,4 +1,6 @@
 """Sections hold of the configuration: mail that waits for an operator."""
+import os
+import signal
 import smtplib
 
 import waypost as wp
@@ -47,3 +49,31 @@ def test_what_the_door_found_is_a_condition(instances):
     w.write_conf()
     w.waypost("reload")
     w.wait_inbox("bob@example.test", 1)
+
+
+def test_what_is_held_goes_into_the_queue_as_held(instances):
+    """By a rule or by its domain: known when it is accepted, so the directory is not asked again, and the queue is written once."""
+    w = instances("a", domains=["example.test", "kept.test"], accounts={"bob@example.test": "pw-bob-1", "carol@kept.test": "pw-carol-1"},
+                  sections=dict(RULES, **{"domain kept.test": "hold yes;"}))
+    with w.smtp() as s:
+        s.ehlo()
+        s.mail("c@remote.test")
+        for rcpt in ("bob@example.test", "carol@kept.test"):
+            assert s.rcpt(rcpt)[0] == 250
+        authd = next(r["pid"] for r in w.rows("status") if r["service"] == "authd")
+        os.kill(authd, signal.SIGSTOP)
+        try:
+            assert s.data(message("invoice"))[0] == 250
+            rows = w.rows("queue", "list")
+        finally:
+            os.kill(authd, signal.SIGCONT)
+    reasons = {r["recipient"]: r["reason"] for r in rows}
+    assert {r["state"] for r in rows} == {"parked"} and not any(r["activity"] for r in rows), rows
+    assert reasons["bob@example.test"].startswith("held by rule invoices") and reasons["carol@kept.test"] == "its domain is held by the configuration (hold yes)"
+    qid = rows[0]["id"]
+    until(lambda: w.logged().count(" held qid=") == 2, "both are logged")
+    assert w.waypost("trace", qid).stdout.count("held") >= 2
+    w.waypost("queue", "release", qid)
+    w.wait_inbox("bob@example.test", 1)
+    w.wait_inbox("carol@kept.test", 1)
+    w.wait_queue_empty()
