@@ -411,7 +411,7 @@
       "login, with TLS as relay.tls says (implicit counts as must). Like a smarthost it is a destination of its own.") \
     K(retry, "retry", times, "", 0, 32, FROM(ROLE_QMGR), \
       "The waits between attempts for recipients of this domain, like retry of the section queue.") \
-    K(on_demand, "on-demand", flag, "no", 0, 0, FROM(ROLE_AUTHD), \
+    K(on_demand, "on-demand", flag, "no", 0, 0, FROM(ROLE_AUTHD) | FROM(ROLE_QMGR), \
       "A customer's domain (not one of ours): its mail is taken and waits, until the customer's host asks for it by ATRN " \
       "(RFC 2645, on a listener of protocol odmr) or ETRN (RFC 1985).") \
     K(pull_by, "pull-by", text, "", 0, 0, FROM(ROLE_AUTHD), \

@@ -7,6 +7,7 @@
 #include "qmgr/route.h"
 
 #define CHILDREN_MAX 10000
+#define AGREE_MS 1000 /* until the directory has the same configuration */
 
 /* authd went away or is too slow. Somebody whose question kills it has to wait. */
 static void no_answer(struct rcpt *r, enum chan_why why)
@@ -120,6 +121,11 @@ static void find_hop(struct rcpt *r)
 static void on_demand(struct rcpt *r)
 {
     struct qmgr *q = r->msg->q;
+    if (!policy_on_demand(q, r->r.address)) { /* else what was read before a reload would wait until it expires */
+        r->on_demand = false;
+        settle_postpone(r, qmgr_wall(q) + AGREE_MS, "the directory has another configuration");
+        return;
+    }
     remote_domain(r);
     r->on_demand = true;
     r->pull = pull_for(q, r->domain);

@@ -73,6 +73,8 @@ static bool is_held(uint8_t state)
 static bool still_held(const struct qmgr *q, const struct queue_item *i)
 {
     struct outcome why;
+    if (i->recipient.state == QUEUE_PICKUP)
+        return policy_on_demand(q, i->recipient.address);
     return hold_stands(q, &i->message, &i->recipient, &why);
 }
 
@@ -602,13 +604,19 @@ void operator_retry_one(struct qmgr *q, struct span destination, query_end_fn *f
     ask_page(u);
 }
 
-void operator_release_parked(struct qmgr *q)
+static void release_freed(struct qmgr *q, uint8_t state)
 {
     struct query *u = query_new(q, NULL);
-    u->filter.state = QUEUE_PARKED;
+    u->filter.state = state;
     u->only_freed = true;
     u->verdict = u->wish.verdict = VERDICT_RELEASED;
     ask_page(u);
+}
+
+void operator_release_freed(struct qmgr *q)
+{
+    release_freed(q, QUEUE_PARKED);
+    release_freed(q, QUEUE_PICKUP);
 }
 
 void operator_account(struct qmgr *q, uint32_t account, uint8_t state, enum verdict v, int64_t by,

@@ -47,7 +47,7 @@ struct query {
     uint64_t messages, recipients;
     struct edit *edit; /* edit.c; NULL: it is none */
     unsigned too_deep; /* redirected too often already */
-    bool only_freed; /* only what no hold of the configuration keeps any longer */
+    bool only_freed; /* only what the configuration keeps no longer: no hold, and its domain doesn't ask for it */
     bool pass; /* what waits for its domain goes out by itself */
     int64_t before; /* not 0: only what was not attempted since */
     struct span dest; /* only what goes to that destination; empty: all */

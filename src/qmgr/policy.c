@@ -9,6 +9,13 @@ struct span canonical_domain(struct span address, char room[ADDRESS_DOMAIN_MAX +
     return domain_canonical(domain, room, &n) ? span_make(room, n) : domain;
 }
 
+bool policy_on_demand(const struct qmgr *q, struct span address)
+{
+    char room[ADDRESS_DOMAIN_MAX + 1];
+    const struct conf_domain *d = conf_domain_for(q->conf, canonical_domain(address, room));
+    return d && d->on_demand && !d->hold;
+}
+
 struct sched_rule policy_rule(void *ctx, enum sched_class class, struct span name)
 {
     const struct qmgr *q = ctx;

@@ -138,6 +138,7 @@ static int start(struct service *s, struct err *err)
     route_started(q);
     limits_begin(q);
     refill_soon(q);
+    operator_release_freed(q);
     return 0;
 }
 
@@ -202,8 +203,7 @@ static void reloaded(struct service *s)
     struct qmgr *q = service_state(s);
     qmgr_configure(q);
     route_changed(q);
-    /* Domains may be held no longer: parked recipients are looked at again. */
-    operator_release_parked(q);
+    operator_release_freed(q);
     pump_soon(q);
 }
 

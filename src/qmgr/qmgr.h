@@ -261,6 +261,7 @@ void qmgr_quiet(struct qmgr *q);     /* something ended: a drain may be over */
 /* ---- policy.c ---- */
 /* The domain of an address, canonical where it is a name: as destinations and sections of the configuration have it. */
 struct span canonical_domain(struct span address, char room[ADDRESS_DOMAIN_MAX + 1]);
+bool policy_on_demand(const struct qmgr *q, struct span address); /* its domain asks for its mail */
 struct sched_rule policy_rule(void *qmgr, enum sched_class class, struct span name);
 /* The wait after an attempt that failed for now, by its response and the count of attempts (as in the row). */
 int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r);
@@ -457,7 +458,8 @@ void limits_free(struct qmgr *q);
 void operator_init(struct qmgr *q);
 void operator_free(struct qmgr *q);
 bool operator_running(const struct qmgr *q);
-void operator_release_parked(struct qmgr *q); /* after a reload */
+/* What the configuration has let wait, and does no longer, is due: after a reload, and after a start with another one. */
+void operator_release_freed(struct qmgr *q);
 void operator_note_gone(struct qmgr *q, uint64_t rcpt);
 
 #endif

@@ -70,6 +70,7 @@ struct world {
     struct named names[NAMES_MAX];
     unsigned name_count;
     unsigned asked, answered;
+    const struct conf *directory_conf; /* it has not followed the last reload yet; NULL: it has */
     bool directory_holds; /* its answers, until it is told to give them */
     struct held *held;
     unsigned held_count, held_cap;
@@ -164,7 +165,8 @@ static void expand_item(struct chan *c, uint64_t id, unsigned kind, struct span 
 static void directory_says(struct chan *c, uint64_t id, struct span to)
 {
     char room[ADDRESS_DOMAIN_MAX + 1];
-    const struct conf_domain *d = conf_domain_for(w->conf, canonical_domain(to, room));
+    const struct conf *says = w->directory_conf ? w->directory_conf : w->conf;
+    const struct conf_domain *d = conf_domain_for(says, canonical_domain(to, room));
     struct msg end = {.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1, .held = d && d->hold}};
     if (span_ieqs(to, "local@x.test") || span_ieqs(to, "other@x.test")) {
         expand_item(c, id, 1, to);
@@ -178,6 +180,7 @@ static void directory_says(struct chan *c, uint64_t id, struct span to)
         end.expand_end = (struct msg_expand_end){.kind = OUTCOME_FAILED, .subject = 1, .detail = 1, .why = SPAN("no such address here")};
     } else {
         expand_item(c, id, 3, to);
+        end.expand_end.held = d && d->hold ? 1 : d && d->on_demand ? 2 : 0;
     }
     chan_answer(c, chan_epoch(c), id, &end, -1);
     w->expanded++;
@@ -997,6 +1000,10 @@ static void step(char *line)
         after(&v);
     } else if (strcmp(verb, "soon") == 0 && v.n > 4 && strcmp(v.at[2], "attempt") == 0) {
         soon(&v);
+    } else if (strcmp(verb, "directory") == 0 && v.n == 2 && strcmp(v.at[1], "lags") == 0) {
+        w->directory_conf = conf_ref(w->conf);
+    } else if (strcmp(verb, "directory") == 0 && v.n == 2 && strcmp(v.at[1], "follows") == 0) {
+        conf_unref(&w->directory_conf);
     } else if (strcmp(verb, "directory") == 0 && v.n == 2 && strcmp(v.at[1], "holds") == 0) {
         w->directory_holds = true;
     } else if (strcmp(verb, "directory") == 0 && v.n == 2 && strcmp(v.at[1], "answers") == 0) {
@@ -1157,6 +1164,7 @@ SCENARIO(reload)
 SCENARIO(many)
 SCENARIO(verbs)
 SCENARIO(edit)
+SCENARIO(on_demand)
 
 /* A script that nothing plays would say nothing. */
 Test(scenario, every_script_is_played)
@@ -1168,5 +1176,5 @@ Test(scenario, every_script_is_played)
     while ((e = readdir(d)) != NULL)
         n += e->d_name[0] != '.' && strcmp(e->d_name, "README");
     closedir(d);
-    cr_assert_eq(n, 35u);
+    cr_assert_eq(n, 36u);
 }
