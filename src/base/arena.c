@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+/* With its head the first one is below what malloc keeps at hand for the next call (1,032 bytes): most arenas need no other. */
+#define CHUNK_FIRST 960
 #define CHUNK_SIZE 4000
 
 struct arena_chunk {
@@ -15,14 +17,15 @@ struct arena_chunk {
     alignas(max_align_t) char bytes[];
 };
 
+/* Its bytes are whatever was there: they are zeroed when they are handed out. */
 static struct arena_chunk *chunk_new(size_t size)
 {
-    struct arena_chunk *c = mem_alloc(sizeof *c + size);
-    c->size = size;
+    struct arena_chunk *c = mem_resize(NULL, sizeof *c + size);
+    *c = (struct arena_chunk){.size = size};
     return c;
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+static void *take(struct arena *a, size_t n)
 {
     const size_t align = alignof(max_align_t);
     if (n > SIZE_MAX / 4)
@@ -32,20 +35,24 @@ void *arena_alloc(struct arena *a, size_t n)
         n = align;
     struct arena_chunk *c = a->chunks;
     if (!c || c->size - c->used < n) {
-        c = chunk_new(n > CHUNK_SIZE ? n : CHUNK_SIZE);
+        c = chunk_new(MAX_OF(n, c ? (size_t)CHUNK_SIZE : (size_t)CHUNK_FIRST));
         c->older = a->chunks;
         a->chunks = c;
     }
     void *p = c->bytes + c->used;
     c->used += n;
     a->total += n;
-    memset(p, 0, n);
     return p;
+}
+
+void *arena_alloc(struct arena *a, size_t n)
+{
+    return memset(take(a, n), 0, n);
 }
 
 struct span arena_dup(struct arena *a, struct span s)
 {
-    char *p = arena_alloc(a, s.n);
+    char *p = take(a, s.n);
     if (s.n)
         memcpy(p, s.p, s.n);
     return (struct span){p, s.n};
@@ -53,9 +60,10 @@ struct span arena_dup(struct arena *a, struct span s)
 
 char *arena_str(struct arena *a, struct span s)
 {
-    char *p = arena_alloc(a, s.n + 1);
+    char *p = take(a, s.n + 1);
     if (s.n)
         memcpy(p, s.p, s.n);
+    p[s.n] = '\0';
     return p;
 }
 
@@ -68,7 +76,7 @@ struct span arena_printf(struct arena *a, const char *fmt, ...)
     va_end(ap);
     if (n < 0)
         abort();
-    char *p = arena_alloc(a, (size_t)n + 1);
+    char *p = take(a, (size_t)n + 1);
     vsnprintf(p, (size_t)n + 1, fmt, again);
     va_end(again);
     return (struct span){p, (size_t)n};

@@ -95,6 +95,23 @@ Test(base, buf_grows_and_drops)
     buf_free(&b);
 }
 
+Test(base, arena_gives_zeroed_memory_also_where_something_was)
+{
+    struct arena a = {0};
+    for (size_t round = 0; round < 4; round++) {
+        for (size_t n = 1; n < 3000; n *= 3) {
+            unsigned char *p = arena_alloc(&a, n);
+            for (size_t i = 0; i < n; i++)
+                cr_assert_eq(p[i], 0);
+            memset(p, 0xee, n);
+            cr_assert_str_eq(arena_str(&a, SPAN("sixteen letters.")), "sixteen letters.");
+            cr_assert_str_eq(arena_printf(&a, "%s", "sixteen letters.").p, "sixteen letters.");
+        }
+        arena_reset(&a);
+    }
+    arena_free(&a);
+}
+
 Test(base, arena_keeps_what_it_was_given_until_reset)
 {
     struct arena a = {0};
