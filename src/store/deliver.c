@@ -11,6 +11,7 @@ int store_deliver_begin(struct store *st, struct err *err)
         return code;
     st->batch = true;
     st->batch_broken = false;
+    st->arrivals = (struct store_inserting){0};
     return STORE_OK;
 }
 
@@ -69,7 +70,7 @@ static int add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbo
 {
     struct store_row row = {
         .flags = m->flags, .keywords = m->keywords, .internaldate = m->internaldate, .size = g->size};
-    uint32_t uid, validity;
+    uint32_t uid;
     int code = take_key(st, qid, rcpt, already, err);
     if (!code && *already)
         code = write_again(st, qid, rcpt, g, err);
@@ -79,10 +80,23 @@ static int add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbo
     if (!code && g->fd >= 0)
         code = name_content(st, qid, rcpt, row.content, err);
     if (!code)
-        code = store_insert(st, mailbox, &row, &uid, &validity, err);
+        code = store_insert(st, &st->arrivals, &row, &uid, err);
     if (!code)
         store_note_uids(st, STORE_CHANGE_NEW, mailbox, &uid, 1);
     return code;
+}
+
+/* What can be refused is refused before the first row, so that one refusal costs the others nothing. */
+static int open_mailbox(struct store *st, uint64_t mailbox, struct err *err)
+{
+    if (st->arrivals.mailbox == mailbox)
+        return store_insert_room(&st->arrivals, err);
+    int code = store_insert_end(st, &st->arrivals, err);
+    if (code) {
+        st->batch_broken = true;
+        return code;
+    }
+    return store_insert_begin(st, mailbox, &st->arrivals, err);
 }
 
 int store_deliver_add(struct store *st, struct span qid, uint64_t rcpt, uint64_t mailbox, struct store_stage **g,
@@ -91,8 +105,7 @@ int store_deliver_add(struct store *st, struct span qid, uint64_t rcpt, uint64_t
     if (!st->batch)
         abort();
     *already = false;
-    /* What can be refused is refused before the first row, so that one refusal costs the others nothing. */
-    int code = store_takes_messages(st, mailbox, err);
+    int code = open_mailbox(st, mailbox, err);
     if (!code && (code = add(st, qid, rcpt, mailbox, *g, m, already, err)))
         st->batch_broken = true;
     if (code || *already) {
@@ -109,13 +122,15 @@ int store_deliver_commit(struct store *st, struct err *err)
 {
     if (!st->batch)
         abort();
-    if (st->batch_broken) {
+    int code = st->batch_broken ? STORE_FAILED : store_insert_end(st, &st->arrivals, err);
+    if (st->batch_broken)
         err_set(err, "a delivery of this batch failed");
+    if (code) {
         store_deliver_abort(st);
-        return STORE_FAILED;
+        return code;
     }
     st->batch = false;
-    int code = store_commit(st, err);
+    code = store_commit(st, err);
     return code || !st->doubt ? code : store_sync(st, err);
 }
 

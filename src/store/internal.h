@@ -24,6 +24,14 @@ struct cache_entry {
     struct span envelope, structure; /* in the entry's own memory */
 };
 
+/* Messages on their way into one mailbox, in one transaction. While it lasts nothing else may change the mailbox's row. */
+struct store_inserting {
+    uint64_t mailbox; /* 0: none */
+    uint32_t uidnext, uidvalidity;
+    uint64_t modseq;
+    int64_t messages, unseen, size; /* that its row doesn't count yet */
+};
+
 struct store {
     struct db *db;
     char *dir;
@@ -38,6 +46,7 @@ struct store {
     bool marked;         /* `unsettled` is there */
     bool orphan;         /* a file could not be removed: `unsettled` stays for the next open */
     bool batch;          /* between store_deliver_begin and its end */
+    struct store_inserting arrivals; /* of the batch */
     bool batch_broken;   /* a step failed in the middle: the batch can only be rolled back */
     unsigned stages;     /* alive */
     uint64_t next_content;
@@ -105,8 +114,12 @@ void store_settled(struct store *st); /* at close */
 /* message.c: steps inside a transaction */
 void store_rows_add(struct store_rows *r, const struct store_row *row);
 int store_takes_messages(struct store *st, uint64_t mailbox, struct err *err);
-int store_insert(struct store *st, uint64_t mailbox, const struct store_row *row, uint32_t *uid, uint32_t *uidvalidity,
+/* Begin (the codes of store_takes_messages), any number of store_insert(), end. */
+int store_insert_begin(struct store *st, uint64_t mailbox, struct store_inserting *in, struct err *err);
+int store_insert_room(const struct store_inserting *in, struct err *err); /* STORE_LIMIT: uids have run out */
+int store_insert(struct store *st, struct store_inserting *in, const struct store_row *row, uint32_t *uid,
                  struct err *err);
+int store_insert_end(struct store *st, struct store_inserting *in, struct err *err);
 int store_remove_rows(struct store *st, uint64_t mailbox, const struct store_row *rows, size_t n, bool release,
                       struct err *err);
 int store_transfer(struct store *st, uint64_t from, struct store_rows *rows, uint64_t to, bool move,

@@ -86,70 +86,89 @@ static int load(struct store *st, uint64_t mailbox, const uint32_t *uids, size_t
 
 /* ---- inserting ---- */
 
-int store_takes_messages(struct store *st, uint64_t mailbox, struct err *err)
+/* ---- into one mailbox: its row is read once and written once ---- */
+
+static int no_room(const struct store_inserting *in, bool there, bool noselect, struct err *err)
 {
-    struct db_stmt *s = db_stmt(st->db, "SELECT noselect, uidnext FROM mailbox WHERE id = ?");
+    if (there && !noselect && in->uidnext < STORE_UID_MAX)
+        return STORE_OK;
+    err_set(err, noselect ? "only a name, it holds no messages" : there ? "uids have run out" : "no such mailbox");
+    return noselect ? STORE_NOT_ALLOWED : there ? STORE_LIMIT : STORE_NO_SUCH;
+}
+
+int store_insert_begin(struct store *st, uint64_t mailbox, struct store_inserting *in, struct err *err)
+{
+    struct db_stmt *s = db_stmt(st->db, "SELECT noselect, uidnext, uidvalidity, modseq FROM mailbox WHERE id = ?");
     db_bind_i64(s, 1, (int64_t)mailbox);
+    *in = (struct store_inserting){0};
     int got = db_step(s, err);
+    if (got < 0)
+        return store_failed(st);
     bool noselect = got > 0 && db_i64(s, 0);
-    bool full = got > 0 && db_i64(s, 1) >= STORE_UID_MAX;
-    db_reset(s);
-    if (got < 0)
-        return store_failed(st);
-    if (got > 0 && !noselect && !full)
-        return STORE_OK;
-    err_set(err, noselect ? "only a name, it holds no messages" : full ? "uids have run out" : "no such mailbox");
-    return noselect ? STORE_NOT_ALLOWED : full ? STORE_LIMIT : STORE_NO_SUCH;
-}
-
-/* Takes the next uid. RFC3501:2.3.1.1 uids only grow, in commit order. */
-static int take_uid(struct store *st, uint64_t mailbox, const struct store_row *row, uint32_t *uid,
-                    uint32_t *uidvalidity, uint64_t *modseq, struct err *err)
-{
-    struct db_stmt *s = db_stmt(
-        st->db,
-        "UPDATE mailbox SET uidnext = uidnext + 1, modseq = modseq + 1, messages = messages + 1, unseen = unseen + ?,"
-        " size = size + ? WHERE id = ? AND NOT noselect AND uidnext < 4294967295"
-        " RETURNING uidnext - 1, uidvalidity, modseq");
-    db_bind_i64(s, 1, !(row->flags & STORE_SEEN));
-    db_bind_i64(s, 2, (int64_t)row->size);
-    db_bind_i64(s, 3, (int64_t)mailbox);
-    int got = db_step(s, err);
-    if (got < 0)
-        return store_failed(st);
     if (got > 0) {
-        *uid = (uint32_t)db_i64(s, 0);
-        *uidvalidity = (uint32_t)db_i64(s, 1);
-        *modseq = (uint64_t)db_i64(s, 2);
+        in->uidnext = (uint32_t)db_i64(s, 1);
+        in->uidvalidity = (uint32_t)db_i64(s, 2);
+        in->modseq = (uint64_t)db_i64(s, 3);
         db_reset(s);
-        return STORE_OK;
     }
-    int code = store_takes_messages(st, mailbox, err);
-    return code ? code : STORE_FAILED;
+    int code = no_room(in, got > 0, noselect, err);
+    if (!code)
+        in->mailbox = mailbox;
+    return code;
 }
 
-int store_insert(struct store *st, uint64_t mailbox, const struct store_row *row, uint32_t *uid, uint32_t *uidvalidity,
+int store_insert_room(const struct store_inserting *in, struct err *err)
+{
+    return no_room(in, true, false, err);
+}
+
+int store_insert(struct store *st, struct store_inserting *in, const struct store_row *row, uint32_t *uid,
                  struct err *err)
 {
-    uint64_t modseq = 0;
-    int code = take_uid(st, mailbox, row, uid, uidvalidity, &modseq, err);
+    int code = store_insert_room(in, err);
     if (code)
         return code;
     struct db_stmt *s = db_stmt(st->db, "INSERT INTO message(mailbox, uid, flags, keywords, modseq, size, "
                                         "internaldate, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
-    db_bind_i64(s, 1, (int64_t)mailbox);
+    *uid = in->uidnext++; /* RFC3501:2.3.1.1: uids only grow, in commit order */
+    db_bind_i64(s, 1, (int64_t)in->mailbox);
     db_bind_i64(s, 2, *uid);
     db_bind_i64(s, 3, row->flags & STORE_FLAGS_ALL);
     db_bind_i64(s, 4, (int64_t)row->keywords);
-    db_bind_i64(s, 5, (int64_t)modseq);
+    db_bind_i64(s, 5, (int64_t)++in->modseq);
     db_bind_i64(s, 6, (int64_t)row->size);
     db_bind_i64(s, 7, row->internaldate);
     db_bind_i64(s, 8, (int64_t)row->content);
     if (db_run(s, err))
         return store_failed(st);
-    st->txn_bytes += (int64_t)row->size;
-    st->txn_messages++;
+    in->messages++;
+    in->unseen += !(row->flags & STORE_SEEN);
+    in->size += (int64_t)row->size;
     return STORE_OK;
+}
+
+int store_insert_end(struct store *st, struct store_inserting *in, struct err *err)
+{
+    if (in->messages == 0)
+        return STORE_OK;
+    struct db_stmt *s = db_stmt(st->db, "UPDATE mailbox SET uidnext = ?, modseq = ?, messages = messages + ?, "
+                                        "unseen = unseen + ?, size = size + ? WHERE id = ?");
+    db_bind_i64(s, 1, in->uidnext);
+    db_bind_i64(s, 2, (int64_t)in->modseq);
+    db_bind_i64(s, 3, in->messages);
+    db_bind_i64(s, 4, in->unseen);
+    db_bind_i64(s, 5, in->size);
+    db_bind_i64(s, 6, (int64_t)in->mailbox);
+    st->txn_bytes += in->size;
+    st->txn_messages += in->messages;
+    in->messages = in->unseen = in->size = 0;
+    return db_run(s, err) ? store_failed(st) : STORE_OK;
+}
+
+int store_takes_messages(struct store *st, uint64_t mailbox, struct err *err)
+{
+    struct store_inserting in;
+    return store_insert_begin(st, mailbox, &in, err);
 }
 
 static int append_in(struct store *st, uint64_t mailbox, struct store_stage *g, const struct store_new *m,
@@ -157,11 +176,18 @@ static int append_in(struct store *st, uint64_t mailbox, struct store_stage *g, 
 {
     struct store_row row = {
         .flags = m->flags, .keywords = m->keywords, .internaldate = m->internaldate, .size = g->size};
-    int code = store_content_insert(st, g, m, &row.content, err);
+    struct store_inserting in;
+    int code = store_insert_begin(st, mailbox, &in, err);
     if (!code)
-        code = store_insert(st, mailbox, &row, uid, uidvalidity, err);
+        code = store_content_insert(st, g, m, &row.content, err);
     if (!code)
-        store_note_uids(st, STORE_CHANGE_NEW, mailbox, uid, 1);
+        code = store_insert(st, &in, &row, uid, err);
+    if (!code)
+        code = store_insert_end(st, &in, err);
+    if (code)
+        return code;
+    *uidvalidity = in.uidvalidity;
+    store_note_uids(st, STORE_CHANGE_NEW, mailbox, uid, 1);
     return code;
 }
 
@@ -169,7 +195,7 @@ int store_append(struct store *st, uint64_t mailbox, struct store_stage **gp, co
                  uint32_t *uidvalidity, struct err *err)
 {
     struct store_stage *g = *gp;
-    uint32_t u, v;
+    uint32_t u = 0, v = 0;
     int code = STORE_OK;
     if (g->fd >= 0 && store_large_sync(st, g->id, g->fd, err))
         code = STORE_FAILED;
@@ -424,18 +450,22 @@ int store_transfer(struct store *st, uint64_t from, struct store_rows *rows, uin
                    struct store_copied *pairs, struct err *err)
 {
     uint64_t used = 0, map[STORE_KEYWORDS_MAX];
+    struct store_inserting in;
     for (size_t i = 0; i < rows->n; i++)
         used |= rows->v[i].keywords;
     int code = map_keywords(st, from, to, used, map, err);
+    if (!code)
+        code = store_insert_begin(st, to, &in, err);
     for (size_t i = 0; !code && i < rows->n; i++) {
         struct store_row r = rows->v[i];
-        uint32_t validity;
         r.keywords = mapped(r.keywords, map);
         pairs[i].from = r.uid;
-        code = store_insert(st, to, &r, &pairs[i].to, &validity, err);
+        code = store_insert(st, &in, &r, &pairs[i].to, err);
         if (!code && !move)
             code = store_content_ref(st, r.content, err);
     }
+    if (!code)
+        code = store_insert_end(st, &in, err);
     if (!code && rows->n)
         note_new(st, to, pairs, rows->n);
     if (!code && move)

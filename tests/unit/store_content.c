@@ -192,6 +192,34 @@ Test(store_content, refused_delivery)
     cr_assert_eq(status("INBOX").messages, 1);
 }
 
+/* The row of a mailbox is written once for all that a batch brings it: each has its own uid and modseq, and is counted once. */
+Test(store_content, a_batch_is_counted)
+{
+    struct store_mailbox before = status("INBOX"), after;
+    struct store_row row;
+    bool already;
+    cr_assert_eq(store_deliver_begin(st, &err), 0);
+    for (uint64_t i = 0; i < 3; i++)
+        deliver("Q1", i, 100);
+    struct store_stage *g = stage(50);
+    cr_assert_eq(store_deliver_add(st, SPAN("Q1"), 7, mailbox("Junk"), &g, &(struct store_new){.flags = STORE_SEEN}, &already, &err), 0);
+    deliver("Q1", 3, 200);
+    deliver("Q1", 2, 100); /* already there */
+    cr_assert_eq(store_deliver_commit(st, &err), 0);
+    reopen();
+    after = status("INBOX");
+    cr_assert_eq(after.uidnext, before.uidnext + 4);
+    cr_assert_eq(after.modseq, before.modseq + 4);
+    cr_assert(after.messages == 4 && after.unseen == 4 && after.size == 500);
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert_eq(store_row(st, after.id, before.uidnext + i, &row, &err), 0);
+        cr_assert_eq(row.modseq, before.modseq + 1 + i);
+    }
+    after = status("Junk");
+    cr_assert(after.messages == 1 && after.unseen == 0 && after.size == 50);
+    cr_assert(store_usage(st).messages == 5 && store_usage(st).bytes == 550);
+}
+
 Test(store_content, old_keys_are_forgotten)
 {
     cr_assert_eq(store_deliver_begin(st, &err), 0);
