@@ -1,4 +1,4 @@
-/* The event loop: timers, descriptors, deferred calls, a small thread pool, signals. The only home of libuv.
+/* The event loop: timers, descriptors, deferred calls, a small thread pool, signals. The only home of epoll and libuv.
  * Everything runs on the loop's thread unless it says otherwise. A virtual loop has the same timers and deferred calls on a clock
  * that only loop_advance() moves: the scheduler's tests let days pass in it. */
 #ifndef LOOP_LOOP_H
@@ -41,10 +41,11 @@ void timer_free(struct timer **t); /* allowed inside its own fn */
 /* ---- descriptors ---- */
 enum { IO_READ = 1, IO_WRITE = 2 };
 struct io;
-/* events: IO_ bits that are ready (an error or hang-up shows as both). The descriptor is non-blocking afterwards. */
+/* events: IO_ bits that are ready, of those that are wanted (an error shows as both). The descriptor is non-blocking, or is used as one
+ * (MSG_DONTWAIT). */
 typedef void io_fn(void *ctx, unsigned events);
 struct io *io_new(struct loop *l, int fd, io_fn *fn, void *ctx); /* watches nothing yet; NULL when the kernel refuses the descriptor */
-void io_want(struct io *io, unsigned events);                    /* cheap when nothing changes */
+void io_want(struct io *io, unsigned events);                    /* told to the kernel before the loop waits, and less than before only when more has come */
 void io_free(struct io **io); /* the descriptor stays the caller's, who may close it right after; allowed inside its own fn */
 
 /* ---- calls at the end of this turn, before the loop waits again ---- */

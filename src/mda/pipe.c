@@ -50,7 +50,7 @@ static void end(struct pipe *p)
 static void send_some(struct pipe *p)
 {
     while (p->out_done < p->out.n && !p->ended) {
-        ssize_t n = send(p->fd, p->out.p + p->out_done, p->out.n - p->out_done, MSG_NOSIGNAL);
+        ssize_t n = send(p->fd, p->out.p + p->out_done, p->out.n - p->out_done, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n > 0)
             p->out_done += (size_t)n;
         else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -75,7 +75,7 @@ static void read_some(struct pipe *p)
 {
     size_t room = PIPE_IN_MAX - p->in.n;
     size_t n = room < READ_SIZE ? room : READ_SIZE;
-    ssize_t got = recv(p->fd, buf_room(&p->in, n), n, 0);
+    ssize_t got = recv(p->fd, buf_room(&p->in, n), n, MSG_DONTWAIT);
     if (got > 0) {
         p->in.n += (size_t)got;
         if (p->timer && p->idle_ms)

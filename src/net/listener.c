@@ -169,6 +169,7 @@ static void on_ready(void *ctx, unsigned events)
 static void inherited_options(int fd)
 {
     int on = 1;
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* output is gathered by the stream, one write a turn */
 }

@@ -91,7 +91,7 @@ static void on_ready(void *ctx, unsigned events)
     char seen[PROXY_V2_MAX];
     struct proxy_header h;
     size_t used, had = g->head.n;
-    ssize_t n = recv(g->fd, seen, sizeof seen - had, MSG_PEEK);
+    ssize_t n = recv(g->fd, seen, sizeof seen - had, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {

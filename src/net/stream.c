@@ -53,15 +53,11 @@ static bool reads(const struct stream *s)
     return !s->eof && (s->lingering || (!s->finishing && (shaking || !s->paused)));
 }
 
-/* A short pause costs no system call: the kernel is told only when it reports input that we don't want (then
- * `muted`). */
 static void want(struct stream *s)
 {
     if (s->freed || !s->io)
         return;
-    if (reads(s))
-        s->muted = false;
-    unsigned events = s->muted || s->eof ? 0 : IO_READ;
+    unsigned events = reads(s) ? IO_READ : 0;
     if (outq_size(&s->wire))
         events |= IO_WRITE;
     io_want(s->io, s->broken ? 0 : events);
@@ -127,7 +123,7 @@ static void send_wire(struct stream *s)
             tls_encrypt(s);
         if (outq_size(&s->wire) == 0 || s->fd < 0)
             return;
-        ssize_t n = send(s->fd, s->wire.b.p + s->wire.off, outq_size(&s->wire), MSG_NOSIGNAL);
+        ssize_t n = send(s->fd, s->wire.b.p + s->wire.off, outq_size(&s->wire), MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == ENOBUFS))
@@ -257,7 +253,7 @@ ssize_t stream_recv(struct stream *s, void *to, size_t room)
     s->calls--;
     ssize_t n;
     do
-        n = recv(s->fd, to, room, 0);
+        n = recv(s->fd, to, room, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (n > 0)
         progress(s);
@@ -431,7 +427,7 @@ static void settle(struct stream *s)
     if (outq_size(&s->wire))
         loop_defer(s->loop, &s->flush);
     if (s->broken && !s->broken_told && outq_size(&s->wire) && s->tls)
-        send(s->fd, s->wire.b.p + s->wire.off, outq_size(&s->wire), MSG_NOSIGNAL); /* the alert, if it fits */
+        send(s->fd, s->wire.b.p + s->wire.off, outq_size(&s->wire), MSG_NOSIGNAL | MSG_DONTWAIT); /* the alert, if it fits */
     tell_broken(s);
     want(s);
 }
@@ -442,9 +438,7 @@ static void on_io(void *ctx, unsigned events)
     enter(s);
     if (events & IO_WRITE)
         loop_defer(s->loop, &s->flush);
-    if ((events & IO_READ) && !reads(s))
-        s->muted = true;
-    else if ((events & IO_READ) && !s->broken) {
+    if ((events & IO_READ) && reads(s) && !s->broken) {
         s->drained = false;
         s->calls = READ_CALLS;
         read_turn(s);

@@ -49,7 +49,7 @@ struct stream {
     uint8_t calls;            /* receive calls left at this wake-up */
     uint8_t depth;            /* how many callbacks deep we are: freeing waits for the last */
     bool freed, broken, broken_told;
-    bool paused, muted, eof, eof_told; /* muted: the kernel does not report input to us */
+    bool paused, eof, eof_told;
     bool drained;             /* the last receive call took all there was */
     bool high;                /* stream_write() returned false */
     bool finishing, lingering, finished;

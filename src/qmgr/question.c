@@ -1,6 +1,6 @@
-/* Nothing that the thread can hold while it waits for a processor is ever waited for by the loop: no lock is shared (libuv's
- * wake-ups spin until their sender has run, so they are none for it, either). Full buffers pass through `full`, empty ones
- * come back in `idle`, and each side is woken by an eventfd of the other's. What the thread has allocated it frees. */
+/* Nothing that the thread can hold while it waits for a processor is ever waited for by the loop: no lock is
+ * shared. Full buffers pass through `full`, empty ones come back in `idle`, and each side is woken by an eventfd of the
+ * other's. What the thread has allocated it frees. */
 #include "qmgr/question.h"
 
 #include <errno.h>
