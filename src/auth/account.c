@@ -252,10 +252,12 @@ enum dir_result directory_account_sha_1(struct directory *d, uint32_t id, bool o
 
 int directory_scram_drop(struct directory *d, enum scram_hash which, struct err *err)
 {
-    return db_run(db_stmt(d->db, which == SCRAM_SHA_1
-                                     ? "UPDATE account SET scram_sha_1 = '' WHERE scram_sha_1 <> ''"
-                                     : "UPDATE account SET scram = '' WHERE scram <> ''"),
-                  err);
+    if (which == SCRAM_SHA_1)
+        return db_run(db_stmt(d->db, "UPDATE account SET scram_sha_1 = '' WHERE scram_sha_1 <> ''"), err);
+    return db_run(db_stmt(d->db, "UPDATE account SET scram = '' WHERE scram <> ''"), err) ||
+                   db_run(db_stmt(d->db, "UPDATE app_password SET scram = '' WHERE scram <> ''"), err)
+               ? -1
+               : 0;
 }
 
 static int secret_read(struct directory *d, uint8_t *out, struct err *err)

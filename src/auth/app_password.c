@@ -110,13 +110,13 @@ int directory_app_list(struct directory *d, uint32_t account, directory_app_fn *
     return got;
 }
 
-/* The row of the one that it is; 0: none. Every one is compared, whichever it is. */
-static int find(struct directory *d, uint32_t account, struct span password, int64_t *row, unsigned *protocols,
-                char *name, struct err *err)
+/* The one that it is; id 0: none. Every one is compared, whichever it is. */
+static int find(struct directory *d, uint32_t account, struct span password, unsigned *protocols, struct app_found *found,
+                struct err *err)
 {
-    struct db_stmt *s = db_stmt(d->db, "SELECT id, protocols, name, digest FROM app_password WHERE account = ?");
+    struct db_stmt *s = db_stmt(d->db, "SELECT id, protocols, name, digest, scram FROM app_password WHERE account = ?");
     int got;
-    *row = 0;
+    *found = (struct app_found){0};
     db_bind_i64(s, 1, account);
     while ((got = db_step(s, err)) > 0) {
         struct digest kept, tried;
@@ -128,27 +128,77 @@ static int find(struct directory *d, uint32_t account, struct span password, int
         digest_of(&tried, password);
         if (sodium_memcmp(&tried, &kept, sizeof(kept)) != 0)
             continue;
-        *row = db_i64(s, 0);
+        found->id = db_i64(s, 0);
+        found->bare = db_text(s, 4).n == 0;
         *protocols = (unsigned)db_i64(s, 1);
-        snprintf(name, APP_PASSWORD_NAME_MAX + 1, "%.*s", SPANV(db_text(s, 2)));
+        snprintf(found->name, sizeof(found->name), "%.*s", SPANV(db_text(s, 2)));
     }
     return got;
 }
 
-enum app_check directory_app_check(struct directory *d, uint32_t account, struct span password, unsigned protocol,
-                                   int64_t now, char *name, struct err *err)
+static enum app_check note_use(struct directory *d, int64_t id, int64_t now, struct err *err)
 {
-    int64_t row;
-    unsigned protocols;
-    if (find(d, account, password, &row, &protocols, name, err))
-        return APP_FAILED;
-    if (!row)
-        return APP_NONE;
-    if (!(protocols & protocol))
-        return APP_ELSEWHERE;
     struct db_stmt *s = db_stmt(d->db, "UPDATE app_password SET used = ?1 WHERE id = ?2 AND used <= ?1 - ?3");
     db_bind_i64(s, 1, now);
-    db_bind_i64(s, 2, row);
+    db_bind_i64(s, 2, id);
     db_bind_i64(s, 3, USE_NOTED_MS);
     return db_run(s, err) ? APP_FAILED : APP_RIGHT;
+}
+
+enum app_check directory_app_check(struct directory *d, uint32_t account, struct span password, unsigned protocol,
+                                   int64_t now, struct app_found *found, struct err *err)
+{
+    unsigned protocols = 0;
+    if (find(d, account, password, &protocols, found, err))
+        return APP_FAILED;
+    if (!found->id)
+        return APP_NONE;
+    return protocols & protocol ? note_use(d, found->id, now, err) : APP_ELSEWHERE;
+}
+
+/* ---- SCRAM ---- */
+
+int64_t directory_app_id(struct directory *d, uint32_t account, struct span name, struct err *err)
+{
+    struct db_stmt *s = db_stmt(d->db, "SELECT id FROM app_password WHERE account = ? AND name = ?");
+    db_bind_i64(s, 1, account);
+    db_bind_text(s, 2, name);
+    int got = db_step(s, err);
+    int64_t id = got > 0 ? db_i64(s, 0) : got;
+    if (got > 0)
+        db_reset(s);
+    return id;
+}
+
+int directory_app_scram(struct directory *d, int64_t id, const char *scram, struct err *err)
+{
+    struct db_stmt *s = db_stmt(d->db, "UPDATE app_password SET scram = ? WHERE id = ?");
+    db_bind_text(s, 1, span_of(scram));
+    db_bind_i64(s, 2, id);
+    return db_run(s, err);
+}
+
+int directory_app_scrams(struct directory *d, uint32_t account, unsigned protocol, directory_app_scram_fn *fn, void *ctx, struct err *err)
+{
+    struct db_stmt *s = db_stmt(d->db, "SELECT id, scram FROM app_password WHERE account = ? AND protocols & ? AND scram <> '' ORDER BY id");
+    int got;
+    db_bind_i64(s, 1, account);
+    db_bind_i64(s, 2, protocol);
+    while ((got = db_step(s, err)) > 0)
+        fn(ctx, db_i64(s, 0), db_text(s, 1));
+    return got;
+}
+
+enum app_check directory_app_use(struct directory *d, uint32_t account, int64_t id, int64_t now, struct app_found *found, struct err *err)
+{
+    struct db_stmt *s = db_stmt(d->db, "SELECT name FROM app_password WHERE id = ? AND account = ?");
+    db_bind_i64(s, 1, id);
+    db_bind_i64(s, 2, account);
+    int got = db_step(s, err);
+    *found = (struct app_found){.id = id};
+    if (got <= 0)
+        return got < 0 ? APP_FAILED : APP_NONE;
+    snprintf(found->name, sizeof(found->name), "%.*s", SPANV(db_text(s, 0)));
+    db_reset(s);
+    return note_use(d, id, now, err);
 }

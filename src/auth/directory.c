@@ -44,6 +44,8 @@ static const char *const steps[] = {
     /* Limits of what an account sends: of one account (domain 0) or of each of a domain (account 0). */
     "CREATE TABLE sending (account INTEGER NOT NULL, domain INTEGER NOT NULL, kind INTEGER NOT NULL, most INTEGER NOT NULL,"
     " PRIMARY KEY (account, domain, kind)) STRICT, WITHOUT ROWID;",
+    /* What SCRAM-SHA-256 needs of an app password. */
+    "ALTER TABLE app_password ADD COLUMN scram TEXT NOT NULL DEFAULT '';",
 };
 
 enum dir_result dir_refuse(struct err *err, enum dir_result which, const char *fmt, ...)

@@ -91,7 +91,7 @@ int directory_account_scram(struct directory *d, uint32_t id, const char *hash, 
                             const char *scram, struct err *err);
 /* Off deletes its verifier. */
 enum dir_result directory_account_sha_1(struct directory *d, uint32_t id, bool on, struct err *err);
-/* Deletes every verifier of that hash. */
+/* Deletes every verifier of that hash, those of app passwords, too. */
 int directory_scram_drop(struct directory *d, enum scram_hash which, struct err *err);
 /* SCRAM_KEY random bytes that stay the same as long as the directory is there; made at the first call. */
 int directory_secret(struct directory *d, uint8_t *out, struct err *err);
@@ -133,7 +133,7 @@ struct account_usage {
 /* All in one transaction. */
 int directory_usage(struct directory *d, const struct account_usage *list, size_t count, struct err *err);
 
-/* ---- app passwords: further ones of an account, named, each for some protocols; never for SCRAM ---- */
+/* ---- app passwords: further ones of an account, named, each for some protocols ---- */
 #define APP_PASSWORD_NAME_MAX 64
 #define APP_PASSWORD_SIZE 24 /* with its NUL */
 #define APP_PASSWORDS_MAX 50 /* of one account */
@@ -156,9 +156,24 @@ enum app_check {
     APP_ELSEWHERE, /* one of them, but not for that protocol */
     APP_FAILED,
 };
-/* Quick. Notes the use; name (APP_PASSWORD_NAME_MAX + 1 bytes) gets which it is. */
+struct app_found {
+    int64_t id;
+    bool bare; /* no SCRAM verifier is kept of it */
+    char name[APP_PASSWORD_NAME_MAX + 1];
+};
+/* Quick. Notes the use. */
 enum app_check directory_app_check(struct directory *d, uint32_t account, struct span password, unsigned protocol,
-                                   int64_t now, char *name, struct err *err);
+                                   int64_t now, struct app_found *found, struct err *err);
+/* 0: the account has none of that name; -1: see err. */
+int64_t directory_app_id(struct directory *d, uint32_t account, struct span name, struct err *err);
+/* SCRAM-SHA-256: keeps scram_put() of it, while it is there. All of an account share their salt, the main password's: SCRAM names the
+ * account only, so the proof has to say which of them it was. */
+int directory_app_scram(struct directory *d, int64_t id, const char *scram, struct err *err);
+/* The verifiers of those that are for that protocol. */
+typedef void directory_app_scram_fn(void *ctx, int64_t id, struct span scram);
+int directory_app_scrams(struct directory *d, uint32_t account, unsigned protocol, directory_app_scram_fn *fn, void *ctx, struct err *err);
+/* That one was proven: notes the use. APP_NONE: it is not there any more. */
+enum app_check directory_app_use(struct directory *d, uint32_t account, int64_t id, int64_t now, struct app_found *found, struct err *err);
 
 /* ---- clients' certificates: whose each is ---- */
 #define CERTIFICATE_FINGERPRINT 32 /* SHA-256 of the certificate */

@@ -243,7 +243,7 @@ static void scram_take(struct sasl *s, struct span response, struct sasl_result 
     else if (s->step == 1)
         scram_finish(s, response, r);
     else if (s->step == 2 && response.n == 0)
-        *r = (struct sasl_result){.next = SASL_PROVEN, .user = scram_user(s->scram)};
+        *r = (struct sasl_result){.next = SASL_PROVEN, .user = scram_user(s->scram), .by = scram_proven_by(s->scram)};
     else
         refuse(r, "SCRAM with a message too many");
 }
@@ -252,6 +252,11 @@ void sasl_credentials(struct sasl *s, const struct scram_verifier *v, bool known
 {
     s->step = 1;
     *r = (struct sasl_result){.next = SASL_CHALLENGE, .challenge = scram_server_first(s->scram, v, known)};
+}
+
+void sasl_also(struct sasl *s, const struct scram_verifier *v, int64_t tag)
+{
+    scram_also(s->scram, v, tag);
 }
 
 static const struct mechanism mechanisms[] = {

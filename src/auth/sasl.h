@@ -27,6 +27,7 @@ struct sasl_result {
     struct span challenge;
     struct span user, authzid, password; /* live until sasl_free() or the next step; authzid may be empty */
     enum scram_hash hash;
+    int64_t by; /* SASL_PROVEN: the tag of sasl_also() whose password it was; 0: that of sasl_credentials() */
     const char *why;
 };
 
@@ -40,6 +41,8 @@ struct sasl *sasl_begin_over(const struct scram_channel *channel, struct span me
                              struct sasl_result *r);
 /* known: whether the client can succeed at all; the exchange looks the same if not. */
 void sasl_credentials(struct sasl *s, const struct scram_verifier *v, bool known, struct sasl_result *r);
+/* Behind it: a further password of that user (scram_also()). */
+void sasl_also(struct sasl *s, const struct scram_verifier *v, int64_t tag);
 /* The token was no good: `answer` (JSON, RFC7628:3.2.2) is what the client is told before it is refused. */
 void sasl_token_refused(struct sasl *s, struct span answer, struct sasl_result *r);
 /* Wipes the secrets. */

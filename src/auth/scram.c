@@ -32,6 +32,12 @@ struct scram {
     struct buf nonce;         /* both parts */
     struct buf server_first, out;
     struct scram_verifier verifier;
+    struct further {
+        int64_t tag;
+        struct scram_verifier v;
+    } *further;
+    size_t further_n;
+    int64_t proven_by;
 };
 
 /* ---- keys ---- */
@@ -122,13 +128,6 @@ void scram_derive(enum scram_hash hash, struct span password, const uint8_t *sal
     sodium_memzero(client, sizeof(client));
 }
 
-void scram_make(enum scram_hash hash, struct span password, struct scram_verifier *v)
-{
-    uint8_t salt[SCRAM_SALT];
-    randombytes_buf(salt, sizeof(salt));
-    scram_derive(hash, password, salt, SCRAM_ITERATIONS, v);
-}
-
 void scram_fake(enum scram_hash hash, const uint8_t *secret, struct span name, struct scram_verifier *v)
 {
     uint8_t made[SCRAM_KEY];
@@ -211,6 +210,9 @@ void scram_free(struct scram **sp)
     buf_free(&s->nonce);
     buf_free(&s->server_first);
     buf_free(&s->out);
+    if (s->further)
+        sodium_memzero(s->further, s->further_n * sizeof(*s->further));
+    mem_free(&s->further);
     sodium_memzero(s, sizeof(*s));
     mem_free(sp);
 }
@@ -331,6 +333,27 @@ struct span scram_server_first(struct scram *s, const struct scram_verifier *v, 
     return buf_span(&s->server_first);
 }
 
+void scram_also(struct scram *s, const struct scram_verifier *v, int64_t tag)
+{
+    const struct scram_verifier *shown = &s->verifier;
+    if (v->hash != s->hash || v->iterations != shown->iterations || memcmp(v->salt, shown->salt, SCRAM_SALT) != 0)
+        return;
+    struct further *all = mem_array(s->further_n + 1, sizeof(*all));
+    if (s->further_n)
+        memcpy(all, s->further, s->further_n * sizeof(*all));
+    all[s->further_n] = (struct further){tag, *v};
+    if (s->further)
+        sodium_memzero(s->further, s->further_n * sizeof(*all));
+    mem_free(&s->further);
+    s->further = all;
+    s->further_n++;
+}
+
+int64_t scram_proven_by(const struct scram *s)
+{
+    return s->proven_by;
+}
+
 /* c=: the header of the first message and the bytes of the binding, which the client can only know from our channel. */
 static bool binding_right(const struct scram *s, struct span text)
 {
@@ -353,22 +376,34 @@ static void auth_message(const struct scram *s, struct span final_bare, struct b
 }
 
 /* RFC5802:3: H(ClientProof XOR HMAC(StoredKey, AuthMessage)) is StoredKey. */
-static bool proof_right(const struct scram *s, const uint8_t *proof, struct span said)
+static bool proof_of(const struct scram_verifier *v, const uint8_t *proof, struct span said)
 {
     uint8_t key[SCRAM_KEY], hash[SCRAM_KEY];
-    size_t n = hashes[s->hash].key;
-    hmac(s->hash, s->verifier.stored_key, n, said, key);
+    size_t n = hashes[v->hash].key;
+    hmac(v->hash, v->stored_key, n, said, key);
     for (size_t i = 0; i < n; i++)
         key[i] ^= proof[i];
-    digest(s->hash, key, hash);
+    digest(v->hash, key, hash);
     sodium_memzero(key, sizeof(key));
-    return sodium_memcmp(hash, s->verifier.stored_key, n) == 0;
+    return sodium_memcmp(hash, v->stored_key, n) == 0;
 }
 
-static void server_final(struct scram *s, struct span said)
+/* The verifier that it is a proof of; NULL: of none. Every one is tried, whichever it is. */
+static const struct scram_verifier *proven(struct scram *s, const uint8_t *proof, struct span said)
+{
+    const struct scram_verifier *found = proof_of(&s->verifier, proof, said) && s->known ? &s->verifier : NULL;
+    for (size_t i = 0; i < s->further_n; i++)
+        if (proof_of(&s->further[i].v, proof, said) && !found) {
+            found = &s->further[i].v;
+            s->proven_by = s->further[i].tag;
+        }
+    return found;
+}
+
+static void server_final(struct scram *s, const struct scram_verifier *v, struct span said)
 {
     uint8_t signature[SCRAM_KEY];
-    hmac(s->hash, s->verifier.server_key, hashes[s->hash].key, said, signature);
+    hmac(s->hash, v->server_key, hashes[s->hash].key, said, signature);
     buf_adds(&s->out, "v=");
     put64(&s->out, signature, hashes[s->hash].key);
 }
@@ -391,9 +426,9 @@ const char *scram_client_final(struct scram *s, struct span message, struct span
         return "the channel binding is not that of this connection";
     struct buf said = {0};
     auth_message(s, span_sub(message, 0, (size_t)at), &said);
-    bool right = proof_right(s, proof, buf_span(&said)) && s->known;
+    const struct scram_verifier *right = proven(s, proof, buf_span(&said));
     if (right)
-        server_final(s, buf_span(&said));
+        server_final(s, right, buf_span(&said));
     buf_free(&said);
     *out = buf_span(&s->out);
     return right ? NULL : "wrong password";

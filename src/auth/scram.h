@@ -31,12 +31,10 @@ struct scram_verifier {
 /* Takes tens of milliseconds: it belongs on a pool thread. password: prepared by saslprep(). */
 void scram_derive(enum scram_hash hash, struct span password, const uint8_t *salt, uint32_t iterations,
                   struct scram_verifier *out);
-/* The same with a fresh salt. */
-void scram_make(enum scram_hash hash, struct span password, struct scram_verifier *out);
 /* As text: SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY (RFC5803:3); SCRAM-SHA-1 likewise. out: SCRAM_TEXT_MAX bytes. */
 void scram_put(const struct scram_verifier *v, char *out);
 bool scram_read(struct span text, struct scram_verifier *out);
-/* For a name that has none: the same salt whenever that name is asked for (another for each hash), keys that nobody
+/* The salt of a name, for one that has none and for new verifiers: the same whenever that name is asked for (another for each hash), keys that nobody
  * knows. secret: SCRAM_KEY bytes that stay in the directory. */
 void scram_fake(enum scram_hash hash, const uint8_t *secret, struct span name, struct scram_verifier *out);
 
@@ -54,9 +52,14 @@ void scram_free(struct scram **s);
 const char *scram_client_first(struct scram *s, struct span message);
 struct span scram_user(const struct scram *s);    /* after client_first */
 struct span scram_authzid(const struct scram *s); /* may be empty */
+/* A further password of that name, under the same salt: a proof of it is right, too. tag: not 0. Behind server_first; one of another
+ * salt, hash or count of iterations is left out, as nobody can prove it in this exchange. */
+void scram_also(struct scram *s, const struct scram_verifier *v, int64_t tag);
 /* The server's first message. v: of the exchange's hash. known: false for what scram_fake() made; no proof will be right. */
 struct span scram_server_first(struct scram *s, const struct scram_verifier *v, bool known);
 /* NULL: the proof is right, and the binding is that of our channel; *out is the server's final message. */
 const char *scram_client_final(struct scram *s, struct span message, struct span *out);
+/* Behind a right proof: whose it was, a tag of scram_also(); 0: of the verifier that the exchange began with. */
+int64_t scram_proven_by(const struct scram *s);
 
 #endif

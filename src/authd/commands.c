@@ -193,7 +193,9 @@ static void hash_for(struct authd *a, struct admin_call *c, const struct account
     p->call = c;
     p->id = acc ? acc->id : 0;
     snprintf(p->address, sizeof(p->address), "%.*s", SPANV(address));
-    if (hasher_make(a->hasher, 0, password, scram_wanted(service_conf(a->service), acc), password_hashed, p) == 0)
+    struct hasher_want want;
+    scram_wanted(a, acc, address, &want);
+    if (hasher_make(a->hasher, 0, password, &want, password_hashed, p) == 0)
         return;
     mem_free(&p);
     admin_end(c, ADMIN_LATER, "too many logins at the moment, try again");
@@ -507,6 +509,12 @@ static void protocols_cell(struct admin_call *c, unsigned bits)
     buf_free(&text);
 }
 
+/* It is shown when what SCRAM needs of it is kept. */
+static void app_made(void *ctx)
+{
+    admin_end(ctx, ADMIN_DONE, "the app password is there; it is not shown again");
+}
+
 static void app_add(void *ctx, struct admin_call *c, const struct span *args, size_t nargs)
 {
     struct authd *authd = ctx;
@@ -530,7 +538,11 @@ static void app_add(void *ctx, struct admin_call *c, const struct span *args, si
         protocols_cell(c, bits);
         admin_text(c, "password", span_of(secret));
         admin_row(c);
+        int64_t id = directory_app_id(authd->directory, a.id, args[1], &err);
+        bool later = id > 0 && scram_keep_app(authd, &a, id, 0, span_of(secret), app_made, c);
         password_wipe(secret, sizeof(secret));
+        if (later)
+            return;
     }
     end(c, r, &err, "the app password is there; it is not shown again");
 }

@@ -11,8 +11,8 @@ struct job {
     struct link link;
     struct hasher *hasher; /* NULL once it is freed */
     uint64_t client, round; /* every client has one job in a round */
-    bool make, known, ok, prepared;
-    unsigned want_scram;
+    bool make, derive, known, ok, prepared;
+    struct hasher_want want;
     size_t password_n;
     char password[PASSWORD_MAX + 1];
     char hash[PASSWORD_HASH_MAX];
@@ -76,12 +76,12 @@ static void job_run(void *ctx)
     struct job *j = ctx;
     struct span password = {j->password, j->password_n};
     struct err err;
-    j->ok = j->make ? password_hash(password, j->hash, &err) == 0 : password_check(j->known ? j->hash : NULL, password);
+    j->ok = j->derive ? true : j->make ? password_hash(password, j->hash, &err) == 0 : password_check(j->known ? j->hash : NULL, password);
     for (unsigned i = 0; j->ok && i < SCRAM_HASHES; i++) {
         struct scram_verifier v;
-        if (!(j->want_scram & 1u << i))
+        if (!(j->want.hashes & 1u << i))
             continue;
-        scram_make((enum scram_hash)i, password, &v);
+        scram_derive((enum scram_hash)i, password, j->want.salt[i], SCRAM_ITERATIONS, &v);
         scram_put(&v, j->scram[i]);
         password_wipe(&v, sizeof(v));
     }
@@ -163,7 +163,7 @@ static void take_password(struct job *j, struct span password)
         memcpy(j->password, password.p, j->password_n);
 }
 
-static struct job *job_new(struct hasher *h, uint64_t client, struct span password, unsigned scram, hasher_fn *fn,
+static struct job *job_new(struct hasher *h, uint64_t client, struct span password, const struct hasher_want *want, hasher_fn *fn,
                            void *ctx)
 {
     unsigned mine = waiting_of(h, client);
@@ -173,16 +173,17 @@ static struct job *job_new(struct hasher *h, uint64_t client, struct span passwo
     j->client = client;
     j->round = h->round + mine;
     take_password(j, password);
-    j->want_scram = j->prepared ? scram : 0;
+    if (want && j->prepared)
+        j->want = *want;
     j->fn = fn;
     j->ctx = ctx;
     return j;
 }
 
-int hasher_check(struct hasher *h, uint64_t client, const char *hash, struct span password, unsigned scram,
+int hasher_check(struct hasher *h, uint64_t client, const char *hash, struct span password, const struct hasher_want *want,
                  hasher_fn *fn, void *ctx)
 {
-    struct job *j = job_new(h, client, password, scram, fn, ctx);
+    struct job *j = job_new(h, client, password, want, fn, ctx);
     if (!j)
         return -1;
     j->known = hash != NULL;
@@ -190,11 +191,20 @@ int hasher_check(struct hasher *h, uint64_t client, const char *hash, struct spa
     return add(h, j);
 }
 
-int hasher_make(struct hasher *h, uint64_t client, struct span password, unsigned scram, hasher_fn *fn, void *ctx)
+int hasher_make(struct hasher *h, uint64_t client, struct span password, const struct hasher_want *want, hasher_fn *fn, void *ctx)
 {
-    struct job *j = job_new(h, client, password, scram, fn, ctx);
+    struct job *j = job_new(h, client, password, want, fn, ctx);
     if (!j)
         return -1;
     j->make = true;
+    return add(h, j);
+}
+
+int hasher_derive(struct hasher *h, uint64_t client, struct span password, const struct hasher_want *want, hasher_fn *fn, void *ctx)
+{
+    struct job *j = job_new(h, client, password, want, fn, ctx);
+    if (!j)
+        return -1;
+    j->derive = true;
     return add(h, j);
 }

@@ -21,10 +21,17 @@ void hasher_free(struct hasher **h); /* jobs that have not ended end now, with o
  * not looked at: the hasher is freed, or the job had to make room for another client's. */
 typedef char hasher_scram[SCRAM_HASHES][SCRAM_TEXT_MAX];
 typedef void hasher_fn(void *ctx, bool ok, const char *hash, const hasher_scram *scram);
-/* client: whose turn it takes (client_key() of base/client.h; 0: an operator). scram: bits 1 << enum scram_hash, the
- * verifiers wanted. hash NULL: nobody's; the same work is done. -1: too many wait already, fn is not called. */
-int hasher_check(struct hasher *h, uint64_t client, const char *hash, struct span password, unsigned scram,
+/* The verifiers that are wanted (bits 1 << enum scram_hash), and with which salts. */
+struct hasher_want {
+    unsigned hashes;
+    uint8_t salt[SCRAM_HASHES][SCRAM_SALT];
+};
+/* client: whose turn it takes (client_key() of base/client.h; 0: an operator). want: NULL for none. hash NULL: nobody's; the same
+ * work is done. -1: too many wait already, fn is not called. */
+int hasher_check(struct hasher *h, uint64_t client, const char *hash, struct span password, const struct hasher_want *want,
                  hasher_fn *fn, void *ctx);
-int hasher_make(struct hasher *h, uint64_t client, struct span password, unsigned scram, hasher_fn *fn, void *ctx);
+int hasher_make(struct hasher *h, uint64_t client, struct span password, const struct hasher_want *want, hasher_fn *fn, void *ctx);
+/* Verifiers alone, of a password that is known to be right; hash is "" in the answer. */
+int hasher_derive(struct hasher *h, uint64_t client, struct span password, const struct hasher_want *want, hasher_fn *fn, void *ctx);
 
 #endif

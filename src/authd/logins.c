@@ -283,22 +283,6 @@ void say_challenge(const struct reply_to *to, const struct sasl_result *r)
 
 /* ---- a password ---- */
 
-unsigned scram_wanted(const struct conf *c, const struct account *a)
-{
-    return (c->accounts.scram ? 1u << SCRAM_SHA_256 : 0u) |
-           (c->accounts.scram_sha_1 && a && a->sha_1 ? 1u << SCRAM_SHA_1 : 0u);
-}
-
-/* Of those, the ones that are missing: its password is older than SCRAM here. */
-static unsigned scram_missing(const struct conf *c, const struct account *a)
-{
-    unsigned wanted = scram_wanted(c, a);
-    for (unsigned i = 0; i < SCRAM_HASHES; i++)
-        if (a->scram[i][0])
-            wanted &= ~(1u << i);
-    return wanted;
-}
-
 static void password_checked(void *ctx, bool ok, const char *hash, const hasher_scram *scram)
 {
     struct attempt *t = ctx;
@@ -324,9 +308,7 @@ static void password_checked(void *ctx, bool ok, const char *hash, const hasher_
     mem_free(&t);
 }
 
-/* Who that name is. *why: why it can't log in, NULL when it can; *found: there is such an account. False: the directory
- * failed. */
-static bool identify(struct logins *l, const struct sasl_result *r, struct account *a, bool *found, const char **why)
+bool identify(struct logins *l, const struct sasl_result *r, struct account *a, bool *found, const char **why)
 {
     struct account other;
     struct address_key key;
@@ -355,14 +337,13 @@ static bool identify(struct logins *l, const struct sasl_result *r, struct accou
 static bool app_password(struct logins *l, struct session *s, const struct account *a, struct span password,
                          const char **why)
 {
-    static const unsigned bits[] = {
-        [CONF_PROTOCOL_SUBMISSION] = APP_SMTP, [CONF_PROTOCOL_IMAP] = APP_IMAP, [CONF_PROTOCOL_POP3] = APP_POP3};
-    unsigned bit = s->protocol < COUNT_OF(bits) ? bits[s->protocol] : 0;
-    char name[APP_PASSWORD_NAME_MAX + 1];
+    struct app_found found;
     struct err err;
-    switch (directory_app_check(l->authd->directory, a->id, password, bit, clock_wall(), name, &err)) {
+    switch (directory_app_check(l->authd->directory, a->id, password, app_protocol(s), clock_wall(), &found, &err)) {
     case APP_RIGHT:
-        LOGI("app-password", KVT("user", a->login), KVT("name", name), KVT("remote", s->remote));
+        log_app(s, a, &found);
+        if (found.bare)
+            scram_keep_app(l->authd, a, found.id, s->client, password, NULL, NULL);
         return true;
     case APP_ELSEWHERE: *why = "an app password for other protocols"; break;
     case APP_NONE: break;
@@ -390,9 +371,11 @@ static void verify(struct logins *l, struct session *s, const struct reply_to *t
         t->account = a.id;
         snprintf(t->login, sizeof(t->login), "%.*s", SASL_NAME_MAX, a.login);
     }
-    unsigned keep = t->account ? scram_missing(service_conf(l->authd->service), &a) : 0;
+    struct hasher_want keep = {0};
+    if (t->account)
+        scram_missing(l->authd, &a, &keep);
     if (!known ||
-        hasher_check(l->authd->hasher, s->client, found ? a.hash : NULL, r->password, keep, password_checked, t)) {
+        hasher_check(l->authd->hasher, s->client, found ? a.hash : NULL, r->password, &keep, password_checked, t)) {
         log_deferred(s, r->user, known ? "too many logins at once" : "the directory can't be read");
         mem_free(&t);
         say_later(to);
@@ -416,63 +399,6 @@ static void certified(struct logins *l, struct session *s, const struct reply_to
     } else {
         log_in(s, to, a.id, a.login);
     }
-}
-
-/* ---- SCRAM ---- */
-
-/* A salt for a name that has none: the same however the name is written. */
-static bool fake(struct logins *l, enum scram_hash hash, struct span user, struct scram_verifier *v)
-{
-    struct address_key key;
-    struct err err;
-    uint8_t secret[SCRAM_KEY];
-    if (directory_secret(l->authd->directory, secret, &err)) {
-        LOGE("directory", KVT("why", err.text));
-        return false;
-    }
-    scram_fake(hash, secret, address_key(user, &key) ? span_of(key.text) : user, v);
-    password_wipe(secret, sizeof(secret));
-    return true;
-}
-
-/* What is stored for that name; who has nothing stored sees the same exchange. */
-static bool credentials(struct logins *l, struct session *s, struct sasl_result *r)
-{
-    struct account a;
-    struct scram_verifier v;
-    bool found;
-    if (!identify(l, r, &a, &found, &s->claim_why))
-        return false;
-    bool stored = found && scram_read(span_of(a.scram[r->hash]), &v) && v.hash == r->hash;
-    if (!stored && !s->claim_why)
-        s->claim_why = r->hash == SCRAM_SHA_1 && !a.sha_1
-                             ? "SCRAM-SHA-1 is not switched on for it"
-                             : "no SCRAM verifier is kept for it: a login with PLAIN makes one";
-    if (!stored && !fake(l, r->hash, r->user, &v))
-        return false;
-    s->claimed = s->claim_why ? 0 : a.id;
-    sasl_credentials(s->sasl, &v, s->claimed != 0, r);
-    password_wipe(&v, sizeof(v));
-    return true;
-}
-
-/* The proof was right; the account may have changed since it was looked up. */
-static void proven(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r)
-{
-    struct account a;
-    struct err err;
-    enum dir_result got = directory_account_get(l->authd->directory, s->claimed, &a, &err);
-    if (got == DIR_OK && a.state == ACCOUNT_ENABLED) {
-        log_in(s, to, a.id, a.login);
-        return;
-    }
-    if (got == DIR_FAILED) {
-        log_deferred(s, r->user, err.text);
-        say_later(to);
-        return;
-    }
-    log_failed(s, r->user, got == DIR_OK ? "the account is disabled" : err.text);
-    say_no(to);
 }
 
 /* ---- waiting for what failed before ---- */
@@ -577,7 +503,7 @@ static void act(struct logins *l, struct session *s, const struct reply_to *to, 
 {
     if (guesses(r->next) && must_wait(l, s, to, r))
         return;
-    if (r->next == SASL_CREDENTIALS && !credentials(l, s, r)) {
+    if (r->next == SASL_CREDENTIALS && !scram_credentials(l, s, r)) {
         say_later(to);
         sasl_free(&s->sasl);
         return;
@@ -591,7 +517,7 @@ static void act(struct logins *l, struct session *s, const struct reply_to *to, 
     case SASL_CHALLENGE: say_challenge(to, r); break;
     case SASL_VERIFY: verify(l, s, to, r); break;
     case SASL_CERTIFICATE: certified(l, s, to, r); break;
-    case SASL_PROVEN: proven(l, s, to, r); break;
+    case SASL_PROVEN: scram_proven(l, s, to, r); break;
     case SASL_REFUSED:
         if (!s->logged)
             log_failed(s, r->user, s->claim_why ? s->claim_why : r->why);

@@ -55,6 +55,19 @@ void say_challenge(const struct reply_to *to, const struct sasl_result *r);
 void log_failed(struct session *s, struct span user, const char *why);
 void log_deferred(struct session *s, struct span user, const char *why); /* nobody's fault */
 void log_in(struct session *s, const struct reply_to *to, uint32_t account, const char *login);
+/* Who that name is. *why: why it can't log in, NULL when it can; *found: there is such an account. False: the directory
+ * failed. */
+bool identify(struct logins *l, const struct sasl_result *r, struct account *a, bool *found, const char **why);
+
+/* ---- SCRAM (logins_scram.c) ---- */
+unsigned app_protocol(const struct session *s); /* APP_… bit of its door; 0: app passwords are not for it */
+void log_app(const struct session *s, const struct account *a, const struct app_found *found);
+/* Which verifiers its main password lacks, and the salts they are to have. */
+void scram_missing(struct authd *a, const struct account *acc, struct hasher_want *want);
+/* What is stored for that name; who has nothing stored sees the same exchange. False: the directory failed. */
+bool scram_credentials(struct logins *l, struct session *s, struct sasl_result *r);
+/* The proof was right: answers. */
+void scram_proven(struct logins *l, struct session *s, const struct reply_to *to, const struct sasl_result *r);
 
 /* ---- tokens (logins_token.c) ---- */
 /* *r is of SASL_TOKEN. False: the answer comes later; else the exchange is over unless *r is now a challenge, which has

@@ -121,7 +121,7 @@ void terminal_command(void *ctx, struct admin_call *c, const struct span *args, 
         struct proof *p = mem_alloc(sizeof *p);
         *p = (struct proof){a, c, r ? 0 : who.id};
         /* for nobody's account the same work is done, and the answer is the same */
-        if (hasher_check(a->hasher, 0, r || who.state != ACCOUNT_ENABLED ? NULL : who.hash, args[1], 0, proven, p)) {
+        if (hasher_check(a->hasher, 0, r || who.state != ACCOUNT_ENABLED ? NULL : who.hash, args[1], NULL, proven, p)) {
             mem_free(&p);
             admin_end(c, ADMIN_LATER, "too many logins at the moment, try again");
         }

@@ -444,7 +444,7 @@
     K(uid_last, "uid-last", number, "299999", 1000, 2000000000, FROM(ROLE_AUTHD) | FROM(ROLE_ZYGOTE), \
       "The last of them.") \
     K(scram, "scram", flag, "no", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \
-      "Keep what SCRAM-SHA-256 needs (RFC 7677) beside the hash of each account's password, and offer it. With no, " \
+      "Keep what SCRAM-SHA-256 needs (RFC 7677) beside the hash of each account's password and of app passwords, and offer it. With no, " \
       "what was kept is deleted. Some clients then fail instead of using PLAIN: those of libsasl2 2.1 refuse 100000 " \
       "iterations, and neomutt with libgsasl chooses SCRAM-SHA-256-PLUS without a channel binding.") \
     K(scram_sha_1, "scram-sha-1", flag, "no", 0, 0, CONF_FRONTS | FROM(ROLE_AUTHD), \

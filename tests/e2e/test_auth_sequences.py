@@ -164,11 +164,6 @@ def test_app_passwords_and_their_last_use(server):
     def used():
         return w.rows("account", "app-password", "list", ALICE)[0]["last-use"]
     assert not used()
-    with connect(w) as s:
-        scram = Scram(ALICE, word)
-        code, text = s.docmd("AUTH SCRAM-SHA-256 " + b64(scram.first()))
-        assert code == 334 and s.docmd(b64(scram.final(base64.b64decode(text))))[0] == 535, "SCRAM is for the account's own password"
-    assert not used()
     with pytest.raises(imaplib.IMAP4.error):
         w.imap().login(ALICE, word)
     assert not used()
@@ -177,6 +172,33 @@ def test_app_passwords_and_their_last_use(server):
     assert used()
     with connect(w) as s:
         assert s.docmd("AUTH LOGIN " + b64(ALICE))[0] == 334 and s.docmd(b64(word))[0] == 235
+
+
+def test_app_passwords_by_scram(server):
+    """RFC5802:3: one name, several passwords: each is good by itself, for its protocols, whatever becomes of the others."""
+    w = server
+    word = w.rows("account", "app-password", "add", ALICE, "printer", "smtp")[0]["password"]
+    with pytest.raises(imaplib.IMAP4.error):
+        w.imap().authenticate("SCRAM-SHA-256", Scram(ALICE, word).step)
+    assert not w.rows("account", "app-password", "list", ALICE)[0]["last-use"]
+    for own in (w.accounts[ALICE], "builder-9"):
+        w.waypost("account", "passwd", ALICE, "--password-stdin", input=own + "\n")
+        for spoken, want in ((word, 235), (word[:-1] + "l", 535), (own, 235)):
+            with connect(w) as s:
+                scram = Scram(ALICE, spoken)
+                code, text = s.docmd("AUTH SCRAM-SHA-256 " + b64(scram.first()))
+                assert code == 334
+                code, text = s.docmd(b64(scram.final(base64.b64decode(text))))
+                if want == 235:
+                    scram.verify(base64.b64decode(text))
+                    code, text = s.docmd("")
+                assert code == want, spoken
+    assert w.rows("account", "app-password", "list", ALICE)[0]["last-use"]
+    w.waypost("account", "app-password", "remove", ALICE, "printer")
+    with connect(w) as s:
+        scram = Scram(ALICE, word)
+        code, text = s.docmd("AUTH SCRAM-SHA-256 " + b64(scram.first()))
+        assert s.docmd(b64(scram.final(base64.b64decode(text))))[0] == 535
 
 
 def test_msmtp(server, tmp_path):

@@ -6,7 +6,8 @@
 #include "auth/directory.h"
 #include "db/db.h"
 
-static char dir[64], secret[APP_PASSWORD_SIZE], name[APP_PASSWORD_NAME_MAX + 1];
+static char dir[64], secret[APP_PASSWORD_SIZE];
+static struct app_found found;
 static struct directory *d;
 static struct account alice, bob;
 static struct err err;
@@ -36,7 +37,7 @@ TestSuite(app_password, .init = set_up, .fini = tear_down);
 
 static enum app_check check(uint32_t account, const char *password, unsigned protocol, int64_t now)
 {
-    return directory_app_check(d, account, span_of(password), protocol, now, name, &err);
+    return directory_app_check(d, account, span_of(password), protocol, now, &found, &err);
 }
 
 static int64_t used;
@@ -66,7 +67,7 @@ Test(app_password, life)
     read_list(alice.id);
     cr_assert(rows == 2 && used == 0);
     cr_assert_eq((int)check(alice.id, phone, APP_IMAP, 1000000), (int)APP_RIGHT);
-    cr_assert_str_eq(name, "phone");
+    cr_assert_str_eq(found.name, "phone");
     cr_assert_eq((int)check(alice.id, phone, APP_SMTP, 1000001), (int)APP_RIGHT);
     read_list(alice.id);
     cr_assert_eq(used, 1000000, "a use so soon after another is not written down");
@@ -88,6 +89,53 @@ Test(app_password, life)
     cr_assert_eq(directory_account_set_state(d, alice.id, ACCOUNT_PURGED, &err), DIR_OK);
     read_list(alice.id);
     cr_assert_eq(rows, 0, "gone with the account");
+}
+
+static int64_t kept[4];
+static unsigned kept_n;
+
+static void note_scram(void *ctx, int64_t id, struct span scram)
+{
+    (void)ctx;
+    cr_assert(span_starts(scram, SPAN("text")));
+    kept[kept_n++] = id;
+}
+
+static unsigned scrams(uint32_t account, unsigned protocol)
+{
+    kept_n = 0;
+    cr_assert_eq(directory_app_scrams(d, account, protocol, note_scram, NULL, &err), 0);
+    return kept_n;
+}
+
+/* What SCRAM needs of them: for their protocols, gone with them, and when SCRAM is switched off. */
+Test(app_password, verifiers)
+{
+    cr_assert_eq(directory_app_add(d, alice.id, SPAN("phone"), APP_IMAP | APP_SMTP, 1, secret, &err), DIR_OK);
+    cr_assert_eq((int)check(alice.id, secret, APP_IMAP, 1), (int)APP_RIGHT);
+    cr_assert(found.bare);
+    int64_t id = directory_app_id(d, alice.id, SPAN("phone"), &err);
+    cr_assert(id > 0 && id == found.id && directory_app_id(d, bob.id, SPAN("phone"), &err) == 0);
+    cr_assert_eq(scrams(alice.id, APP_IMAP), 0);
+    cr_assert_eq(directory_app_scram(d, id, "text", &err), 0);
+    cr_assert(scrams(alice.id, APP_IMAP) == 1 && kept[0] == id && scrams(alice.id, APP_SMTP) == 1);
+    cr_assert(scrams(alice.id, APP_POP3) == 0 && scrams(alice.id, 0) == 0 && scrams(bob.id, APP_IMAP) == 0);
+    cr_assert_eq((int)check(alice.id, secret, APP_IMAP, 1), (int)APP_RIGHT);
+    cr_assert_not(found.bare);
+    cr_assert_eq((int)directory_app_use(d, alice.id, id, 500000, &found, &err), (int)APP_RIGHT);
+    cr_assert_str_eq(found.name, "phone");
+    read_list(alice.id);
+    cr_assert_eq(used, 500000);
+    cr_assert_eq((int)directory_app_use(d, bob.id, id, 1, &found, &err), (int)APP_NONE);
+    cr_assert_eq(directory_scram_drop(d, SCRAM_SHA_1, &err), 0);
+    cr_assert_eq(scrams(alice.id, APP_IMAP), 1);
+    cr_assert_eq(directory_scram_drop(d, SCRAM_SHA_256, &err), 0);
+    cr_assert_eq(scrams(alice.id, APP_IMAP), 0);
+    cr_assert_eq(directory_app_scram(d, id, "text", &err), 0);
+    cr_assert_eq(directory_app_remove(d, alice.id, SPAN("phone"), &err), DIR_OK);
+    cr_assert_eq((int)directory_app_use(d, alice.id, id, 1, &found, &err), (int)APP_NONE);
+    cr_assert_eq(directory_app_scram(d, id, "text", &err), 0, "too late");
+    cr_assert_eq(scrams(alice.id, APP_IMAP), 0);
 }
 
 Test(app_password, refusals)

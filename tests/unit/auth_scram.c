@@ -4,6 +4,7 @@
 
 #include "auth/password.h"
 #include "auth/sasl.h"
+#include "scram_client.h"
 #include "base/base64.h"
 #include "scram_client.h"
 
@@ -209,12 +210,10 @@ Test(scram, verifiers_as_text)
 {
     char text[SCRAM_TEXT_MAX];
     struct scram_verifier a, b;
-    scram_make(SCRAM_SHA_256, SPAN("secret"), &a);
-    cr_assert_geq(a.iterations, 100000);
+    cr_assert_geq(SCRAM_ITERATIONS, 100000);
+    scram_derive(SCRAM_SHA_256, SPAN("secret"), pencil.salt, SCRAM_ITERATIONS, &a);
     scram_put(&a, text);
     cr_assert(scram_read(span_of(text), &b) && memcmp(&a, &b, sizeof(a)) == 0, "%s", text);
-    scram_make(SCRAM_SHA_256, SPAN("secret"), &b);
-    cr_assert_neq(memcmp(a.salt, b.salt, SCRAM_SALT), 0, "a salt of its own");
     size_t n = strlen(text);
     for (size_t i = 0; i < n; i++)
         cr_expect(!scram_read(span_make(text, i), &b), "cut at %zu", i);
@@ -240,6 +239,41 @@ Test(scram, a_fake_salt_stays)
 /* ---- by auth/sasl ---- */
 
 /* RFC5802:5, RFC4422:4 */
+static int64_t proven_with(const char *password, const struct scram_verifier *main, bool known, const struct scram_verifier *further, size_t n)
+{
+    struct buf last = {0};
+    struct span out;
+    begin(false);
+    cr_assert_null(scram_client_first(s, SPAN("n,,n=user,r=" CNONCE)));
+    struct span server = scram_server_first(s, main, known);
+    for (size_t i = 0; i < n; i++)
+        scram_also(s, &further[i], 7 + (int64_t)i);
+    scram_client_answer(SPAN("n,,"), SPAN(""), SPAN("n=user,r=" CNONCE), server, span_of(password), &last);
+    const char *why = scram_client_final(s, buf_span(&last), &out);
+    cr_expect_eq(why == NULL, out.n > 0);
+    buf_free(&last);
+    return why ? -1 : scram_proven_by(s);
+}
+
+/* RFC5802:3: the proof says which of the passwords under one salt it knows. */
+Test(scram, several_passwords_under_one_salt)
+{
+    struct scram_verifier further[4];
+    uint8_t other[SCRAM_SALT] = {1};
+    scram_derive(SCRAM_SHA_256, SPAN("eraser"), pencil.salt, 4096, &further[0]);
+    scram_derive(SCRAM_SHA_256, SPAN("crayon"), pencil.salt, 4096, &further[1]);
+    scram_derive(SCRAM_SHA_256, SPAN("marker"), other, 4096, &further[2]);
+    scram_derive(SCRAM_SHA_256, SPAN("chalk"), pencil.salt, 4097, &further[3]);
+    cr_expect_eq(proven_with("pencil", &pencil, true, further, 4), 0);
+    cr_expect_eq(proven_with("eraser", &pencil, true, further, 4), 7);
+    cr_expect_eq(proven_with("crayon", &pencil, true, further, 4), 8);
+    cr_expect_eq(proven_with("marker", &pencil, true, further, 4), -1, "its salt is not the one that was shown");
+    cr_expect_eq(proven_with("chalk", &pencil, true, further, 4), -1, "nor its count");
+    cr_expect_eq(proven_with("eraser", &pencil, true, further, 0), -1);
+    cr_expect_eq(proven_with("pencil", &pencil, false, further, 4), -1, "the first one lends its salt alone");
+    cr_expect_eq(proven_with("eraser", &pencil, false, further, 4), 7);
+}
+
 Test(scram, by_sasl)
 {
     struct sasl_result r;

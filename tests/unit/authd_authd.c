@@ -78,6 +78,8 @@ static struct chan *peer(enum role role, int *fd)
     return c;
 }
 
+static struct conf *conf;
+
 static void stop_loop(void *ctx)
 {
     loop_stop(ctx);
@@ -152,7 +154,7 @@ static void set_up(void)
     cr_assert_eq(directory_domain_add(authd.directory, SPAN("example.test"), &err), DIR_OK);
     alice = add("alice@example.test", "secret");
     service.loop = loop_new();
-    struct conf *conf = conf_new(1);
+    conf = conf_new(1);
     conf->accounts.scram = true;
     service.conf = conf;
     service.zygote = peer(ROLE_ZYGOTE, &zygote_fd);

@@ -25,7 +25,7 @@ static void on_end(void *ctx, bool ok, const char *hash, const hasher_scram *scr
 static int ask(struct hasher *h, struct asked *a, unsigned client)
 {
     *a = (struct asked){.client = client};
-    return hasher_check(h, client, NULL, SPAN(""), 0, on_end, a);
+    return hasher_check(h, client, NULL, SPAN(""), NULL, on_end, a);
 }
 
 Test(hasher, clients_take_turns)

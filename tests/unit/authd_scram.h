@@ -6,7 +6,8 @@ static void keep_verifier(const char *password)
 {
     struct scram_verifier v;
     char text[SCRAM_TEXT_MAX];
-    scram_make(SCRAM_SHA_256, span_of(password), &v);
+    static const uint8_t salt[SCRAM_SALT] = "of an older one";
+    scram_derive(SCRAM_SHA_256, span_of(password), salt, SCRAM_ITERATIONS, &v);
     scram_put(&v, text);
     cr_assert_eq(directory_account_get(authd.directory, alice.id, &alice, &err), DIR_OK);
     cr_assert_eq(directory_account_scram(authd.directory, alice.id, alice.hash, SCRAM_SHA_256, text, &err), 0);
@@ -197,6 +198,22 @@ static unsigned plain_login(uint64_t session, const char *password)
     return got.auth_result.kind;
 }
 
+static void count_one(void *ctx, int64_t id UNUSED, struct span scram UNUSED)
+{
+    ++*(unsigned *)ctx;
+}
+
+static void wait_verifiers(unsigned want)
+{
+    unsigned n = 0;
+    for (int i = 0; i < 300 && n != want; i++) {
+        n = 0;
+        cr_assert_eq(directory_app_scrams(authd.directory, alice.id, APP_SMTP | APP_IMAP | APP_POP3, count_one, &n, &err), 0);
+        pump(10);
+    }
+    cr_assert_eq(n, want);
+}
+
 Test(authd, app_passwords)
 {
     char phone[APP_PASSWORD_SIZE], printer[APP_PASSWORD_SIZE];
@@ -210,10 +227,56 @@ Test(authd, app_passwords)
     cr_expect_eq(logins_account(authd.logins, ROLE_IMAPD, 0, 1), 0);
     cr_expect(span_eqs(got.auth_result.why, "authentication failed"));
     cr_expect_eq(plain_login(1, "secret"), 2, "the main one goes on");
-    cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", phone), 5, "SCRAM is for the main one");
     cr_assert_eq(directory_app_remove(authd.directory, alice.id, SPAN("phone"), &err), DIR_OK);
     cr_expect_eq(plain_login(1, phone), 5);
     cr_assert_eq(directory_app_add(authd.directory, alice.id, SPAN("phone"), APP_IMAP, 1, phone, &err), DIR_OK);
     cr_assert_eq(directory_account_set_state(authd.directory, alice.id, ACCOUNT_DISABLED, &err), DIR_OK);
     cr_expect_eq(plain_login(1, phone), 5, "a disabled account has none");
+}
+
+/* What SCRAM needs of them is made at their login with PLAIN, with the salt of the main one: the proof says which it was. */
+Test(authd, app_passwords_by_scram)
+{
+    char phone[APP_PASSWORD_SIZE], printer[APP_PASSWORD_SIZE];
+    const char *who = "alice@example.test", *scram = "SCRAM-SHA-256";
+    struct buf server = {0}, last = {0};
+    keep_verifier("secret");
+    cr_assert_eq(directory_app_add(authd.directory, alice.id, SPAN("phone"), APP_IMAP, 1, phone, &err), DIR_OK);
+    cr_assert_eq(directory_app_add(authd.directory, alice.id, SPAN("printer"), APP_SMTP, 1, printer, &err), DIR_OK);
+    cr_expect_eq(plain_login(1, phone), 2);
+    wait_verifiers(1);
+    cr_expect_eq(scram_login(scram, "n,,", "", who, phone), 2);
+    cr_expect_eq(logins_account(authd.logins, ROLE_IMAPD, 0, 1), alice.id);
+    cr_expect_eq(scram_login("SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "this session", who, phone), 2);
+    cr_expect_eq(scram_login(scram, "n,,", "", who, "secret"), 2);
+    cr_assert(scram_keep_app(&authd, &alice, directory_app_id(authd.directory, alice.id, SPAN("printer"), &err), 0, span_of(printer), NULL, NULL));
+    wait_verifiers(2);
+    cr_expect_eq(scram_login(scram, "n,,", "", who, printer), 5, "it is not for this door");
+    /* one that is removed in the middle of it */
+    scram_begins(1, scram, "n,,", who, &server);
+    scram_client_answer(SPAN("n,,"), SPAN(""), SPAN("n=alice@example.test,r=abc"), buf_span(&server), span_of(phone), &last);
+    step(imapd_fd, 1, buf_span(&last));
+    expect(imapd_fd, MSG_auth_challenge);
+    cr_assert_eq(directory_app_remove(authd.directory, alice.id, SPAN("phone"), &err), DIR_OK);
+    step(imapd_fd, 1, SPAN(""));
+    expect(imapd_fd, MSG_auth_result);
+    cr_expect_eq(got.auth_result.kind, 5);
+    buf_free(&server);
+    buf_free(&last);
+}
+
+/* Without a verifier of the main password the salt is that of theirs. */
+Test(authd, app_passwords_alone_by_scram)
+{
+    char phone[APP_PASSWORD_SIZE];
+    cr_assert_eq(directory_account_get(authd.directory, alice.id, &alice, &err), DIR_OK);
+    cr_assert_eq(directory_app_add(authd.directory, alice.id, SPAN("phone"), APP_IMAP, 1, phone, &err), DIR_OK);
+    cr_assert(scram_keep_app(&authd, &alice, directory_app_id(authd.directory, alice.id, SPAN("phone"), &err), 0, span_of(phone), NULL, NULL));
+    wait_verifiers(1);
+    cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", phone), 2);
+    cr_expect_eq(plain_login(1, "secret"), 2, "and it makes one of the main one, with that salt");
+    cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", "secret"), 2);
+    cr_expect_eq(scram_login("SCRAM-SHA-256", "n,,", "", "alice@example.test", phone), 2);
+    conf->accounts.scram = false;
+    cr_expect_not(scram_keep_app(&authd, &alice, 1, 0, span_of(phone), NULL, NULL), "switched off: none is kept");
 }
