@@ -15,8 +15,8 @@
 #include "base/mem.h"
 #include "ipc/frame.h"
 #include "ipc/msg.h"
+#include "ipc/rows.h"
 
-#define CELL_TEXT_MAX 32768
 #define ADMIN_LOW (ADMIN_HIGH / 4)
 #define IDLE_MS 60000      /* for the command to come */
 #define FAREWELL_MS 30000  /* for the end to be read */
@@ -49,6 +49,7 @@ struct admin_call {
     size_t nargs;
     const struct admin_command *command; /* NULL: not yet come */
     bool ended;
+    struct buf rows; /* not a frame yet: others join it until it is full, or the turn ends */
     struct link out;
     size_t out_bytes;
     struct defer turn; /* sending, and the next page */
@@ -71,6 +72,7 @@ static void drop_output(struct admin_call *c)
         mem_free(&f);
     }
     c->out_bytes = 0;
+    buf_free(&c->rows);
 }
 
 static void hang_up(struct admin_call *c)
@@ -116,7 +118,7 @@ static void lost(struct admin_call *c)
 
 /* ---- output ---- */
 
-static void say(struct admin_call *c, const struct msg *m)
+static void frame(struct admin_call *c, const struct msg *m)
 {
     static struct buf encoded;
     struct err err;
@@ -133,6 +135,19 @@ static void say(struct admin_call *c, const struct msg *m)
     list_add_tail(&c->out, &f->link);
     c->out_bytes += f->n;
     loop_defer(c->admin->loop, &c->turn);
+}
+
+static void end_rows(struct admin_call *c)
+{
+    if (c->rows.n)
+        frame(c, &(struct msg){.type = MSG_adm_rows, .adm_rows = {.rows = buf_span(&c->rows)}});
+    buf_clear(&c->rows);
+}
+
+static void say(struct admin_call *c, const struct msg *m)
+{
+    end_rows(c);
+    frame(c, m);
 }
 
 /* False: the operator has gone. */
@@ -173,6 +188,7 @@ static void on_turn(void *ctx)
     struct admin_call *c = ctx;
     if (c->fd < 0)
         return;
+    end_rows(c);
     if (!send_some(c)) {
         lost(c);
         return;
@@ -186,49 +202,58 @@ static void on_turn(void *ctx)
         next_page(c);
 }
 
-static void cell(struct admin_call *c, unsigned kind, const char *name, uint64_t number, struct span value)
+/* False: nobody reads it. */
+static bool rows_open(struct admin_call *c, size_t n)
 {
-    struct msg m = {.type = MSG_adm_cell,
-                    .adm_cell = {.kind = (uint8_t)kind,
-                                 .name = span_of(name),
-                                 .number = number,
-                                 .value = span_sub(value, 0, CELL_TEXT_MAX)}};
-    say(c, &m);
+    if (c->fd < 0 || c->ended)
+        return false;
+    if (c->rows.n + n > ROWS_BYTES_MAX)
+        end_rows(c);
+    loop_defer(c->admin->loop, &c->turn);
+    return true;
+}
+
+static void cell(struct admin_call *c, enum row_kind kind, const char *name, uint64_t number, struct span value)
+{
+    struct row_cell r = {.kind = (uint8_t)kind, .name = span_of(name), .number = number, .value = span_sub(value, 0, ROWS_TEXT_MAX)};
+    if (rows_open(c, rows_room(&r)))
+        rows_put(&c->rows, &r);
 }
 
 void admin_text(struct admin_call *c, const char *name, struct span value)
 {
-    cell(c, 0, name, 0, value);
+    cell(c, ROW_TEXT, name, 0, value);
 }
 
 void admin_number(struct admin_call *c, const char *name, uint64_t value)
 {
-    cell(c, 1, name, value, SPAN_NONE);
+    cell(c, ROW_NUMBER, name, value, SPAN_NONE);
 }
 
 void admin_flag(struct admin_call *c, const char *name, bool value)
 {
-    cell(c, 2, name, value, SPAN_NONE);
+    cell(c, ROW_FLAG, name, value, SPAN_NONE);
 }
 
 void admin_time(struct admin_call *c, const char *name, int64_t wall_ms)
 {
-    cell(c, 3, name, (uint64_t)wall_ms, SPAN_NONE);
+    cell(c, ROW_TIME, name, (uint64_t)wall_ms, SPAN_NONE);
 }
 
 void admin_bytes(struct admin_call *c, const char *name, uint64_t value)
 {
-    cell(c, 4, name, value, SPAN_NONE);
+    cell(c, ROW_BYTES, name, value, SPAN_NONE);
 }
 
 void admin_row(struct admin_call *c)
 {
-    say(c, &(struct msg){.type = MSG_adm_row});
+    if (rows_open(c, 1))
+        rows_end(&c->rows);
 }
 
 void admin_progress(struct admin_call *c, uint64_t done, uint64_t total, const char *text)
 {
-    if (list_empty(&c->out))
+    if (list_empty(&c->out) && c->rows.n == 0)
         say(c, &(struct msg){.type = MSG_adm_progress,
                              .adm_progress = {.done = done, .total = total, .text = span_of(text)}});
 }
@@ -242,7 +267,7 @@ int admin_take_fd(struct admin_call *c)
 
 bool admin_room(const struct admin_call *c)
 {
-    return c->fd >= 0 && c->out_bytes < ADMIN_HIGH;
+    return c->fd >= 0 && c->out_bytes + c->rows.n < ADMIN_HIGH;
 }
 
 void admin_later(struct admin_call *c, admin_more_fn *fn, void (*drop)(void *ctx), void *ctx)

@@ -252,9 +252,8 @@
 /* waypost to a service: the arguments, one each, then the command, with the descriptor of a file where it is about one. */
 #define F_adm_arg(F) F(text, value, 16384)
 #define F_adm_go(F) F(text, command, 64)
-/* A row is cells, then adm_row. kind: 0 text, 1 number, 2 yes/no, 3 time (ms since 1970, 0 = none), 4 bytes. */
-#define F_adm_cell(F) F(u8, kind, 4) F(text, name, 64) F(u64, number, 0) F(blob, value, 32768)
-#define F_adm_row(F)
+/* Cells and ends of rows, as ipc/rows.h has them. */
+#define F_adm_rows(F) F(blob, rows, 49152)
 /* How far a long command is: done of total (0: unknown), in the unit that text names ("messages"). */
 #define F_adm_progress(F) F(u64, done, 0) F(u64, total, 0) F(text, text, 200)
 /* status: exit code for scripts (0 done, 1 failed, 2 usage, 3 no such thing, 4 try later). */
@@ -349,8 +348,7 @@
     M(introspected, FROM(ROLE_TOKEND), NOFD, 0, NONE)                  \
     M(adm_arg, FROM(ROLE_ADMIN), NOFD, 0, NONE)                        \
     M(adm_go, FROM(ROLE_ADMIN), MAYFD, 0, NONE)                        \
-    M(adm_cell, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)         \
-    M(adm_row, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)          \
+    M(adm_rows, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)         \
     M(adm_progress, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)     \
     M(adm_end, FROM_SERVICE | FROM_SUPERVISOR, NOFD, 0, NONE)
 

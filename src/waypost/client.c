@@ -72,25 +72,38 @@ int client_send(int fd, const char *command, const struct span *args, size_t nar
 struct reading {
     struct buf frame;
     struct arena arena; /* the texts of one row */
-    struct msg_adm_cell cells[CELLS_MAX];
-    size_t count;
+    struct row_cell cells[CELLS_MAX];
+    size_t count, kept; /* kept: so many are in the arena, the others in the frame */
 };
 
-static void keep_cell(struct reading *r, const struct msg_adm_cell *cell)
+/* The row goes on in another frame. */
+static void keep_cells(struct reading *r)
 {
-    if (r->count == CELLS_MAX)
-        return;
-    r->cells[r->count] = *cell;
-    r->cells[r->count].name = arena_dup(&r->arena, cell->name);
-    r->cells[r->count].value = arena_dup(&r->arena, cell->value);
-    r->count++;
+    for (; r->kept < r->count; r->kept++) {
+        struct row_cell *c = &r->cells[r->kept];
+        c->name = arena_dup(&r->arena, c->name);
+        c->value = arena_dup(&r->arena, c->value);
+    }
 }
 
 static void end_row(struct reading *r, client_row_fn *fn, void *ctx)
 {
     fn(ctx, &(struct client_row){r->cells, r->count});
-    r->count = 0;
+    r->count = r->kept = 0;
     arena_reset(&r->arena);
+}
+
+static int take_rows(struct reading *r, struct span rest, client_row_fn *fn, void *ctx, struct err *err)
+{
+    struct row_cell c;
+    enum rows_item item;
+    while ((item = rows_next(&rest, &c)) == ROWS_CELL || item == ROWS_END)
+        if (item == ROWS_END)
+            end_row(r, fn, ctx);
+        else if (r->count < CELLS_MAX)
+            r->cells[r->count++] = c;
+    keep_cells(r);
+    return item == ROWS_OVER ? 0 : err_set(err, "rows that are none");
 }
 
 /* Until something comes, or who asked has enough (false). */
@@ -122,10 +135,9 @@ static int read_all(struct reading *r, int fd, enum role role, client_row_fn *fn
             progress_show(&m.adm_progress);
         else
             progress_clear();
-        if (m.type == MSG_adm_cell) {
-            keep_cell(r, &m.adm_cell);
-        } else if (m.type == MSG_adm_row) {
-            end_row(r, fn, ctx);
+        if (m.type == MSG_adm_rows) {
+            if (take_rows(r, m.adm_rows.rows, fn, ctx, err))
+                return -1;
         } else if (m.type == MSG_adm_end) {
             buf_add(message, m.adm_end.message);
             return m.adm_end.status;

@@ -4,6 +4,7 @@
 #define WAYPOST_CLIENT_H
 
 #include "ipc/msg.h"
+#include "ipc/rows.h"
 
 /* Connects to run/admin.sock and names the service. -1: nothing runs there, or we may not. */
 int client_open(const char *run, const char *service, struct err *err);
@@ -11,7 +12,7 @@ int client_open(const char *run, const char *service, struct err *err);
 int client_send(int fd, const char *command, const struct span *args, size_t nargs, int file, struct err *err);
 
 struct client_row {
-    const struct msg_adm_cell *cells; /* live until the callback returns */
+    const struct row_cell *cells; /* live until the callback returns */
     size_t count;
 };
 typedef void client_row_fn(void *ctx, const struct client_row *row);

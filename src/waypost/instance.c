@@ -101,7 +101,7 @@ int instance_run_folder(const char *config, struct buf *out, struct err *err)
 
 static void say_error(struct output *o, struct span line)
 {
-    struct msg_adm_cell cell = {.name = SPAN("error"), .value = line};
+    struct row_cell cell = {.name = SPAN("error"), .value = line};
     output_row(o, &(struct client_row){&cell, 1});
 }
 

@@ -13,8 +13,6 @@
 #define PAGE_BYTES (256u << 10)
 #define COLUMNS_MAX 64
 
-enum { CELL_TEXT, CELL_NUMBER, CELL_FLAG, CELL_TIME, CELL_BYTES };
-
 struct output {
     enum output_form form;
     FILE *to;
@@ -108,13 +106,13 @@ static void put_bytes(struct buf *b, uint64_t n)
     buf_printf(b, u ? "%.1f %s" : "%.0f %s", v, units[u]);
 }
 
-static void put_cell(struct buf *b, const struct msg_adm_cell *c)
+static void put_cell(struct buf *b, const struct row_cell *c)
 {
     switch (c->kind) {
-    case CELL_NUMBER: buf_printf(b, "%llu", (unsigned long long)c->number); break;
-    case CELL_FLAG: buf_adds(b, c->number ? "yes" : "no"); break;
-    case CELL_TIME: put_time(b, c->number); break;
-    case CELL_BYTES: put_bytes(b, c->number); break;
+    case ROW_NUMBER: buf_printf(b, "%llu", (unsigned long long)c->number); break;
+    case ROW_FLAG: buf_adds(b, c->number ? "yes" : "no"); break;
+    case ROW_TIME: put_time(b, c->number); break;
+    case ROW_BYTES: put_bytes(b, c->number); break;
     default: output_clean(b, c->value, false);
     }
 }
@@ -185,9 +183,9 @@ static void new_columns(struct output *o, const struct client_row *row)
     o->columns = row->count;
     o->header_due = true;
     for (size_t i = 0; i < row->count; i++) {
-        const struct msg_adm_cell *c = &row->cells[i];
+        const struct row_cell *c = &row->cells[i];
         snprintf(o->names[i], sizeof(o->names[i]), "%.*s", SPANV(c->name));
-        o->right[i] = c->kind == CELL_NUMBER || c->kind == CELL_BYTES;
+        o->right[i] = c->kind == ROW_NUMBER || c->kind == ROW_BYTES;
         o->width[i] = text_width(o->names[i], strlen(o->names[i]));
     }
 }
@@ -257,13 +255,13 @@ static json_t *json_time(uint64_t ms)
     return json_string(text);
 }
 
-static json_t *json_cell(const struct msg_adm_cell *c)
+static json_t *json_cell(const struct row_cell *c)
 {
     switch (c->kind) {
-    case CELL_NUMBER:
-    case CELL_BYTES: return json_integer((json_int_t)c->number);
-    case CELL_FLAG: return json_boolean(c->number != 0);
-    case CELL_TIME: return json_time(c->number);
+    case ROW_NUMBER:
+    case ROW_BYTES: return json_integer((json_int_t)c->number);
+    case ROW_FLAG: return json_boolean(c->number != 0);
+    case ROW_TIME: return json_time(c->number);
     default: return json_text(c->value);
     }
 }
@@ -286,13 +284,13 @@ static void json_row(struct output *o, const struct client_row *row)
 void output_row(void *output, const struct client_row *row)
 {
     struct output *o = output;
-    struct msg_adm_cell cells[COLUMNS_MAX];
+    struct row_cell cells[COLUMNS_MAX];
     size_t n = MIN_OF(row->count, (size_t)COLUMNS_MAX - 1);
     if (n)
         memcpy(cells, row->cells, n * sizeof(*cells));
     if (o->extra_name)
         cells[n++] =
-            (struct msg_adm_cell){.kind = CELL_TEXT, .name = span_of(o->extra_name), .value = span_of(o->extra_value)};
+            (struct row_cell){.kind = ROW_TEXT, .name = span_of(o->extra_name), .value = span_of(o->extra_value)};
     struct client_row full = {cells, n};
     o->rows++;
     if (o->form == OUTPUT_JSON)

@@ -27,7 +27,7 @@ static struct span clipped(struct span s, size_t width)
     return span_sub(s, 0, i);
 }
 
-static void put_cell(struct buf *out, const struct msg_adm_cell *c, bool right, size_t width)
+static void put_cell(struct buf *out, const struct row_cell *c, bool right, size_t width)
 {
     struct buf text = {0};
     if (c->kind == 0)
@@ -59,7 +59,7 @@ static const struct column dest_columns[] = {{"DESTINATION", 30, false}, {"STATE
 static void put_head(struct buf *out, const struct column *columns, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        struct msg_adm_cell c = {.value = span_of(columns[i].head)};
+        struct row_cell c = {.value = span_of(columns[i].head)};
         put_cell(out, &c, columns[i].right, columns[i].width);
     }
     buf_addc(out, '\n');

@@ -37,6 +37,9 @@ def test_views_answer(waiting):
     assert events == [{"event": "accepted", "n": 1}, {"event": "deferred", "n": 2}, {"event": "delivered", "n": 1}]
     assert sql("SELECT * FROM v1_destination WHERE name = 'nowhere'") == []
     assert sql("SELECT -3 AS a, 1.5 AS b, NULL AS c, 'x' AS d") == [{"a": "-3", "b": "1.5", "c": "", "d": "x"}]
+    ten_thousand = lambda c: "replace(replace(replace('%s', '%s', '%s'), '%s', '%s'), '%s', '%s')" % ((10 * c, c, 10 * c) + 2 * (c, 10 * c))
+    wide, = sql("SELECT %s" % ", ".join("%s AS %s" % (ten_thousand(c), c) for c in "abcdefg"))  # a row of several frames
+    assert wide == {c: 10000 * c for c in "abcdefg"}
     assert len(sql("SELECT address FROM v1_recipient", "--limit", "1")) == 1
     assert "There is more" in w.waypost("queue", "sql", "SELECT address FROM v1_recipient", "--limit", "1").stdout
 

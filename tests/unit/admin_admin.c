@@ -7,8 +7,9 @@
 
 #include "admin/admin.h"
 #include "ipc/chan.h"
+#include "ipc/rows.h"
 
-#define ROWS 20000
+#define ROWS 100000
 
 struct world {
     struct loop *loop;
@@ -89,7 +90,18 @@ static void cmd_write(void *ctx, struct admin_call *c, const struct span *args U
     admin_end(c, good ? ADMIN_DONE : ADMIN_FAILED, "%s", "");
 }
 
+static void cmd_wide(void *ctx UNUSED, struct admin_call *c, const struct span *args UNUSED, size_t n UNUSED)
+{
+    static char text[40000];
+    memset(text, 'x', sizeof text);
+    for (unsigned i = 0; i < 4; i++)
+        admin_text(c, "text", span_make(text, sizeof text));
+    admin_row(c);
+    admin_end(c, ADMIN_DONE, "%s", "");
+}
+
 static const struct admin_command commands[] = {
+    {"wide", "", 0, 0, cmd_wide},
     {"write", "", 0, 0, cmd_write},
     {"echo", "WORD...", 1, 3, cmd_echo},
     {"list", "", 0, 0, cmd_list},
@@ -168,21 +180,33 @@ static int end_status(struct world *w, char *text, size_t size)
     return status;
 }
 
+static unsigned count_rows(const struct msg *m, unsigned kinds[5])
+{
+    unsigned rows = 0;
+    struct row_cell c;
+    struct span rest = m->type == MSG_adm_rows ? m->adm_rows.rows : SPAN("");
+    for (enum rows_item item; (item = rows_next(&rest, &c)) != ROWS_OVER; rows += item == ROWS_END) {
+        cr_assert_neq(item, ROWS_BAD);
+        if (item == ROWS_CELL)
+            kinds[c.kind]++;
+    }
+    return rows;
+}
+
 Test(admin, a_command_answers_rows_and_an_end)
 {
     struct world w;
     struct buf in = {0};
     struct msg m;
-    unsigned kinds[5] = {0}, rows = 0;
+    unsigned kinds[5] = {0}, rows = 0, frames = 0;
     world_open(&w);
     arg(&w, "one");
     arg(&w, "two\nlines");
     go(&w, "echo");
     turn(&w, 20);
     while (hear(&w, &in, &m) && m.type != MSG_adm_end) {
-        if (m.type == MSG_adm_cell)
-            kinds[m.adm_cell.kind]++;
-        rows += m.type == MSG_adm_row;
+        rows += count_rows(&m, kinds);
+        frames++;
     }
     cr_assert_eq(m.type, MSG_adm_end);
     cr_assert(span_eqs(m.adm_end.message, "2 arguments, uid 77"));
@@ -190,7 +214,27 @@ Test(admin, a_command_answers_rows_and_an_end)
     for (unsigned i = 1; i < 5; i++)
         cr_assert_eq(kinds[i], 1u);
     cr_assert_eq(rows, 1u);
+    cr_assert_eq(frames, 1u, "with all its cells");
     cr_assert_eq(admin_open(w.admin), 0u, "the call is over");
+    buf_free(&in);
+    world_close(&w);
+}
+
+/* Text is cut at its limit; a row that is larger than a frame goes on in the next. */
+Test(admin, a_wide_row_is_several_frames)
+{
+    struct world w;
+    struct buf in = {0};
+    struct msg m;
+    unsigned kinds[5] = {0}, rows = 0, frames = 0;
+    world_open(&w);
+    go(&w, "wide");
+    turn(&w, 20);
+    for (; hear(&w, &in, &m) && m.type != MSG_adm_end; frames++) {
+        rows += count_rows(&m, kinds);
+        cr_assert_leq(m.adm_rows.rows.n, (size_t)ROWS_BYTES_MAX);
+    }
+    cr_assert(m.type == MSG_adm_end && rows == 1 && kinds[0] == 4 && frames == 4, "%u rows, %u cells, %u frames", rows, kinds[0], frames);
     buf_free(&in);
     world_close(&w);
 }
@@ -292,7 +336,7 @@ Test(admin, a_long_listing_waits_for_its_reader)
     struct world w;
     struct buf in = {0};
     struct msg m = {0};
-    unsigned rows = 0;
+    unsigned rows = 0, frames = 0, kinds[5] = {0};
     world_open(&w);
     go(&w, "list");
     turn(&w, 50);
@@ -300,10 +344,11 @@ Test(admin, a_long_listing_waits_for_its_reader)
     cr_assert_gt(w.at, 100u);
     while (m.type != MSG_adm_end) {
         while (m.type != MSG_adm_end && hear(&w, &in, &m))
-            rows += m.type == MSG_adm_row;
+            rows += count_rows(&m, kinds), frames++;
         turn(&w, 2);
     }
     cr_assert_eq(rows, ROWS);
+    cr_assert_lt(frames, ROWS / 10, "many in one");
     cr_assert_gt(w.pages, 2u);
     buf_free(&in);
     world_close(&w);

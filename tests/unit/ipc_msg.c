@@ -5,6 +5,7 @@
 
 #include "ipc/describe.h"
 #include "ipc/msg.h"
+#include "ipc/rows.h"
 
 static struct msg sample(void)
 {
@@ -176,4 +177,64 @@ Test(ipc, the_document_matches_the_list)
     cr_assert(span_eq(buf_span(&want), buf_span(&have)), "doc/messages.md is old");
     buf_free(&want);
     buf_free(&have);
+}
+
+/* ---- rows ---- */
+
+static const struct row_cell cells[] = {{.kind = ROW_TEXT, .name = SPAN("reason"), .value = SPAN("a\0b\xff")},
+                                        {.kind = ROW_TEXT, .name = SPAN("empty"), .value = SPAN("")},
+                                        {.kind = ROW_BYTES, .name = SPAN("size"), .number = UINT64_C(0x8070605040302010)},
+                                        {.kind = ROW_TIME, .name = SPAN(""), .number = 1}};
+
+Test(ipc, rows_survive_the_wire)
+{
+    struct buf b = {0};
+    struct row_cell c;
+    for (unsigned row = 0; row < 2; row++) {
+        for (size_t i = 0; i < COUNT_OF(cells); i++) {
+            size_t before = b.n;
+            rows_put(&b, &cells[i]);
+            cr_assert_leq(b.n - before, rows_room(&cells[i]));
+        }
+        rows_end(&b);
+    }
+    struct span rest = buf_span(&b);
+    for (unsigned row = 0; row < 2; row++) {
+        for (size_t i = 0; i < COUNT_OF(cells); i++) {
+            cr_assert_eq(rows_next(&rest, &c), ROWS_CELL);
+            cr_assert(c.kind == cells[i].kind && span_eq(c.name, cells[i].name) && span_eq(c.value, cells[i].value) && c.number == cells[i].number);
+        }
+        cr_assert_eq(rows_next(&rest, &c), ROWS_END);
+    }
+    cr_assert_eq(rows_next(&rest, &c), ROWS_OVER);
+    buf_free(&b);
+}
+
+/* An item that is cut anywhere is none; whatever comes, reading ends. */
+Test(ipc, rows_that_are_none)
+{
+    struct row_cell c;
+    srand(1);
+    for (size_t i = 0; i < COUNT_OF(cells); i++) {
+        struct buf b = {0};
+        rows_put(&b, &cells[i]);
+        for (size_t n = 1; n < b.n; n++) {
+            char *copy = malloc(n); /* the sanitizer sees a byte too far */
+            memcpy(copy, b.p, n);
+            struct span rest = span_make(copy, n);
+            cr_assert_eq(rows_next(&rest, &c), ROWS_BAD, "%zu of cell %zu", n, i);
+            free(copy);
+        }
+        buf_free(&b);
+    }
+    for (unsigned round = 0; round < 20000; round++) {
+        char bytes[40];
+        struct span rest = span_make(bytes, (size_t)rand() % sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (char)(rand() % (i % 4 ? 8 : 256));
+        for (enum rows_item item = ROWS_CELL; item == ROWS_CELL || item == ROWS_END;)
+            item = rows_next(&rest, &c);
+    }
+    cr_assert_eq(rows_next(&(struct span){"\5\1n\0\0\0\0\0\0\0\0", 11}, &c), ROWS_BAD, "no such kind");
+    cr_assert_eq(rows_next(&(struct span){"\0\0\1\200\0\0", 6}, &c), ROWS_BAD, "over the limit");
 }

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/db.h"
+#include "ipc/rows.h"
 #include "qmgr/operator.h"
 
 #define NAMES_MAX 200
@@ -875,6 +876,19 @@ static void count(const struct words *v)
 
 /* ---- operators ---- */
 
+static void hear_rows(struct span rest)
+{
+    struct row_cell c;
+    for (enum rows_item item; (item = rows_next(&rest, &c)) != ROWS_OVER;) {
+        cr_assert_neq(item, ROWS_BAD);
+        if (item == ROWS_CELL)
+            buf_printf(&w->said, "%.*s=%.*s", SPANV(c.name), SPANV(c.value));
+        if (item == ROWS_CELL && c.kind != ROW_TEXT)
+            buf_printf(&w->said, "%llu", (unsigned long long)c.number);
+        buf_addc(&w->said, item == ROWS_END ? '\n' : ' ');
+    }
+}
+
 static void hear(int fd)
 {
     struct buf in = {0};
@@ -883,12 +897,8 @@ static void hear(int fd)
     char peek;
     int got;
     while (recv(fd, &peek, 1, MSG_PEEK | MSG_DONTWAIT) > 0 && chan_recv_now(fd, ROLE_QMGR, &in, &m, &got, &err) == 1) {
-        if (m.type == MSG_adm_cell)
-            buf_printf(&w->said, "%.*s=%.*s", SPANV(m.adm_cell.name), SPANV(m.adm_cell.value));
-        if (m.type == MSG_adm_cell && m.adm_cell.kind != 0)
-            buf_printf(&w->said, "%llu", (unsigned long long)m.adm_cell.number);
-        if (m.type == MSG_adm_cell || m.type == MSG_adm_row)
-            buf_addc(&w->said, m.type == MSG_adm_row ? '\n' : ' ');
+        if (m.type == MSG_adm_rows)
+            hear_rows(m.adm_rows.rows);
         if (m.type == MSG_adm_end)
             buf_printf(&w->said, "end=%u %.*s\n", m.adm_end.status, SPANV(m.adm_end.message));
     }

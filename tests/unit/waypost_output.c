@@ -10,7 +10,7 @@
 static char *text;
 static size_t text_n;
 
-static void write_rows(enum output_form form, const struct msg_adm_cell (*rows)[3], size_t n)
+static void write_rows(enum output_form form, const struct row_cell (*rows)[3], size_t n)
 {
     FILE *f = open_memstream(&text, &text_n);
     struct output *o = output_new(form, f);
@@ -20,7 +20,7 @@ static void write_rows(enum output_form form, const struct msg_adm_cell (*rows)[
     fclose(f);
 }
 
-static const struct msg_adm_cell rows[][3] = {
+static const struct row_cell rows[][3] = {
     {{.kind = 0, .name = SPAN("id"), .value = SPAN("a")},
      {.kind = 1, .name = SPAN("count"), .number = 5},
      {.kind = 2, .name = SPAN("held"), .number = 1}},
@@ -92,7 +92,7 @@ Test(waypost, records)
 
 Test(waypost, json)
 {
-    const struct msg_adm_cell odd[][3] = {
+    const struct row_cell odd[][3] = {
         {{.kind = 0, .name = SPAN("text"), .value = SPAN("\"\\\x01\xff\0x")},
          {.kind = 3, .name = SPAN("at"), .number = 1700000000123},
          {.kind = 3, .name = SPAN("never")}},

@@ -6,13 +6,13 @@
 
 static void fill(struct top_view *v)
 {
-    const struct msg_adm_cell event[] = {{.name = SPAN("event"), .value = SPAN("in")},
+    const struct row_cell event[] = {{.name = SPAN("event"), .value = SPAN("in")},
                                          {.kind = 1, .name = SPAN("since-start"), .number = 1234},
                                          {.name = SPAN("1-min"), .value = SPAN("7.5")}};
-    const struct msg_adm_cell dest[] = {{.name = SPAN("destination"), .value = SPAN("b\xc3\xbc\x1b[2Jcher.test")},
+    const struct row_cell dest[] = {{.name = SPAN("destination"), .value = SPAN("b\xc3\xbc\x1b[2Jcher.test")},
                                         {.name = SPAN("state"), .value = SPAN("open")},
                                         {.kind = 1, .name = SPAN("in-turn"), .number = 12}};
-    const struct msg_adm_cell counts[] = {{.kind = 1, .name = SPAN("due"), .number = 5}, {.kind = 1, .name = SPAN("later"), .number = 6}};
+    const struct row_cell counts[] = {{.kind = 1, .name = SPAN("due"), .number = 5}, {.kind = 1, .name = SPAN("later"), .number = 6}};
     top_row(v, &(struct client_row){event, 3});
     top_row(v, &(struct client_row){dest, 3});
     top_row(v, &(struct client_row){dest, 3});
