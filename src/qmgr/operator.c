@@ -1,4 +1,4 @@
-/* What operators see and do: list, show, why, retry, hold, release, route; what can't be taken back is in verbs.c. The queue is read page by page on a pool
+/* What operators see and do: list, show, why, retry, hold, release; what is asked about first is in verbs.c. The queue is read page by page on a pool
  * thread, each page with a snapshot of its own, so that a long listing delays nobody and holds nothing. A change goes
  * the way of every change: settle.c. */
 #include <stdio.h>
@@ -521,22 +521,6 @@ static void on_release(void *ctx, struct admin_call *c, const struct span *args,
     start(ctx, c, args, n, operator_show_listed, VERDICT_RELEASED, true);
 }
 
-/* The last argument is where to, the others say which. */
-static void on_route(void *ctx, struct admin_call *c, const struct span *args, size_t n)
-{
-    struct span to = args[n - 1], host;
-    uint16_t port = 0;
-    struct err err = {""};
-    bool none = span_ieqs(to, "none");
-    if (!none && (to.n > QUEUE_ROUTE_MAX || conf_hostport_of(to, &host, &port, &err))) {
-        admin_end(c, ADMIN_USAGE, "%s", *err.text ? err.text : "that is too long for a host");
-        return;
-    }
-    struct query *u = start(ctx, c, args, n - 1, operator_show_listed, VERDICT_ROUTED, false);
-    if (u && !none)
-        u->wish.text = arena_dup(&u->arena, to);
-}
-
 #define WHICH \
     "(ID | ADDRESS | DOMAIN | --sender ADDRESS | --recipient ADDRESS | --domain NAME | --state STATE | --older TIME | --newer TIME | " \
     "--larger SIZE | --smaller SIZE | --all)…"
@@ -558,7 +542,7 @@ static const struct admin_command commands[] = {
     {"queue redirect", WHICH " --to ADDRESS [--count | --yes]", 1, ADMIN_ARGS_MAX, verb_redirect},
     {"queue edit", "ID (--add ADDRESS | --remove ADDRESS | --replace ADDRESS ADDRESS)…", 3, ADMIN_ARGS_MAX, edit_command},
     {"queue flush", "[DEST]", 0, 1, verb_flush},
-    {"queue route", WHICH " HOST[:PORT]|none", 2, ADMIN_ARGS_MAX, on_route},
+    {"queue route", WHICH " HOST[:PORT]|none [--count | --yes]", 2, ADMIN_ARGS_MAX, verb_route},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
     {"queue sample", NULL, 0, 0, top_sample},
     {"queue verify", "[--repair]", 0, 1, verify_command},

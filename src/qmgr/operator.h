@@ -107,7 +107,7 @@ void edit_wish(const struct query *u, const struct queue_recipient *r, struct wi
 void edit_free(struct edit **e);
 
 /* verbs.c */
-admin_fn verb_remove, verb_bounce, verb_redirect, verb_flush;
+admin_fn verb_remove, verb_bounce, verb_redirect, verb_route, verb_flush;
 void operator_end_count(struct query *u);
 
 /* which.c: what of the queue is meant */

@@ -1,5 +1,6 @@
-/* Operators' changes that can't be taken back: remove, bounce, redirect. Of a single message they are done at once; of what a filter
- * finds only when it is said that this is meant (--yes), and --count tells beforehand how much it is. And flush: everything is tried. */
+/* Operators' changes that can't be taken back: remove, bounce, redirect; and route, after which another host may have it. Of a single message
+ * they are done at once; of what a filter finds only when it is said that this is meant (--yes), and --count tells beforehand how much it is.
+ * And flush: everything is tried. */
 #include "mail/address.h"
 #include "qmgr/dests.h"
 #include "qmgr/operator.h"
@@ -48,40 +49,71 @@ void operator_end_count(struct query *u)
     admin_end(u->call, ADMIN_DONE, "%s", "");
 }
 
-static void irrevocable(struct qmgr *q, struct admin_call *c, const struct span *args, size_t n, enum verdict verdict)
+/* The last word is where to, the others say which. */
+static int take_host(struct verb *v, struct err *err)
+{
+    struct span to, host;
+    uint16_t port = 0;
+    if (v->n < 2)
+        return err_set(err, "say which, and then HOST[:PORT] or none");
+    to = v->which[--v->n];
+    if (span_ieqs(to, "none"))
+        return 0;
+    v->to = to;
+    return to.n > QUEUE_ROUTE_MAX ? err_set(err, "that is too long for a host") : conf_hostport_of(to, &host, &port, err);
+}
+
+static int take_words(struct verb *v, struct err *err)
+{
+    struct address to;
+    if (v->verdict == VERDICT_ROUTED)
+        return take_host(v, err);
+    if (v->verdict == VERDICT_REDIRECTED && !v->count && !address_parse(v->to, &to))
+        return err_set(err, v->to.n ? "\"%.*s\" is no address" : "say where to: --to ADDRESS%.*s", SPANV(v->to));
+    return 0;
+}
+
+static void asked_about(struct qmgr *q, struct admin_call *c, const struct span *args, size_t n, enum verdict verdict)
 {
     struct verb v = {.verdict = verdict};
-    struct address to;
+    struct err err;
     take_options(&v, args, n);
-    if (verdict == VERDICT_REDIRECTED && !v.count && !address_parse(v.to, &to)) {
-        admin_end(c, ADMIN_USAGE, v.to.n ? "\"%.*s\" is no address" : "say where to: --to ADDRESS%.*s", SPANV(v.to));
+    if (take_words(&v, &err)) {
+        admin_end(c, ADMIN_USAGE, "%s", err.text);
         return;
     }
     struct query *u = operator_prepare(q, c, v.which, v.n, v.count ? count_item : operator_show_listed, v.count ? VERDICT_NONE : verdict, false);
     if (!u)
         return;
     if (!v.count && !v.yes && !u->filter.message) {
-        operator_refuse(u, "that can't be taken back: --count in its place says how much it is, --yes does it");
+        operator_refuse(u, verdict == VERDICT_ROUTED ? "that may be much: --count says how much it is, --yes does it"
+                                                     : "that can't be taken back: --count in its place says how much it is, --yes does it");
         return;
     }
     u->counting = v.count ? verdict : VERDICT_NONE;
-    u->wish.text = arena_dup(&u->arena, verdict == VERDICT_FAILED ? v.reason : v.to);
+    struct span text = verdict == VERDICT_FAILED ? v.reason : v.to;
+    u->wish.text = text.n ? arena_dup(&u->arena, text) : SPAN("");
     operator_begin(u);
 }
 
 void verb_remove(void *ctx, struct admin_call *c, const struct span *args, size_t n)
 {
-    irrevocable(ctx, c, args, n, VERDICT_REMOVED);
+    asked_about(ctx, c, args, n, VERDICT_REMOVED);
 }
 
 void verb_bounce(void *ctx, struct admin_call *c, const struct span *args, size_t n)
 {
-    irrevocable(ctx, c, args, n, VERDICT_FAILED);
+    asked_about(ctx, c, args, n, VERDICT_FAILED);
 }
 
 void verb_redirect(void *ctx, struct admin_call *c, const struct span *args, size_t n)
 {
-    irrevocable(ctx, c, args, n, VERDICT_REDIRECTED);
+    asked_about(ctx, c, args, n, VERDICT_REDIRECTED);
+}
+
+void verb_route(void *ctx, struct admin_call *c, const struct span *args, size_t n)
+{
+    asked_about(ctx, c, args, n, VERDICT_ROUTED);
 }
 
 /* ---- flush ---- */

@@ -312,7 +312,7 @@ static int run_top(struct cli *cli, const struct command *c)
     return status;
 }
 
-/* ---- what can't be taken back ---- */
+/* ---- what is asked about first ---- */
 
 struct how_much {
     uint64_t messages, recipients;
@@ -355,7 +355,7 @@ static bool agreed(const struct command *c, const struct how_much *h)
 }
 
 /* Who sits at a terminal is shown how much it is, and asked. Elsewhere the server wants --yes, but for a single message. */
-static int run_irrevocable(struct cli *cli, const struct command *c)
+static int run_asked_about(struct cli *cli, const struct command *c)
 {
     struct how_much h = {0};
     struct buf message = {0};
@@ -450,7 +450,7 @@ static const struct command commands[] = {
      "what it may send: messages-hour, recipients-hour, messages-day, recipients-day, new-recipients-day; shows them without", ask, "authd", NULL, 0},
     {"account held list", "", "the accounts over such a limit, and how much of their mail is held", ask, "qmgr", NULL, 0},
     {"account held release", "ADDRESS|ID", "let that mail go; counting begins anew", ask, "qmgr", NULL, 0},
-    {"account held discard", "ADDRESS|ID [--count|--yes]", "delete that mail; counting begins anew", run_irrevocable, "qmgr", NULL, 0},
+    {"account held discard", "ADDRESS|ID [--count|--yes]", "delete that mail; counting begins anew", run_asked_about, "qmgr", NULL, 0},
     {"account list", "[DOMAIN]", "the accounts, removed ones with mail too", ask, "authd", NULL, 0},
     {"account scram-sha-1 on", "ADDRESS|ID", "offer it SCRAM-SHA-1, too (old clients)", ask, "authd", NULL, 0},
     {"account scram-sha-1 off", "ADDRESS|ID", "and no longer", ask, "authd", NULL, 0},
@@ -481,12 +481,12 @@ static const struct command commands[] = {
     {"queue retry", "WHICH...", "try it now", ask, "qmgr", NULL, 0},
     {"queue hold", "WHICH...", "keep it until it is released", ask, "qmgr", NULL, 0},
     {"queue release", "WHICH...", "let it go", ask, "qmgr", NULL, 0},
-    {"queue remove", "WHICH... [--count|--yes]", "delete it; nobody is told", run_irrevocable, "qmgr", NULL, 0},
-    {"queue bounce", "WHICH... [--reason TEXT] [--count|--yes]", "back to its sender, with a notification", run_irrevocable, "qmgr", NULL, 0},
-    {"queue redirect", "WHICH... --to ADDRESS [--count|--yes]", "to another address", run_irrevocable, "qmgr", NULL, 0},
+    {"queue remove", "WHICH... [--count|--yes]", "delete it; nobody is told", run_asked_about, "qmgr", NULL, 0},
+    {"queue bounce", "WHICH... [--reason TEXT] [--count|--yes]", "back to its sender, with a notification", run_asked_about, "qmgr", NULL, 0},
+    {"queue redirect", "WHICH... --to ADDRESS [--count|--yes]", "to another address", run_asked_about, "qmgr", NULL, 0},
     {"queue edit", "ID --add ADDRESS|--remove ADDRESS|--replace ADDRESS ADDRESS...", "change its recipients", ask, "qmgr", NULL, 0},
     {"queue flush", "[DEST]", "try all that waits, or what waits for one destination", ask, "qmgr", NULL, 0},
-    {"queue route", "WHICH... HOST[:PORT]|none", "send it to that host instead of its domain's", ask, "qmgr", NULL, 0},
+    {"queue route", "WHICH... HOST[:PORT]|none [--count|--yes]", "send it to that host instead of its domain's", run_asked_about, "qmgr", NULL, 0},
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", "the queue added up, and how much happens", ask, "qmgr", NULL, 0},
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
     {"queue verify", "[--repair]", "check all that must be so in it, and mend what is safe", ask, "qmgr", NULL, 0},

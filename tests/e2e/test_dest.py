@@ -127,11 +127,17 @@ def test_queued_mail_is_sent_to_another_host(instances):
         until(lambda: [r["attempts"] for r in w.queue() if not r["activity"]] == [1, 1], "both deferred")
         host = "%s:%d" % (second.address, second.port)
         assert w.waypost("queue", "route", "far.test", "not a host", check=False).returncode == 2
-        w.waypost("queue", "route", "far.test", host)
+        refused = w.waypost("queue", "route", "far.test", host, check=False)
+        assert refused.returncode == 2 and "--yes" in refused.stderr and w.rows("queue", "route", "--all", host, "--count") == [{"messages": 1, "recipients": 2}]
+        said = w.waypost_at_terminal("n\n", "queue", "route", "far.test", host)
+        assert "route: 1 recipient of 1 message. Do it?" in said.stderr and not any(r["route"] for r in w.queue())
+        assert w.waypost("queue", "route", "far.test", host, "--yes").stdout == "1 recipient\n"
+        assert w.waypost_at_terminal("y\n", "queue", "route", "y@other.test", host).returncode == 0
+        w.waypost("queue", "route", "y@other.test", "none", "--yes")
         qid = w.queue()[0]["id"]
         assert sorted((r["recipient"], r["route"]) for r in w.queue()) == [("x@far.test", host), ("y@other.test", "")]
         assert host in w.waypost("queue", "why", qid).stdout and [r["route"] for r in w.rows("queue", "sql", "SELECT route FROM v1_recipient WHERE route IS NOT NULL")] == [host]
-        routed, = [r for r in w.rows("trace", qid) if r["event"] == "routed"]
+        routed, = [r for r in w.rows("trace", qid) if r["event"] == "routed" and r["recipient"] == "x@far.test"]
         assert routed["reply"] == host and routed["by-operator"]
         assert not second.messages(), "its time has not come"
         w.waypost("queue", "retry", "far.test")
