@@ -19,9 +19,10 @@
 #define WANT_TRIES 5
 #define GATHER_MS 200   /* the longest that one waits for others for its account */
 #define GATHER_COUNT 32 /* so many don't wait for more: half of what an account may have under way at first */
-#define GATHER_LOOK_MS 20
+#define GATHER_LOOK_MS 10
+#define MANY_MS 50  /* LOCAL_STARTS_KEPT of them in that time are many */
+#define QUIET_MS 15 /* none in that time: no more come for now */
 #define NEVER (INT64_MIN / 2)
-#define MANY_MS 50 /* LOCAL_STARTS_KEPT of them in that time are many */
 
 struct account_worker {
     struct qmgr *q;
@@ -256,15 +257,21 @@ static bool many_come(const struct qmgr *q)
     return loop_now(q->loop) - q->local_starts[q->local_start_at] < MANY_MS; /* the oldest that is kept */
 }
 
+static bool more_come(const struct qmgr *q)
+{
+    int64_t last = q->local_starts[(q->local_start_at + LOCAL_STARTS_KEPT - 1) % LOCAL_STARTS_KEPT];
+    return many_come(q) && loop_now(q->loop) - last < QUIET_MS;
+}
+
 static void on_gather_timer(void *ctx)
 {
     struct qmgr *q = ctx;
-    bool many = many_come(q);
+    bool more = more_come(q);
     if (q->draining)
         return; /* their rows are due at the next start */
     while (!list_empty(&q->gathering)) {
         struct account_worker *w = container_of(q->gathering.next, struct account_worker, gather);
-        if (many && loop_now(q->loop) - w->since < GATHER_MS) {
+        if (more && loop_now(q->loop) - w->since < GATHER_MS) {
             timer_start(q->gather_timer, GATHER_LOOK_MS);
             return;
         }
