@@ -249,7 +249,7 @@
     K(rate_window, "rate-window", time, "1m", CONF_SECOND, CONF_DAY, FROM(ROLE_TALLYD), \
       "The time that those two count for.") \
     K(refused_recipients, "refused-recipients", number, "1000", 0, 1000000, FROM(ROLE_TALLYD), \
-      "Recipients refused to one client in window.") \
+      "Recipients refused to one client in window; sessions tell of them and of errors ten at a time, and when they end. Beyond it open sessions end, too.") \
     K(errors, "errors", number, "500", 0, 1000000, FROM(ROLE_TALLYD), \
       "Wrong commands of one client in window.") \
     K(failed_logins, "failed-logins", number, "100", 0, 1000000, FROM(ROLE_TALLYD), \

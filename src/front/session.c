@@ -93,7 +93,7 @@ static void session_free(struct front_session *s)
 {
     struct front *f = s->front;
     forget_login(s);
-    guest_leave(&s->guest);
+    guest_leave(&s->guest, 0, 0);
     list_del(&s->link);
     gate_leave(&f->gate, &s->peer);
     if (s->engine)

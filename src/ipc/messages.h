@@ -152,10 +152,10 @@
  * from then on, unless it is refused, until a client_note says gone with the same visit: a number that the front uses once. Answer:
  * client_verdict; without one in time the door stays open. */
 #define F_client_ask(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3)
-/* It is inside and has handed in so many messages since it was told of last. Answer: client_verdict; without one it goes on as before. */
-#define F_client_more(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3) F(u32, messages, 0)
-/* kind: 2 in, and each reply waits `slow` ms; 5 refused with these words: at the door that connection, of one that is inside its messages for
- * `wait` ms. room: the messages after which it is to be told of again. */
+/* It is inside and has done so much since it was told of last. Answer: client_verdict; without one it goes on as before. */
+#define F_client_more(F) F(u64, client, 0) F(u64, visit, 0) F(u8, protocol, 3) F(u32, messages, 0) F(u32, refused, 0) F(u32, errors, 0)
+/* kind: 2 in, and each reply waits `slow` ms; 5 refused with these words: that connection, or with `wait` the messages of one that is inside
+ * for so many ms. room: the messages after which it is to be told of again. */
 #define F_client_verdict(F) F(u8, kind, 5) F(u32, slow, 600000) F(u32, wait, 0) F(u32, room, 0) F(text, why, IPC_TEXT_MAX)
 /* What a client did since the last note. came: it is there already, nobody was asked; gone: it has left. From authd (visit 0): failed
  * logins, and whether it has logged in. */

@@ -425,6 +425,17 @@ void smtp_server_faults(const struct smtp_server *s, unsigned *errors, unsigned 
     *refused = s->refused;
 }
 
+void smtp_server_pardon(struct smtp_server *s)
+{
+    s->errors = s->refused = 0;
+}
+
+bool smtp_server_between(const struct smtp_server *s)
+{
+    static const unsigned quiet = 1u << S_HELLO | 1u << S_READY | 1u << S_SENDER | 1u << S_MAIL | 1u << S_LOGIN_LINE;
+    return quiet >> s->state & 1;
+}
+
 bool smtp_server_blocked(const struct smtp_server *s)
 {
     return s->waiting || s->state == S_CONNECT || s->state == S_SENDER || s->state == S_ASK ||

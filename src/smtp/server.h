@@ -187,6 +187,9 @@ const struct smtp_xclient *smtp_server_xclient(const struct smtp_server *s); /* 
 struct span smtp_server_login_name(const struct smtp_server *s); /* empty: not logged in */
 /* Wrong commands and refused recipients so far. */
 void smtp_server_faults(const struct smtp_server *s, unsigned *errors, unsigned *refused);
+void smtp_server_pardon(struct smtp_server *s); /* XCLIENT: they were another client's */
+/* No content is coming, waited for or being stored: a 421 now has nobody send a message twice. */
+bool smtp_server_between(const struct smtp_server *s);
 bool smtp_server_blocked(const struct smtp_server *s);    /* waits for an answer and reads nothing until it came */
 bool smtp_server_in_content(const struct smtp_server *s); /* reads what follows DATA or BDAT */
 const char *smtp_server_state(const struct smtp_server *s);

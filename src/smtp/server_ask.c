@@ -159,7 +159,7 @@ void smtp_server_act_xclient(struct smtp_server *s, struct span arg)
     smtp_server_forget(s);
     smtp_server_forget_login(s);
     buf_clear(&s->helo);
-    s->errors = s->refused = s->login_failures = s->transactions = s->idle = 0;
+    s->login_failures = s->transactions = s->idle = 0;
     s->held_until = 0;
     if (x->has_helo) {
         buf_clear(&s->told_helo);

@@ -82,7 +82,7 @@ static enum door_now tally_begin(struct session *s)
 
 static void tally_cancel(struct session *s)
 {
-    guest_leave(&s->guest);
+    guest_leave(&s->guest, 0, 0);
 }
 
 /* ---- slow: the greeting is the first reply that waits ---- */

@@ -78,8 +78,9 @@ static void session_release(struct session *s)
 /* What it did is told to tallyd. */
 static void guest_over(struct session *s)
 {
-    smtp_server_faults(s->smtp, &s->guest.errors, &s->guest.refused);
-    guest_leave(&s->guest);
+    unsigned errors, refused;
+    smtp_server_faults(s->smtp, &errors, &refused);
+    guest_leave(&s->guest, errors, refused);
     tarpit_leave(s);
     s->slow = s->pace_slow = 0;
 }
@@ -283,6 +284,7 @@ static void become(struct session *s)
         return;
     }
     guest_over(s);
+    smtp_server_pardon(s->smtp);
     snprintf(before, sizeof before, "%s", s->remote);
     s->peer = peer;
     remote_text(&peer, s->remote, sizeof s->remote);
@@ -304,8 +306,11 @@ static void start_tls(struct session *s)
     set_timeout(s, handshake_ms(s));
 }
 
-static void note(const struct session *s, const struct smtp_request *r)
+static void note(struct session *s, const struct smtp_request *r)
 {
+    unsigned errors, refused;
+    smtp_server_faults(s->smtp, &errors, &refused);
+    guest_faults(&s->guest, errors, refused, tarpit_pace);
     if (s->drop)
         drop_refused(s->drop, r->data);
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);

@@ -1,6 +1,8 @@
 /* Replies that wait: to a client that tallyd says is to be slowed, and to one that makes errors or asks for wrong
  * recipients, more and more from half of what ends its session. Slowed sessions cost memory, so their number is
  * bounded. Exempt clients (limits.exempt) are not slowed. */
+#include <stdio.h>
+
 #include "smtpd/smtpd.h"
 
 static uint32_t grown(unsigned n, unsigned most, int64_t longest)
@@ -32,12 +34,20 @@ uint32_t tarpit_delay(struct session *s)
     return ms;
 }
 
-/* Past the limit it is slowed as much as before it, and its next messages are put off. */
-void tarpit_pace(struct guest *g, uint32_t slow, uint32_t wait, struct span why)
+#define LEAVE_MS (INT64_C(3600) * 1000) /* no further message of one that should have left */
+
+/* Past a limit it is slowed as much as before it. A message that is being handed in is taken; then nothing more is. */
+void tarpit_pace(struct guest *g, bool refuse, uint32_t slow, uint32_t wait, struct span why)
 {
     struct session *s = container_of(g, struct session, guest);
-    s->pace_slow = wait ? (uint32_t)s->house->conf->limits.tarpit : slow;
-    smtp_server_hold_back(s->smtp, wait ? loop_wall(s->d->loop) + wait : 0, why);
+    char text[IPC_TEXT_MAX + 1];
+    s->pace_slow = refuse ? (uint32_t)s->house->conf->limits.tarpit : slow;
+    smtp_server_hold_back(s->smtp, refuse ? loop_wall(s->d->loop) + (wait ? wait : LEAVE_MS) : 0, why);
+    if (!refuse || wait || s->shaking || s->door || s->closing || !smtp_server_between(s->smtp))
+        return;
+    snprintf(text, sizeof text, "%.*s", SPANV(why));
+    smtp_server_shut(s->smtp, "4.7.0", text);
+    session_poke(s);
 }
 
 void tarpit_wait(struct session *s, uint32_t ms, timer_fn *then)

@@ -31,7 +31,7 @@ void guests_free(struct guests *all)
 
 /* ---- what tallyd is told ---- */
 
-static void note(struct guest *g, bool came, bool gone)
+static void note(struct guest *g, bool came, bool gone, uint32_t errors, uint32_t refused)
 {
     struct msg m = {.type = MSG_client_note};
     m.client_note = (struct msg_client_note){.client = g->client,
@@ -40,17 +40,20 @@ static void note(struct guest *g, bool came, bool gone)
                                              .came = came,
                                              .gone = gone,
                                              .messages = g->messages,
-                                             .refused = g->refused,
-                                             .errors = g->errors};
+                                             .refused = refused - g->refused,
+                                             .errors = errors - g->errors};
     chan_say(g->all->tallyd, &m, -1);
-    g->messages = g->refused = g->errors = 0;
+    g->messages = 0;
 }
 
 void guests_up(struct guests *all)
 {
     all->silent = false;
     LIST_EACH(&all->inside, l)
-    note(container_of(l, struct guest, link), true, false);
+    {
+        struct guest *g = container_of(l, struct guest, link);
+        note(g, true, false, g->errors, g->refused);
+    }
 }
 
 static void go_inside(struct guest *g)
@@ -121,22 +124,37 @@ static void on_pace(void *ctx, struct chan *c UNUSED, enum chan_why why, const s
         return;
     const struct msg_client_verdict *v = &m->client_verdict;
     g->room = MAX_OF(v->room, UINT32_C(1));
-    g->pace(g, v->slow, v->kind == OUTCOME_FAILED ? v->wait : 0, v->why);
+    g->pace(g, v->kind == OUTCOME_FAILED, v->slow, v->wait, v->why);
 }
 
-void guest_message(struct guest *g, guest_pace_fn *pace)
+static void tell(struct guest *g, uint32_t errors, uint32_t refused, guest_pace_fn *pace)
 {
-    g->messages++;
-    if (!g->client || g->asked || g->messages < g->room || !chan_is_up(g->all->tallyd) || chan_full(g->all->tallyd))
+    if (!g->client || g->asked || !chan_is_up(g->all->tallyd) || chan_full(g->all->tallyd))
         return;
     struct msg m = {.type = MSG_client_more,
                     .client_more = {.client = g->client,
                                     .visit = g->visit,
                                     .protocol = (uint8_t)g->all->protocol,
-                                    .messages = g->messages}};
+                                    .messages = g->messages,
+                                    .refused = refused - g->refused,
+                                    .errors = errors - g->errors}};
     g->messages = 0;
+    g->errors = errors;
+    g->refused = refused;
     g->pace = pace;
     g->asked = chan_ask(g->all->tallyd, &m, -1, on_pace, g);
+}
+
+void guest_message(struct guest *g, guest_pace_fn *pace)
+{
+    if (++g->messages >= g->room)
+        tell(g, g->errors, g->refused, pace);
+}
+
+void guest_faults(struct guest *g, uint32_t errors, uint32_t refused, guest_pace_fn *pace)
+{
+    if (errors - g->errors + refused - g->refused >= GUEST_FAULTS)
+        tell(g, errors, refused, pace);
 }
 
 bool guest_is_counted(const struct guest *g)
@@ -145,14 +163,14 @@ bool guest_is_counted(const struct guest *g)
 }
 
 /* Also for one that left while the question was open: tallyd knows by the visit's number whether it counted it. */
-void guest_leave(struct guest *g)
+void guest_leave(struct guest *g, uint32_t errors, uint32_t refused)
 {
     if (!g->client)
         return;
     if (g->asked)
         chan_forget(g->all->tallyd, g->asked);
-    note(g, false, true);
-    g->asked = 0;
+    note(g, false, true, errors, refused);
+    g->asked = g->errors = g->refused = 0;
     list_del(&g->link);
     g->client = 0;
 }

@@ -226,13 +226,18 @@ static uint32_t until_room(const struct tally *t, const struct entry *e)
     return wait < UINT32_MAX ? (uint32_t)wait : UINT32_MAX;
 }
 
-void tally_more(struct tally *t, uint64_t client, uint32_t n, int64_t now, struct tally_verdict *v)
+void tally_more(struct tally *t, uint64_t client, const struct tally_done *done, int64_t now, struct tally_verdict *v)
 {
-    tally_add(t, client, TALLY_MESSAGES, n, now);
+    tally_add(t, client, TALLY_MESSAGES, done->messages, now);
+    tally_add(t, client, TALLY_REFUSED, done->refused, now);
+    tally_add(t, client, TALLY_ERRORS, done->errors, now);
     struct entry *e = touch(t, client, now);
     *v = (struct tally_verdict){.why = ""};
+    weigh(t, e, TALLY_REFUSED, 1, v);
+    weigh(t, e, TALLY_ERRORS, 1, v);
+    bool leaves = v->refuse;
     weigh(t, e, TALLY_MESSAGES, 1, v);
-    v->wait = v->refuse ? until_room(t, e) : 0;
+    v->wait = v->refuse && !leaves ? until_room(t, e) : 0;
     v->room = room(t, e);
     file_away(t, e);
 }

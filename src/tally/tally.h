@@ -61,8 +61,11 @@ void tally_come(struct tally *t, uint64_t client, enum tally_kind kind, int64_t 
 void tally_here(struct tally *t, uint64_t client, enum tally_kind kind, int64_t now);
 void tally_leave(struct tally *t, uint64_t client, enum tally_kind kind, int64_t now);
 void tally_add(struct tally *t, uint64_t client, enum tally_what what, uint32_t n, int64_t now);
-/* It is there and has handed in n messages more: what follows for its next ones, by their rate alone. */
-void tally_more(struct tally *t, uint64_t client, uint32_t n, int64_t now, struct tally_verdict *v);
+struct tally_done {
+    uint32_t messages, refused, errors;
+};
+/* It is there and has done that since: what follows for it. Refused with a wait: its messages for so long; without: it is to leave. */
+void tally_more(struct tally *t, uint64_t client, const struct tally_done *done, int64_t now, struct tally_verdict *v);
 /* It logged in. For TALLY_TRUST_MS failed logins are not held against it here: they may be somebody else's behind the
  * same address. */
 void tally_trust(struct tally *t, uint64_t client, int64_t now, int64_t wall);

@@ -122,12 +122,13 @@ void visits_more(struct tallyd *d, struct chan *from, const struct msg *m)
     struct front *f = front_of(d->visits, from);
     struct visit *visit = f ? idmap_get(&f->visits, q->visit) : NULL;
     struct tally_verdict v;
-    tally_more(d->tally, q->client, q->messages, loop_now(d->loop), &v);
+    const struct tally_done done = {q->messages, q->refused, q->errors};
+    tally_more(d->tally, q->client, &done, loop_now(d->loop), &v);
     keeper_changed(d);
     answer(from, m->id, &v);
     bool pressed = v.refuse || v.slow;
     if (visit && pressed && !visit->pressed)
-        tell_log(v.refuse ? "client-held-back" : "client-slowed", q->client, from, &v);
+        tell_log(!v.refuse ? "client-slowed" : v.wait ? "client-held-back" : "client-refused", q->client, from, &v);
     if (visit)
         visit->pressed = pressed;
 }

@@ -247,6 +247,29 @@ def test_open_sessions_are_held_to_the_rate_of_messages(instances):
     until(lambda: mail(c)[:3] == "250", "room again, in the same session")
 
 
+def test_faults_of_sessions_beside_each_other_count_while_they_last(instances):
+    """Guessing names in many sessions at once: what one has learned is held against all."""
+    w = limited(instances, "refused-recipients 30; errors 30; window 1d; tarpit 0;", sections={"smtp": "max-refused 1000; max-errors 1000;"})
+    who = "192.0.2.1"
+    a, b, c = [Client(w, who) for _ in range(3)]
+    for x in (a, b, c):
+        assert x.say("HELO c.test").startswith("250 ") and x.say("MAIL FROM:<c@remote.test>").startswith("250 ")
+    said = [a.say("RCPT TO:<n%d@example.test>" % i) for i in range(20)]
+    assert {s[:3] for s in said} == {"550"}
+    until(lambda: shown(w, who)["refused-recipients"] == 20, "those of the session that is there")
+    until(lambda: b.say("RCPT TO:<guess@example.test>")[:3] != "550", "the limit")
+    until(lambda: "client-refused client=192.0.2.1" in w.logged(), "the log says so")
+    assert 30 <= shown(w, who)["refused-recipients"] <= 60 and "wrong recipients" in w.wait_log("client-refused client=192.0.2.1")[0]
+    assert Client(w, who).greeting == "421 4.7.0 Too many wrong recipients from your address, try again later\r\n"
+    # the other one may finish its message, and learns of it with its own faults
+    assert c.say("RCPT TO:<bob@example.test>").startswith("250 ") and c.say("DATA").startswith("354 ") and c.say("x\r\n.").startswith("250 ")
+    other = Client(w, "192.0.2.2")
+    assert other.say("HELO c.test").startswith("250 ")
+    last = []
+    until(lambda: last.append(other.say("NONSENSE")) or last[-1][:3] != "500", "the limit of errors")
+    assert 30 <= len(last) <= 60 and last[-1] == "421 4.7.0 Too many errors from your address, try again later\r\n"
+
+
 def test_sessions_at_a_time_are_slowed_before_they_are_refused(instances):
     w = limited(instances, "tarpit 100ms;", sections={"smtp": "max-connections-per-client 4;"})
     who = "192.0.2.1"

@@ -1015,6 +1015,31 @@ Test(smtp, idle_commands_are_not_free_for_ever)
     }
 }
 
+/* Whether an end now would have somebody send a message twice; and whose faults they were. */
+Test(smtp, between_messages)
+{
+    struct smtp_owner o;
+    unsigned errors, refused;
+    smtp_owner_open(&o, false);
+    o.hold_commits = true;
+    smtp_owner_feed(&o, SPAN(EHLO "NONSENSE\r\n"));
+    cr_expect(smtp_server_between(o.s));
+    smtp_owner_feed(&o, SPAN(MAIL RCPT));
+    cr_expect(smtp_server_between(o.s));
+    smtp_owner_feed(&o, SPAN("DATA\r\nx\r\n"));
+    cr_expect_not(smtp_server_between(o.s));
+    smtp_owner_feed(&o, SPAN(".\r\n"));
+    cr_expect_not(smtp_server_between(o.s), "it is being stored");
+    smtp_server_committed(o.s, &(struct outcome){.kind = OUTCOME_DONE, .code = 250});
+    cr_expect(smtp_server_between(o.s));
+    smtp_server_faults(o.s, &errors, &refused);
+    cr_expect_eq(errors, 1);
+    smtp_server_pardon(o.s);
+    smtp_server_faults(o.s, &errors, &refused);
+    cr_expect_eq(errors + refused, 0);
+    smtp_owner_close(&o);
+}
+
 /* What tallyd has it do: no transaction until then, no error, and whatever is open goes on. */
 Test(smtp, held_back)
 {

@@ -64,6 +64,11 @@ Test(tally, a_rate_slows_then_refuses_and_leaks_away)
     tally_free(&t);
 }
 
+static void more(struct tally *t, uint64_t client, uint32_t messages, int64_t now, struct tally_verdict *v)
+{
+    tally_more(t, client, &(struct tally_done){.messages = messages}, now, v);
+}
+
 /* A session that stays goes slower and slower, and at the limit waits for as long as one message takes to leak away. */
 Test(tally, messages_of_one_that_is_inside)
 {
@@ -71,27 +76,48 @@ Test(tally, messages_of_one_that_is_inside)
     struct tally_verdict v;
     tally_come(t, A, TALLY_SMTP, 0, &v);
     cr_expect_eq(v.room, TALLY_ROOM);
-    tally_more(t, A, 40, 0, &v);
+    more(t, A, 40, 0, &v);
     cr_expect(!v.refuse && v.slow == 0 && v.wait == 0 && v.room == TALLY_ROOM);
-    tally_more(t, A, 39, 0, &v);
+    more(t, A, 39, 0, &v);
     cr_expect(!v.refuse && v.slow == 600 && v.room == 10, "%u %u", v.slow, v.room);
-    tally_more(t, A, 20, 0, &v);
+    more(t, A, 20, 0, &v);
     cr_expect(!v.refuse && v.slow == 1000 && v.room == 1, "%u %u", v.slow, v.room);
-    tally_more(t, A, 1, 0, &v);
+    more(t, A, 1, 0, &v);
     cr_expect(v.refuse && v.wait >= 600 && v.wait <= 602 && v.room == 1, "%u", v.wait);
     cr_expect_str_eq(v.why, "Too many messages from your address, try again later");
     uint32_t wait = v.wait;
-    tally_more(t, A, 1, wait, &v); /* the one that fits then */
+    more(t, A, 1, wait, &v); /* the one that fits then */
     cr_expect(v.refuse && v.wait >= 598 && v.wait <= 602, "%u", v.wait);
-    tally_more(t, B, 20, 0, &v);
+    more(t, B, 20, 0, &v);
     cr_expect_not(v.refuse, "another client is not concerned");
-    tally_more(t, A, 1, 3 * MINUTE, &v);
+    more(t, A, 1, 3 * MINUTE, &v);
     cr_expect(!v.refuse && v.slow == 0 && v.room == TALLY_ROOM);
     struct tally_limits none = limits();
     none.of[TALLY_MESSAGES].most = 0;
     tally_configure(t, &none);
-    tally_more(t, A, 1000, 3 * MINUTE, &v);
+    more(t, A, 1000, 3 * MINUTE, &v);
     cr_expect(!v.refuse && v.slow == 0 && v.room == TALLY_ROOM);
+    tally_free(&t);
+}
+
+/* Faults slow it and then send it away, whatever it hands in. */
+Test(tally, faults_of_one_that_is_inside)
+{
+    struct tally *t = fresh();
+    struct tally_verdict v;
+    tally_come(t, A, TALLY_SMTP, 0, &v);
+    tally_more(t, A, &(struct tally_done){.refused = 9}, 0, &v);
+    cr_expect(!v.refuse && v.slow == 0);
+    tally_more(t, A, &(struct tally_done){.errors = 9, .refused = 5}, 0, &v);
+    cr_expect(!v.refuse && v.slow == 500, "%u", v.slow);
+    tally_more(t, A, &(struct tally_done){.messages = 100, .refused = 6}, 0, &v);
+    cr_expect(v.refuse && v.wait == 0);
+    cr_expect_str_eq(v.why, "Too many wrong recipients from your address, try again later");
+    tally_more(t, A, &(struct tally_done){0}, HOUR / 2, &v);
+    cr_expect(!v.refuse, "it leaks");
+    tally_more(t, A, &(struct tally_done){.errors = 20}, HOUR / 2, &v);
+    cr_expect(v.refuse && v.wait == 0);
+    cr_expect_str_eq(v.why, "Too many errors from your address, try again later");
     tally_free(&t);
 }
 
