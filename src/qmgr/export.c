@@ -21,7 +21,7 @@
 #define PAGE 200
 #define LOOK_MAX 5000
 #define WRITE_AT (512u << 10)
-#define LEFT_MS 60000 /* for attempts that are under way */
+#define LEFT_MS 60000 /* for attempts that are under way, where --wait says nothing */
 #define LEFT_LOOK_MS 100
 
 /* What is to be written of a recipient: its row now, in the state that it had. */
@@ -38,6 +38,7 @@ struct export {
     struct queue_filter filter;
     struct arena arena; /* of the filter */
     bool move, all;
+    int64_t wait; /* with move, for attempts that are under way */
     int64_t by;
     char host[256];
     int64_t made;
@@ -287,7 +288,7 @@ static int put_left(struct export *x, bool last, struct err *err)
 static int wait_for_left(struct export *x, struct err *err)
 {
     int rc = 0;
-    for (int64_t waited = 0; rc == 0 && x->left_count && waited < LEFT_MS; waited += LEFT_LOOK_MS) {
+    for (int64_t waited = 0; rc == 0 && x->left_count && waited < x->wait; waited += LEFT_LOOK_MS) {
         nanosleep(&(struct timespec){.tv_nsec = LEFT_LOOK_MS * 1000000L}, NULL);
         rc = question_over(x->k) ? err_set(err, "stopped") : put_left(x, false, err);
     }
@@ -446,15 +447,18 @@ void export_command(void *ctx, struct admin_call *c, const struct span *args, si
     x->queue = q->queue;
     x->by = (int64_t)admin_uid(c) + 1;
     x->made = qmgr_wall(q);
+    x->wait = LEFT_MS;
     snprintf(x->host, sizeof x->host, "%s", q->conf->hostname);
     for (size_t i = 0; i < n; i++)
         if (span_eqs(args[i], "--move"))
             x->move = true;
+        else if (i + 1 < n && span_eqs(args[i], "--wait") && conf_time_of(args[i + 1], &x->wait))
+            i++;
         else
             which[count++] = args[i];
     x->all = count == 0;
     const char *wrong = x->fd < 0                                                   ? "no file came with the command"
-                        : operator_filter(q, which, count, &x->filter, &x->arena)    ? "not understood: FILE [--move] [WHICH...]"
+                        : operator_filter(q, which, count, &x->filter, &x->arena)    ? "not understood: FILE [--move [--wait TIME]] [WHICH...]"
                         : x->move && !is_file(x->fd)                                ? "--move needs a file: a pipe can't be synced and read back"
                                                                                     : NULL;
     if (wrong) {

@@ -546,7 +546,7 @@ static const struct admin_command commands[] = {
     {"queue stats", "[--by destination|domain|sender|state] [--limit N]", 0, 4, stats_command},
     {"queue sample", NULL, 0, 0, top_sample},
     {"queue verify", "[--repair]", 0, 1, verify_command},
-    {"queue export", "FILE [--move] [WHICH...]", 0, ADMIN_ARGS_MAX, export_command},
+    {"queue export", "FILE [--move [--wait TIME]] [WHICH...]", 0, ADMIN_ARGS_MAX, export_command},
     {"queue export --db", "FILE", 0, 0, copy_command},
     {"queue import", "FILE", 0, 0, import_command},
     {"queue sql", "SELECT [--limit N]", 1, 3, sql_command},

@@ -491,7 +491,7 @@ static const struct command commands[] = {
     {"queue top", "[--interval SECONDS]", "what it does now, on the terminal", run_top, "qmgr", NULL, 0},
     {"queue verify", "[--repair]", "check all that must be so in it, and mend what is safe", ask, "qmgr", NULL, 0},
     {"queue export --db", "FILE|-", "write what queue sql shows into a database, for sqlite3", run_export_db, "qmgr", NULL, 0},
-    {"queue export", "FILE|- [--move] [WHICH...]", "write it into a file, for queue import; --move: then remove it here", run_export, "qmgr", NULL, 0},
+    {"queue export", "FILE|- [--move [--wait TIME]] [WHICH...]", "write it into a file, for queue import; --move: then remove it here", run_export, "qmgr", NULL, 0},
     {"queue import", "FILE|-", "take over what another queue has written", run_import, "qmgr", NULL, 0},
     {"queue sql", "'SELECT ...' [--limit N]", "ask the queue and its history in SQL", ask, "qmgr", NULL, 0},
     {"queue suspend", "DEST [REASON...]", "the same as dest suspend", ask, "qmgr", NULL, 0},

@@ -152,6 +152,31 @@ def test_a_move_waits_for_what_is_under_way_and_takes_over_what_came_of_it(insta
         assert sorted(r for m in sink.messages() for r in m.rcpts) == ["x@good.test", "y@bad.test", "z@late.test"], "each once"
 
 
+def test_a_move_leaves_what_is_under_way_all_the_time(instances, tmp_path):
+    """Its time is over while an attempt still hangs: that one stays, and is not held when it has failed."""
+    file = str(tmp_path / "queue.file")
+    with Sink(wp.fresh_address(), rcpt={"z@late.test": ["451 4.3.0 later"]}, replies={"data": ["hang"]}) as sink:
+        old = instances("old", mx=(sink.address, sink.port), sections={"queue": "retry-min 1000s; retry-max 2000s;"})
+        for rcpt, verb in (("x@stuck.test", "DATA"), ("z@late.test", "RCPT")):
+            with old.submit("alice@example.test") as s:
+                s.sendmail("alice@example.test", [rcpt], message(rcpt[0], sender="alice@example.test"))
+            until(lambda: any(s.said(verb) and any(rcpt in l for l in s.said("RCPT")) for s in list(sink.sessions)), "an attempt for " + rcpt)
+        row = lambda rcpt: next((r for r in old.queue() if r["recipient"] == rcpt), None)
+        until(lambda: row("z@late.test")["reason"] and not row("z@late.test")["activity"], "one deferred")
+        assert old.waypost("queue", "export", file, "--move", "--wait", "soon", check=False).returncode == 2 and len(old.queue()) == 2
+        os.unlink(file)  # as a move that failed leaves it
+        done = old.waypost("queue", "export", file, "--move", "--wait", "1s").stdout
+        assert "1 recipients of 1 messages are in the file, and here no longer; 1 more were being attempted all the time and stay" in done
+        assert [(r["recipient"], r["state"], bool(r["activity"])) for r in old.queue()] == [("x@stuck.test", "waiting", True)]
+        sink.drop()
+        until(lambda: row("x@stuck.test")["reason"] and not row("x@stuck.test")["activity"], "its attempt has failed")
+        assert row("x@stuck.test")["state"] == "waiting"
+        sink.replies["data"] = []
+        old.waypost("queue", "retry", "--all")
+        old.wait_queue_empty()
+        assert [m.rcpts for m in sink.messages()] == [["x@stuck.test"]]
+
+
 def test_who_leaves_in_mid_import_leaves_what_came_in(old, instances, tmp_path):
     new = instances("new", sections=REFUSED)
     file = tmp_path / "queue.file"

@@ -153,3 +153,17 @@ def test_a_disk_without_a_file_left_loses_nothing(small):
     assert len(os.listdir(state_of(w) + "/queue/spool")) == 1, "nothing is left of what was refused"
     w.stop(kill=True)
     assert not re.search("service-died", w.logged()), "a disk without files kills nobody"
+
+
+def test_a_copy_for_sqlite3_leaves_room_for_mail(small, tmp_path):
+    """Below twice min-free `queue export --db` stops, with nothing left of it, while the door is open."""
+    w = small("4M")
+    w.waypost("alias", "add", "fwd@example.test", "someone@far.test")
+    assert send(w, "before")[1] == 250
+    filler = fill(w, 6 << 20)
+    refused = w.waypost("queue", "export", "--db", str(tmp_path / "x"), check=False)
+    assert refused.returncode == 1 and "less free than twice what queue.min-free says" in refused.stderr
+    assert not os.path.exists(tmp_path / "x") and "copy.db" not in os.listdir(state_of(w) + "/queue")
+    assert send(w, "meanwhile")[1] == 250
+    os.unlink(filler)
+    assert " of 2 messages " in w.waypost("queue", "export", "--db", str(tmp_path / "x")).stdout
