@@ -49,15 +49,29 @@ void buf_addc(struct buf *b, char c)
     b->n++;
 }
 
+void buf_addn(struct buf *b, int64_t n)
+{
+    char digits[20], *at = digits + sizeof digits;
+    uint64_t left = n < 0 ? -(uint64_t)n : (uint64_t)n;
+    do
+        *--at = (char)('0' + left % 10);
+    while (left /= 10);
+    if (n < 0)
+        *--at = '-';
+    buf_add(b, span_make(at, (size_t)(digits + sizeof digits - at)));
+}
+
+/* Most fit into what room there is: one pass. */
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    size_t room = b->p ? b->cap - b->n : 0;
+    int n = vsnprintf(room ? b->p + b->n : NULL, room, fmt, ap);
     if (n < 0)
         abort();
-    char *at = buf_room(b, (size_t)n + 1);
-    vsnprintf(at, (size_t)n + 1, fmt, again);
+    if ((size_t)n >= room)
+        vsnprintf(buf_room(b, (size_t)n + 1), (size_t)n + 1, fmt, again);
     va_end(again);
     b->n += (size_t)n;
 }

@@ -19,6 +19,7 @@ char *buf_room(struct buf *b, size_t n); /* makes room for n more bytes, returns
 void buf_add(struct buf *b, struct span s);
 void buf_adds(struct buf *b, const char *text);
 void buf_addc(struct buf *b, char c);
+void buf_addn(struct buf *b, int64_t n); /* in decimal; much cheaper than buf_printf() */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap);
 void buf_drop(struct buf *b, size_t n); /* removes the first n bytes */

@@ -1,7 +1,11 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -26,8 +30,29 @@ static struct {
     void (*on_lost)(void);
 } out = {.program = "waypost", .fd = 2, .least = LOG_LEVEL_INFO};
 
+/* What the thread that gathers has said and nobody has written yet. Whoever takes `n` away writes it: that thread, or the handler of a signal
+ * that ends the process. What a SIGKILL takes along is what was said in one turn of the loop. */
+static struct {
+    char bytes[PIPE_BUF];
+    atomic_size_t n;
+    atomic_bool taken; /* by a thread */
+    struct buf line;   /* its room is used again and again */
+    long pid;
+} held;
+static _Thread_local bool gathers;
+
+static void write_all(const char *p, size_t n);
+
+void log_flush(void)
+{
+    size_t n = gathers ? atomic_exchange(&held.n, 0) : 0;
+    if (n)
+        write_all(held.bytes, n);
+}
+
 void log_open(const char *program, int fd, enum log_form form)
 {
+    log_flush();
     out.program = program;
     out.fd = fd;
     out.form = form;
@@ -59,13 +84,14 @@ static size_t commanding(struct span s, size_t i)
 
 static bool plain(struct span s)
 {
-    if (s.n == 0)
-        return false;
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] <= ' ' || s.p[i] == '"' || s.p[i] == '\\' || s.p[i] == '=' || s.p[i] == 0x7f ||
-            commanding(s, i))
+    bool ascii = true;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c <= ' ' || c == '"' || c == '\\' || c == '=' || c == 0x7f || (c > 0x7f && commanding(s, i)))
             return false;
-    return span_is_utf8(s);
+        ascii = ascii && c < 0x80;
+    }
+    return s.n && (ascii || span_is_utf8(s));
 }
 
 void log_value(struct buf *b, struct span v)
@@ -103,12 +129,21 @@ void log_value(struct buf *b, struct span v)
 
 static void put_stamp(struct buf *b)
 {
+    static _Thread_local struct {
+        time_t second;
+        char text[32];
+    } last = {.second = -1};
     struct timespec now;
-    struct tm tm;
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    buf_printf(b, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-               tm.tm_min, tm.tm_sec, now.tv_nsec / 1000000);
+    if (now.tv_sec != last.second) {
+        struct tm tm;
+        gmtime_r(&now.tv_sec, &tm);
+        strftime(last.text, sizeof last.text, "%Y-%m-%dT%H:%M:%S.", &tm);
+        last.second = now.tv_sec;
+    }
+    buf_adds(b, last.text);
+    int ms = (int)(now.tv_nsec / 1000000);
+    buf_add(b, span_make((char[]){(char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', ' '}, 5));
 }
 
 static void put_syslog_head(struct buf *b, int severity)
@@ -121,28 +156,28 @@ static void put_syslog_head(struct buf *b, int severity)
                tm.tm_hour, tm.tm_min, tm.tm_sec);
 }
 
-static void write_line(struct buf *b)
+static void write_datagram(const struct buf *b)
 {
-    ssize_t r;
-    if (out.form == LOG_TO_SYSLOG) {
+    ssize_t r = send(out.fd, b->p, b->n - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (r < 0 && errno != EAGAIN && out.on_lost) {
+        out.on_lost();
         r = send(out.fd, b->p, b->n - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (r < 0 && errno != EAGAIN && out.on_lost) {
-            out.on_lost();
-            r = send(out.fd, b->p, b->n - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-        }
-        if (r < 0 && errno != EAGAIN)
-            r = write(2, b->p, b->n);
-        (void)r;
-        return;
     }
+    if (r < 0 && errno != EAGAIN)
+        r = write(2, b->p, b->n);
+    (void)r;
+}
+
+static void write_all(const char *p, size_t n)
+{
     size_t done = 0;
-    while (done < b->n) {
-        r = write(out.fd, b->p + done, b->n - done);
+    while (done < n) {
+        ssize_t r = write(out.fd, p + done, n - done);
         if (r > 0)
             done += (size_t)r;
         else if (r < 0 && errno == EAGAIN) {
-            struct pollfd p = {.fd = out.fd, .events = POLLOUT};
-            if (poll(&p, 1, 100) <= 0)
+            struct pollfd ready = {.fd = out.fd, .events = POLLOUT};
+            if (poll(&ready, 1, 100) <= 0)
                 return; /* nobody reads: a log must not stop the mail */
         } else if (r < 0 && errno == EINTR)
             continue;
@@ -151,30 +186,121 @@ static void write_line(struct buf *b)
     }
 }
 
+/* ---- gathering ---- */
+
+static void hold(const struct buf *line, enum log_level level)
+{
+    size_t n = atomic_load(&held.n);
+    if (line->n > sizeof held.bytes - n) {
+        log_flush();
+        n = 0;
+    }
+    if (line->n > sizeof held.bytes) {
+        write_all(line->p, line->n);
+        return;
+    }
+    memcpy(held.bytes + n, line->p, line->n);
+    atomic_store(&held.n, n + line->n); /* the line is whole before it counts */
+    if (level <= LOG_LEVEL_WARN)
+        log_flush();
+}
+
+/* Of whichever thread the fault was. Nothing but write() and raise(), which a handler may call. A fault comes again when this returns, and
+ * ends the process then; a signal that was sent does not (where a sandbox refuses raise(), as the zygote's does, there is the trap). */
+static void on_fatal(int signo, siginfo_t *info, void *context UNUSED)
+{
+    size_t n = atomic_exchange(&held.n, 0);
+    if (n && write(out.fd, held.bytes, n) < 0)
+        n = 0; /* there is no other place for it */
+    if (info->si_code <= 0 && raise(signo))
+        __builtin_trap();
+}
+
+static void catch_fatal(void)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    const struct sigaction ours = {.sa_sigaction = on_fatal, .sa_flags = (int)(SA_SIGINFO | SA_RESETHAND | SA_NODEFER)};
+    struct sigaction now;
+    for (size_t i = 0; i < COUNT_OF(signals); i++)
+        if (sigaction(signals[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL) /* else a sanitizer's, which says more */
+            sigaction(signals[i], &ours, NULL);
+}
+
+/* The parent has written it before, or writes it yet. */
+static void forget_held(void)
+{
+    gathers = false;
+    atomic_store(&held.n, 0);
+    atomic_store(&held.taken, false);
+}
+
+void log_gather(bool on)
+{
+    static atomic_bool prepared;
+    if (on == gathers || (on && atomic_exchange(&held.taken, true)))
+        return;
+    if (on) {
+        if (!atomic_exchange(&prepared, true)) {
+            pthread_atfork(log_flush, NULL, forget_held);
+            catch_fatal();
+        }
+        held.pid = (long)getpid();
+        gathers = true;
+        return;
+    }
+    log_flush();
+    buf_free(&held.line);
+    forget_held();
+}
+
+/* ---- lines ---- */
+
+static void put_head(struct buf *b, enum log_level level, const char *event)
+{
+    if (out.form == LOG_TO_SYSLOG) {
+        put_syslog_head(b, levels[level].severity);
+    } else if (out.form == LOG_TO_JOURNAL) {
+        buf_addc(b, '<');
+        buf_addn(b, levels[level].severity);
+        buf_addc(b, '>');
+    } else {
+        put_stamp(b);
+    }
+    if (out.form != LOG_TO_SYSLOG) {
+        buf_adds(b, levels[level].name);
+        buf_addc(b, ' ');
+    }
+    buf_adds(b, out.program);
+    buf_addc(b, '[');
+    buf_addn(b, gathers ? held.pid : (long)getpid());
+    buf_adds(b, out.form == LOG_TO_SYSLOG ? "]: " : "] ");
+    buf_adds(b, event);
+}
+
 void log_event(enum log_level level, const char *event, const struct kv *kvs)
 {
     if (level > out.least)
         return;
     int saved = errno;
-    struct buf b = {0};
-    if (out.form == LOG_TO_SYSLOG)
-        put_syslog_head(&b, levels[level].severity);
-    else if (out.form == LOG_TO_JOURNAL)
-        buf_printf(&b, "<%d>%s ", levels[level].severity, levels[level].name);
-    else {
-        put_stamp(&b);
-        buf_printf(&b, "%s ", levels[level].name);
-    }
-    buf_printf(&b, "%s[%ld]%s %s", out.program, (long)getpid(), out.form == LOG_TO_SYSLOG ? ":" : "", event);
+    struct buf own = {0}, *b = gathers ? &held.line : &own;
+    buf_clear(b);
+    put_head(b, level, event);
     for (; kvs->key; kvs++) {
-        buf_printf(&b, " %s=", kvs->key);
+        buf_addc(b, ' ');
+        buf_adds(b, kvs->key);
+        buf_addc(b, '=');
         if (kvs->text.p)
-            log_value(&b, kvs->text);
+            log_value(b, kvs->text);
         else
-            buf_printf(&b, "%lld", (long long)kvs->number);
+            buf_addn(b, kvs->number);
     }
-    buf_addc(&b, '\n');
-    write_line(&b);
-    buf_free(&b);
+    buf_addc(b, '\n');
+    if (out.form == LOG_TO_SYSLOG)
+        write_datagram(b);
+    else if (gathers)
+        hold(b, level);
+    else
+        write_all(b->p, b->n);
+    buf_free(&own);
     errno = saved;
 }

@@ -3,7 +3,8 @@
  *     LOGI("accepted", KVS("qid", qid), KVU("size", n));
  *
  * prints   2026-11-23T09:41:07.123Z info smtpd[812] accepted qid=6G2… size=4096
- * One write() a line, so that lines of several programs never mix. */
+ * Lines of several programs that share one descriptor never mix: each write() has whole lines, and no more of them than a pipe takes as
+ * one. A line leaves at once, but for those of a thread that gathers them. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
@@ -35,6 +36,12 @@ enum log_level log_get_level(void);
 /* Called when a line could not be written (a restarted syslogd): the owner may log_open() a fresh descriptor or connect the old one
  * again. The line is tried once more, then written to standard error. */
 void log_on_lost(void (*fn)(void));
+/* What this thread, which is one that waits in a loop, says from here on leaves with log_flush(), many lines in one write; a warning or an
+ * error at once, with what was said before it, and so does everything before a fork, at the end of gathering and when a signal ends the
+ * process. One thread of a process can gather, the first that asks; to others, and to syslog, it means nothing. */
+void log_gather(bool on);
+/* For who gathers: before it waits. Cheap when there is nothing. */
+void log_flush(void);
 /* kvs ends with a NULL key. */
 void log_event(enum log_level level, const char *event, const struct kv *kvs);
 /* Writes `value` as it stands in a log line: bare when plain, else quoted with \n, \r, \t, \", \\ and \xNN. At most 1,000 bytes of it. */

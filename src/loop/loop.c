@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "loop/loop_impl.h"
 
@@ -161,12 +162,15 @@ void loop_run(struct loop *l)
 {
     if (l->is_virtual)
         abort();
+    log_gather(true);
     for (;;) {
         before_waiting(l);
+        log_flush(); /* what is to be sent has been: nobody waits for the log */
         if (l->stopped || !alive(l))
             break;
         poller_turn(l, time_left(l));
     }
+    log_gather(false);
     l->stopped = false;
 }
 

@@ -41,7 +41,7 @@ def test_the_reply_names_the_queue_id_and_the_log_follows_it(server):
     assert code == 250 and text.startswith(b"2.0.0 ")
     qid = text.decode().split()[-1]
     server.wait_log(r"delivered .*qid=%s\b" % qid)
-    assert any("accepted" in l or "queued" in l for l in server.logged().splitlines() if "qid=" + qid in l)
+    server.wait_log(r" (accepted|queued) .*qid=%s\b" % qid)
 
 
 def test_several_recipients_get_one_copy_each(server):

@@ -70,7 +70,7 @@ def test_large_messages_and_chunks(server, alice):
         code, reply = alice.getreply()
         assert code == want, reply
     assert len(server.wait_inbox(BOB, 2)) == 2
-    assert "from=alice@example.test" in server.logged()
+    server.wait_log("from=alice@example.test")
 
 
 def test_what_else_is_owned(server, alice):

@@ -1,12 +1,14 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/util.h"
 #include "loop/loop.h"
 
@@ -266,6 +268,71 @@ Test(loop, what_changes_and_changes_back_costs_nothing)
     close(fds[1]);
     loop_free(&s.loop);
 }
+
+/* ---- the log ---- */
+
+struct speaker {
+    struct loop *loop;
+    struct defer later;
+    int log;
+    ssize_t at_end_of_turn, in_next;
+};
+
+static void look_at_log(void *ctx)
+{
+    struct speaker *s = ctx;
+    char seen[1000];
+    s->at_end_of_turn = recv(s->log, seen, sizeof seen, MSG_PEEK | MSG_DONTWAIT);
+    LOGI("three");
+}
+
+static void say_something(void *ctx)
+{
+    struct speaker *s = ctx;
+    s->later = (struct defer){.fn = look_at_log, .ctx = s};
+    LOGI("one");
+    LOGI("two");
+    loop_defer(s->loop, &s->later);
+}
+
+static void look_again(void *ctx)
+{
+    struct speaker *s = ctx;
+    char seen[1000] = "";
+    s->in_next = recv(s->log, seen, sizeof seen - 1, MSG_DONTWAIT);
+    char *at = strstr(seen, " one\n");
+    cr_assert(at && (at = strstr(at, " two\n")) && strstr(at, " three\n"), "%s", seen);
+    LOGI("four");
+    loop_stop(s->loop);
+}
+
+/* What is said in a turn is in the log before the loop waits, in one write, behind what the turn has to send; afterwards lines leave at once. */
+Test(loop, lines_of_a_turn_leave_at_its_end)
+{
+    struct speaker s = {.loop = loop_new()};
+    char seen[1000];
+    int ends[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    log_open("test", ends[1], LOG_TO_STDERR);
+    s.log = ends[0];
+    struct timer *first = timer_new(s.loop, say_something, &s), *second = timer_new(s.loop, look_again, &s);
+    timer_start(first, 0);
+    timer_start(second, 5);
+    loop_run(s.loop);
+    cr_assert_eq(s.at_end_of_turn, -1);
+    cr_assert_gt(s.in_next, 0);
+    cr_assert_gt(recv(ends[0], seen, sizeof seen, MSG_DONTWAIT), 0);
+    LOGI("five");
+    cr_assert_gt(recv(ends[0], seen, sizeof seen, MSG_DONTWAIT), 0);
+    log_open("test", 2, LOG_TO_STDERR);
+    timer_free(&first);
+    timer_free(&second);
+    loop_free(&s.loop);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* ---- what nobody wants ---- */
 
 static void count_events(void *ctx, unsigned events)
 {
