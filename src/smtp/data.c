@@ -45,6 +45,12 @@ static void results_begin(struct smtp_data *d)
     d->results_begin = d->given;
 }
 
+/* It is no business of those who get the message. */
+static bool leaves(const struct smtp_data *d, struct span name)
+{
+    return d->limits.strip && (name_is(name, "bcc") || name_is(name, "resent-bcc") || name_is(name, "return-path"));
+}
+
 static void note_field(struct smtp_data *d, struct span name)
 {
     smtp_watch_field(&d->watch, name);
@@ -62,8 +68,8 @@ static void note_field(struct smtp_data *d, struct span name)
     } else if (name_is(name, "tls-required")) {
         d->take_tls = !d->has_tls_required;
         d->has_tls_required = true;
-    } else if (d->limits.strip_bcc && (name_is(name, "bcc") || name_is(name, "resent-bcc")))
-        d->drop = true;
+    } else
+        d->drop = leaves(d, name);
 }
 
 /* RFC8601:5: a field is taken back out when it says that we wrote it. All of the header section is still in `out`: the owner is
@@ -104,6 +110,8 @@ static void decide(struct smtp_data *d, struct span line, struct buf *out)
         note_field(d, span_trim(span_sub(line, 0, (size_t)colon)));
     else if (colon < 0 && span_istarts(line, SPAN("authentication-results "))) /* RFC5322:4.5.8: blanks before the colon */
         results_begin(d);
+    else if (line.n == sizeof d->head) /* as many blanks */
+        d->drop = leaves(d, span_trim(line));
 }
 
 static void keep_id(struct smtp_data *d, struct span s)

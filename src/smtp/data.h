@@ -24,7 +24,7 @@ struct smtp_data_limits {
     uint64_t size;   /* octets of content */
     uint32_t line;   /* octets of a line, CRLF included */
     uint32_t header; /* octets of the header section */
-    bool strip_bcc;  /* leave Bcc and Resent-Bcc fields out (RFC6409:8) */
+    bool strip;      /* leave Bcc and Resent-Bcc fields out (RFC6409:8), and Return-Path, which delivery alone writes (RFC5321:4.4) */
     bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
     bool normalise;  /* CR or LF alone becomes CRLF instead of a flaw; it never ends DATA, nor begins a line with a dot to be taken away */
     struct span own; /* our name: leave Authentication-Results fields out that claim to be of it (RFC8601:5); may be empty */

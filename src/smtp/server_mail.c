@@ -336,7 +336,7 @@ void smtp_server_content_begin(struct smtp_server *s, bool chunked)
     const struct smtp_data_limits limits = {.size = s->config->max_size,
                                             .line = s->config->max_text_line,
                                             .header = s->config->max_header,
-                                            .strip_bcc = s->config->submission || s->config->local,
+                                            .strip = s->config->submission || s->config->local,
                                             .normalise = s->config->normalise,
                                             .own = s->config->strip_results,
                                             .chunked = chunked,

@@ -28,7 +28,7 @@ def test_what_is_missing_is_added(server):
         assert send(s, HEADER + "Date: Mon, 23 Nov 2026 10:00:00 +0000\nMessage-ID: <1@example.test>\n\nfull\n")[0] == 250
         assert send(s, "From: alice@example.test, team@example.test\n\ntwo\n")[0] == 250
         assert send(s, "From: alice@example.test, team@example.test\nSender: team@example.test\n\nsent\n")[0] == 250
-        assert send(s, HEADER + "BCC: secret@example.test,\n other@example.test\nResent-Bcc: third@example.test\nX-Last: y\n\nblind\n")[0] == 250
+        assert send(s, HEADER + "BCC: secret@example.test,\n other@example.test\nResent-Bcc: third@example.test\nReturn-Path: <fourth@example.test>\nX-Last: y\n\nblind\n")[0] == 250
     by = {m.get_payload().strip(): m for m in map(email.message_from_bytes, server.wait_inbox(BOB, 5))}
     assert re.fullmatch(r"\w{3}, \d+ \w{3} \d{4} \d\d:\d\d:\d\d [-+]\d{4}", by["bare"]["Date"])
     assert re.fullmatch(r"<[0-9a-f]{32}@mail\.example\.test>", by["bare"]["Message-ID"])
@@ -36,6 +36,7 @@ def test_what_is_missing_is_added(server):
     assert by["two"].get_all("Sender") == ["<alice@example.test>"] and by["sent"].get_all("Sender") == ["team@example.test"]
     assert by["bare"]["Sender"] is None
     assert by["blind"]["X-Last"] == "y" and "third" not in str(by["blind"]) and "other@" not in str(by["blind"]) and "secret" not in str(by["blind"])
+    assert by["blind"].get_all("Return-Path") == ["<%s>" % ALICE]
 
 
 def test_what_can_not_be_mended_is_refused(server):

@@ -20,7 +20,7 @@ static void read_in(struct result *r, struct span in, size_t piece, unsigned mod
     const struct smtp_data_limits limits = {.size = 1u << 16,
                                             .line = 1000,
                                             .header = 1u << 12,
-                                            .strip_bcc = mode & STRIP,
+                                            .strip = mode & STRIP,
                                             .chunked = mode & CHUNKED,
                                             .binary = (mode & CHUNKED) && (mode & BINARY), /* RFC3030:3: BDAT only */
                                             .normalise = mode & NORMALISE,

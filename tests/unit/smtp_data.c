@@ -228,7 +228,6 @@ Test(smtp, data_facts)
     buf_free(&r.out);
 }
 
-/* RFC6409:8, RFC5322:3.6.3: Bcc leaves, with its continuation lines, wherever it is cut; in the body it is text. */
 /* Fields that are looked out for: whole and unfolded, in whatever pieces they come, and none that is not part of the message. */
 Test(smtp, data_watches_fields)
 {
@@ -252,7 +251,7 @@ Test(smtp, data_watches_fields)
     limits.watched = watched;
     limits.watched_count = COUNT_OF(watched);
     limits.own = SPAN("us.test");
-    limits.strip_bcc = true;
+    limits.strip = true;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         for (int bytewise = 0; bytewise < 2; bytewise++) {
             if (bytewise)
@@ -271,13 +270,14 @@ Test(smtp, data_watches_fields)
     buf_free(&r.out);
 }
 
+/* RFC6409:8, RFC5322:3.6.3: Bcc leaves, with its continuation lines, wherever it is cut; in the body it is text. */
 Test(smtp, data_strips_bcc)
 {
     const struct span in = SPAN("To: a\r\nBcc: secret\r\n and more\r\n\tand more\r\nSubject: x\r\nBCC :\r\nBccx: "
                                 "stays\r\nResent-Bcc: y\r\n\r\nBcc: body\r\n.\r\n");
     const char *out = "To: a\r\nSubject: x\r\nBccx: stays\r\n\r\nBcc: body\r\n";
     struct smtp_data_limits l = plenty;
-    l.strip_bcc = true;
+    l.strip = true;
     struct result r = {0};
     for (size_t cut = 0; cut <= in.n; cut++) {
         read_cut(&r, in, cut, &l);
@@ -288,6 +288,19 @@ Test(smtp, data_strips_bcc)
     cr_assert(span_eqs(buf_span(&r.out), out));
     read_bytes(&r, SPAN("Bcc: all\r\n.\r\n"), &l);
     cr_assert(r.over && r.out.n == 0 && r.d.header_bytes == 0);
+    /* RFC5321:4.4: who submits writes no Return-Path; RFC5322:4.5.8: as many blanks as somebody likes */
+    read_bytes(&r, SPAN("Return-Path: <a@b>\r\nreturn-path :\r\n <c@d>\r\nReturn-Paths: x\r\n\r\n.\r\n"), &l);
+    cr_assert(span_eqs(buf_span(&r.out), "Return-Paths: x\r\n\r\n"));
+    for (int blanks = 0; blanks < 130; blanks++) {
+        struct buf odd = {0};
+        buf_printf(&odd, "Bcc%*s: x@y\r\n z@y\r\nBcc%*s.: x\r\n\r\n.\r\n", blanks, "", blanks, "");
+        read_bytes(&r, buf_span(&odd), &l);
+        cr_assert(r.over && span_search(buf_span(&r.out), SPAN("@y")) < 0, "%d: %s", blanks, buf_cstr(&r.out));
+        buf_free(&odd);
+    }
+    l.strip = false;
+    read_bytes(&r, SPAN("Return-Path: <a@b>\r\nBcc: x\r\n.\r\n"), &l);
+    cr_assert(span_eqs(buf_span(&r.out), "Return-Path: <a@b>\r\nBcc: x\r\n"), "what others relay through us is not looked at");
     buf_free(&r.out);
 }
 
