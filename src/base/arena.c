@@ -58,6 +58,11 @@ struct span arena_dup(struct arena *a, struct span s)
     return (struct span){p, s.n};
 }
 
+struct span arena_dup_or_none(struct arena *a, struct span s)
+{
+    return s.p ? arena_dup(a, s) : SPAN_NONE;
+}
+
 char *arena_str(struct arena *a, struct span s)
 {
     char *p = take(a, s.n + 1);

@@ -13,6 +13,7 @@ struct arena {
 
 void *arena_alloc(struct arena *a, size_t n); /* zeroed, aligned for any type */
 struct span arena_dup(struct arena *a, struct span s);
+struct span arena_dup_or_none(struct arena *a, struct span s); /* SPAN_NONE stays that; an empty one is another thing */
 char *arena_str(struct arena *a, struct span s); /* with a NUL behind */
 struct span arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void arena_reset(struct arena *a); /* ends the lifetime, keeps one chunk for the next */

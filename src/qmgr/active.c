@@ -123,23 +123,18 @@ struct rcpt *rcpt_new(struct message *m)
     return r;
 }
 
-static struct span dup_or_none(struct arena *a, struct span s)
-{
-    return s.p ? arena_dup(a, s) : SPAN_NONE;
-}
-
 struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
 {
     struct rcpt *r = rcpt_new(m);
     r->r = *row;
-    r->r.address = dup_or_none(&m->arena, row->address);
-    r->r.original = dup_or_none(&m->arena, row->original);
-    r->r.orcpt = dup_or_none(&m->arena, row->orcpt);
-    r->r.sender = dup_or_none(&m->arena, row->sender);
-    r->r.why = dup_or_none(&m->arena, row->why);
-    r->r.host = dup_or_none(&m->arena, row->host);
-    r->r.dialogue = dup_or_none(&m->arena, row->dialogue);
-    r->r.route = dup_or_none(&m->arena, row->route);
+    r->r.address = arena_dup_or_none(&m->arena, row->address);
+    r->r.original = arena_dup_or_none(&m->arena, row->original);
+    r->r.orcpt = arena_dup_or_none(&m->arena, row->orcpt);
+    r->r.sender = arena_dup_or_none(&m->arena, row->sender);
+    r->r.why = arena_dup_or_none(&m->arena, row->why);
+    r->r.host = arena_dup_or_none(&m->arena, row->host);
+    r->r.dialogue = arena_dup_or_none(&m->arena, row->dialogue);
+    r->r.route = arena_dup_or_none(&m->arena, row->route);
     r->r.destination = SPAN_NONE; /* it is taken up */
     queue_unpark(&r->r);          /* looked at anew */
     return r;

@@ -4,10 +4,8 @@
  *
  * A message that is on its way to the disk outlives the thread: it belongs to itself, and to the loop when it is done. */
 #include <errno.h>
-#include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,6 +14,7 @@
 #include "ipc/messages.h"
 #include "mail/address.h"
 #include "qmgr/carry.h"
+#include "qmgr/meeting.h"
 #include "queue/qfile.h"
 
 #define IMPORT_TIME_MS (24 * INT64_C(3600000))
@@ -24,16 +23,14 @@
 #define FLYING_BYTES (32u << 20)
 #define ROOM_MS 1000   /* how often the disk is looked at */
 #define REFILL_MS 200  /* what is due is read together with what comes soon */
-#define LOOK_MS 200
 
 /* What the thread and the loop share; the last of them frees it. */
 struct flight {
     struct qmgr *q; /* the loop's */
     struct queue *queue;
-    pthread_mutex_t lock;
-    pthread_cond_t landed;
-    /* under the lock: */
-    unsigned refs, flying;
+    struct meeting meeting; /* woken when one has landed */
+    /* with its lock: */
+    unsigned flying;
     size_t bytes;
     uint64_t messages, recipients, known; /* new here, and recipients that were here already */
     char failed[200];                     /* why the first of them could not be taken over; empty: none */
@@ -67,14 +64,8 @@ struct import {
 
 static void flight_unref(struct flight *f)
 {
-    pthread_mutex_lock(&f->lock);
-    unsigned left = --f->refs;
-    pthread_mutex_unlock(&f->lock);
-    if (left)
-        return;
-    pthread_mutex_destroy(&f->lock);
-    pthread_cond_destroy(&f->landed);
-    mem_free(&f);
+    if (meeting_leave(&f->meeting))
+        mem_free(&f);
 }
 
 static void carried_free(struct carried *c)
@@ -104,7 +95,7 @@ static void on_imported(struct queue_request *r)
         queue_spool_remove(f->queue, c->message.id);
     if (good && c->import.made)
         tell_refill(f->q, &c->import);
-    pthread_mutex_lock(&f->lock);
+    meeting_lock(&f->meeting);
     f->flying--;
     f->bytes -= c->bytes;
     if (good) {
@@ -114,8 +105,8 @@ static void on_imported(struct queue_request *r)
     } else if (!*f->failed) {
         snprintf(f->failed, sizeof f->failed, "%s", r->fail == QUEUE_FULL ? "the disk is full" : c->import.damaged ? "a spool file is damaged" : r->why);
     }
-    pthread_cond_signal(&f->landed);
-    pthread_mutex_unlock(&f->lock);
+    meeting_wake(&f->meeting);
+    meeting_unlock(&f->meeting);
     carried_free(c);
     flight_unref(f);
 }
@@ -129,17 +120,11 @@ static bool crowded(const struct flight *f, unsigned most, size_t bytes)
 static int wait_landed(struct import *m, unsigned most, size_t bytes, struct err *err)
 {
     struct flight *f = m->flight;
-    pthread_mutex_lock(&f->lock);
-    while (crowded(f, most, bytes) && !*f->failed && !question_over(m->k)) {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += LOOK_MS * 1000000L;
-        t.tv_sec += t.tv_nsec / 1000000000;
-        t.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&f->landed, &f->lock, &t);
-    }
+    meeting_lock(&f->meeting);
+    while (crowded(f, most, bytes) && !*f->failed && meeting_wait(&f->meeting, m->k))
+        ;
     int rc = *f->failed ? err_set(err, "%s", f->failed) : crowded(f, most, bytes) ? err_set(err, "stopped") : 0;
-    pthread_mutex_unlock(&f->lock);
+    meeting_unlock(&f->meeting);
     return rc;
 }
 
@@ -170,11 +155,6 @@ static uint64_t fingerprint_of(const struct queue_message *m)
     for (size_t i = 0; i < sizeof n; i++)
         n = n << 8 | sum[i];
     return n;
-}
-
-static struct span dup_or_none(struct arena *a, struct span s)
-{
-    return s.p ? arena_dup(a, s) : SPAN_NONE;
 }
 
 static void take_message(struct import *m, struct carried *c)
@@ -242,13 +222,13 @@ static void take_recipients(struct import *m, struct carried *c)
                 break;
             }
         r->address = arena_dup(a, r->address);
-        r->original = dup_or_none(a, r->original);
-        r->orcpt = dup_or_none(a, r->orcpt);
-        r->sender = dup_or_none(a, r->sender);
-        r->why = dup_or_none(a, r->why);
-        r->host = dup_or_none(a, r->host);
-        r->dialogue = dup_or_none(a, r->dialogue);
-        r->route = dup_or_none(a, r->route);
+        r->original = arena_dup_or_none(a, r->original);
+        r->orcpt = arena_dup_or_none(a, r->orcpt);
+        r->sender = arena_dup_or_none(a, r->sender);
+        r->why = arena_dup_or_none(a, r->why);
+        r->host = arena_dup_or_none(a, r->host);
+        r->dialogue = arena_dup_or_none(a, r->dialogue);
+        r->route = arena_dup_or_none(a, r->route);
         take_state(r, now);
         r->domain = domain_of(a, r);
     }
@@ -327,11 +307,11 @@ static int end_message(struct import *m, struct err *err)
     }
     if (wait_landed(m, FLYING_MAX, FLYING_BYTES, err))
         return -1;
-    pthread_mutex_lock(&f->lock);
-    f->refs++;
+    meeting_lock(&f->meeting);
+    f->meeting.refs++;
     f->flying++;
     f->bytes += c->bytes;
-    pthread_mutex_unlock(&f->lock);
+    meeting_unlock(&f->meeting);
     c->flight = f;
     m->now = NULL;
     m->seen += m->reader.count;
@@ -405,9 +385,9 @@ static void run(struct question *k, void *ctx)
     drop_message(m);
     if (wait_landed(m, 0, 0, &late) && rc == 0)
         rc = err_set(&err, "%s", late.text);
-    pthread_mutex_lock(&f->lock);
+    meeting_lock(&f->meeting);
     uint64_t messages = f->messages, recipients = f->recipients, known = f->known;
-    pthread_mutex_unlock(&f->lock);
+    meeting_unlock(&f->meeting);
     LOGI("queue-imported", KVS("from", m->reader.host), KVU("messages", messages), KVU("recipients", recipients), KVU("known", known),
          KVT("failed", rc ? err.text : ""));
     if (rc)
@@ -447,9 +427,8 @@ void import_command(void *ctx, struct admin_call *c, const struct span *args, si
                          .min_free = q->conf->queue.min_free,
                          .min_free_files = q->conf->queue.min_free_files,
                          .flight = mem_alloc(sizeof *m->flight)};
-    *m->flight = (struct flight){.q = q, .queue = q->queue, .refs = 1};
-    pthread_mutex_init(&m->flight->lock, NULL);
-    pthread_cond_init(&m->flight->landed, NULL);
+    *m->flight = (struct flight){.q = q, .queue = q->queue};
+    meeting_init(&m->flight->meeting, 1);
     qfile_reader_init(&m->reader);
     question_work_on(q, c, &(struct question_work){.run = run, .free = import_free, .ctx = m, .time = IMPORT_TIME_MS, .most = 1});
 }

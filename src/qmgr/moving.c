@@ -1,18 +1,12 @@
 /* What `queue export --move` changes: rows page by page, each page of a thread that waits for it. */
-#include <pthread.h>
-#include <time.h>
-
 #include "base/mem.h"
 #include "qmgr/carry.h"
+#include "qmgr/meeting.h"
 #include "qmgr/operator.h"
 
-#define LOOK_MS 200
-
 struct page {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    unsigned refs; /* under the lock: the thread, the loop */
-    bool done;
+    struct meeting meeting; /* of the thread and the loop */
+    bool done;              /* with its lock */
     unsigned pending, failed; /* the loop's */
     enum verdict verdict;     /* NONE: let go */
     int64_t by;
@@ -23,13 +17,8 @@ struct page {
 
 static void unref(struct page *p)
 {
-    pthread_mutex_lock(&p->lock);
-    unsigned left = --p->refs;
-    pthread_mutex_unlock(&p->lock);
-    if (left)
+    if (!meeting_leave(&p->meeting))
         return;
-    pthread_mutex_destroy(&p->lock);
-    pthread_cond_destroy(&p->changed);
     arena_free(&p->arena);
     mem_free(&p->items);
     mem_free(&p);
@@ -37,10 +26,10 @@ static void unref(struct page *p)
 
 static void finished(struct page *p)
 {
-    pthread_mutex_lock(&p->lock);
+    meeting_lock(&p->meeting);
     p->done = true;
-    pthread_cond_signal(&p->changed);
-    pthread_mutex_unlock(&p->lock);
+    meeting_wake(&p->meeting);
+    meeting_unlock(&p->meeting);
     unref(p);
 }
 
@@ -83,59 +72,47 @@ static void change_page(struct qmgr *q, void *ctx)
     on_settled(p, true);
 }
 
-static struct span dup_or_none(struct arena *a, struct span s)
-{
-    return s.p ? arena_dup(a, s) : SPAN_NONE;
-}
-
 static void copy_item(struct arena *a, struct queue_item *to, const struct queue_item *from)
 {
     *to = *from;
     struct queue_message *m = &to->message;
     struct queue_recipient *r = &to->recipient;
-    m->sender = dup_or_none(a, m->sender);
-    m->helo = dup_or_none(a, m->helo);
-    m->remote = dup_or_none(a, m->remote);
-    m->message_id = dup_or_none(a, m->message_id);
-    m->envid = dup_or_none(a, m->envid);
-    m->tls = dup_or_none(a, m->tls);
-    m->login = dup_or_none(a, m->login);
-    m->policy = dup_or_none(a, m->policy);
-    m->marks = dup_or_none(a, m->marks);
-    m->hold = dup_or_none(a, m->hold);
+    m->sender = arena_dup_or_none(a, m->sender);
+    m->helo = arena_dup_or_none(a, m->helo);
+    m->remote = arena_dup_or_none(a, m->remote);
+    m->message_id = arena_dup_or_none(a, m->message_id);
+    m->envid = arena_dup_or_none(a, m->envid);
+    m->tls = arena_dup_or_none(a, m->tls);
+    m->login = arena_dup_or_none(a, m->login);
+    m->policy = arena_dup_or_none(a, m->policy);
+    m->marks = arena_dup_or_none(a, m->marks);
+    m->hold = arena_dup_or_none(a, m->hold);
     r->address = arena_dup(a, r->address);
-    r->original = dup_or_none(a, r->original);
-    r->orcpt = dup_or_none(a, r->orcpt);
-    r->sender = dup_or_none(a, r->sender);
-    r->why = dup_or_none(a, r->why);
-    r->host = dup_or_none(a, r->host);
-    r->dialogue = dup_or_none(a, r->dialogue);
-    r->route = dup_or_none(a, r->route);
-    r->destination = dup_or_none(a, r->destination);
+    r->original = arena_dup_or_none(a, r->original);
+    r->orcpt = arena_dup_or_none(a, r->orcpt);
+    r->sender = arena_dup_or_none(a, r->sender);
+    r->why = arena_dup_or_none(a, r->why);
+    r->host = arena_dup_or_none(a, r->host);
+    r->dialogue = arena_dup_or_none(a, r->dialogue);
+    r->route = arena_dup_or_none(a, r->route);
+    r->destination = arena_dup_or_none(a, r->destination);
     r->domain = SPAN_NONE;
 }
 
 static bool change(struct question *k, const struct queue_item *items, size_t n, enum verdict v, int64_t by, unsigned *failed)
 {
     struct page *p = mem_alloc(sizeof *p);
-    *p = (struct page){.refs = 2, .verdict = v, .by = by, .count = n, .items = mem_array(n ? n : 1, sizeof *p->items)};
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->changed, NULL);
+    *p = (struct page){.verdict = v, .by = by, .count = n, .items = mem_array(n ? n : 1, sizeof *p->items)};
+    meeting_init(&p->meeting, 2);
     for (size_t i = 0; i < n; i++)
         copy_item(&p->arena, &p->items[i], &items[i]);
     question_call(k, change_page, p);
-    pthread_mutex_lock(&p->lock);
-    while (!p->done && !question_over(k)) {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += LOOK_MS * 1000000L;
-        t.tv_sec += t.tv_nsec / 1000000000;
-        t.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&p->changed, &p->lock, &t);
-    }
+    meeting_lock(&p->meeting);
+    while (!p->done && meeting_wait(&p->meeting, k))
+        ;
     bool done = p->done;
     *failed += done ? p->failed : 0;
-    pthread_mutex_unlock(&p->lock);
+    meeting_unlock(&p->meeting);
     unref(p);
     return done;
 }
