@@ -32,9 +32,10 @@ static void account_read(struct db_stmt *s, struct account *a)
 }
 
 int directory_account_at(struct directory *d, int64_t domain, struct span local, uint32_t *id,
-                         enum account_state *state, struct err *err)
+                         enum account_state *state, char *login, struct err *err)
 {
-    struct db_stmt *s = db_stmt(d->db, "SELECT id, state FROM account WHERE domain = ? AND local = ? AND state < 2");
+    struct db_stmt *s =
+        db_stmt(d->db, "SELECT id, state, login FROM account WHERE domain = ? AND local = ? AND state < 2");
     db_bind_i64(s, 1, domain);
     db_bind_text(s, 2, local);
     int got = db_step(s, err);
@@ -42,6 +43,8 @@ int directory_account_at(struct directory *d, int64_t domain, struct span local,
         return got;
     *id = (uint32_t)db_i64(s, 0);
     *state = (enum account_state)db_i64(s, 1);
+    if (login)
+        snprintf(login, ACCOUNT_LOGIN_MAX + 1, "%.*s", SPANV(db_text(s, 2)));
     db_reset(s);
     return 1;
 }

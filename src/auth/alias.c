@@ -152,9 +152,9 @@ static enum dir_result not_behind_account(struct directory *d, int64_t domain, c
     uint32_t id;
     enum account_state state;
     bool detailed = address_detail(local, &base, &detail);
-    int there = key->local_n ? directory_account_at(d, domain, local, &id, &state, err) : 0;
+    int there = key->local_n ? directory_account_at(d, domain, local, &id, &state, NULL, err) : 0;
     if (there == 0 && detailed)
-        there = directory_account_at(d, domain, base, &id, &state, err);
+        there = directory_account_at(d, domain, base, &id, &state, NULL, err);
     if (there < 0)
         return DIR_FAILED;
     return there ? dir_refuse(err, DIR_REFUSED, "mail for %s goes to the account %.*s@%.*s already", key->text,

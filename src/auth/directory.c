@@ -68,6 +68,7 @@ void directory_configure(struct directory *d, const struct directory_options *o)
     memcpy(d->sending, o->sending, sizeof(d->sending));
     if (!domain_canonical(o->hostname, d->hostname, &n))
         d->hostname[0] = 0;
+    directory_resolve_forget(d);
 }
 
 int directory_open(struct directory **out, const char *dir, const struct directory_options *o, struct err *err)
@@ -86,8 +87,10 @@ int directory_open(struct directory **out, const char *dir, const struct directo
 
 void directory_close(struct directory **d)
 {
-    if (*d)
+    if (*d) {
         db_close(&(*d)->db);
+        directory_resolve_forget(*d);
+    }
     mem_free(d);
 }
 

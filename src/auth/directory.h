@@ -229,6 +229,7 @@ struct resolution {
     int64_t domain; /* its row, 0: not ours */
     uint32_t account;
     enum account_state state;          /* of the account: enabled or disabled */
+    char login[ACCOUNT_LOGIN_MAX + 1]; /* of the account */
     struct address_key key;            /* of the address asked for */
     char alias[ADDRESS_LOCAL_MAX + 1]; /* which alias of the domain; empty: the catch-all */
     char detail[ADDRESS_DETAIL_MAX + 1];

@@ -3,6 +3,7 @@
 #define AUTH_DIRECTORY_PRIV_H
 
 #include "auth/directory.h"
+#include "base/map.h"
 #include "db/db.h"
 
 struct directory {
@@ -13,13 +14,17 @@ struct directory {
     uint32_t sending[SENDING_LIMITS]; /* the defaults */
     bool sendings; /* whether any account or domain has limits of its own */
     char hostname[ADDRESS_DOMAIN_MAX + 1]; /* canonical */
+    struct map known; /* resolve.c: address → struct resolution */
+    int64_t known_at; /* db_changes_ever() then; nothing is known that is older */
 };
 
 /* The row of a canonical domain name: > 0, 0 none, -1 failed. */
 int64_t directory_domain_row(struct directory *d, struct span name, struct err *err);
-/* Enabled or disabled account of that name: 1, 0, -1. */
+/* Enabled or disabled account of that name: 1, 0, -1. login may be NULL, or has room for ACCOUNT_LOGIN_MAX and a NUL. */
 int directory_account_at(struct directory *d, int64_t domain, struct span local, uint32_t *id,
-                         enum account_state *state, struct err *err);
+                         enum account_state *state, char *login, struct err *err);
+/* Forgets what directory_resolve() has found. */
+void directory_resolve_forget(struct directory *d);
 /* Whether there is such an alias: 1, 0, -1. */
 int directory_alias_at(struct directory *d, int64_t domain, struct span local, struct err *err);
 /* DIR_REFUSED when an alias would stand behind an account at `local`: the alias itself, or one of its +details. */

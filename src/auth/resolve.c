@@ -1,9 +1,13 @@
-/* Whom an address means: the rules of directory.h in their order, one lookup at a time. The hot path of RCPT: no
- * allocation. */
+/* Whom an address means: the rules of directory.h in their order, one lookup at a time. The hot path of RCPT: accounts that
+ * were found are remembered until the directory changes. */
 #include "auth/directory_priv.h"
+
+#include <stdio.h>
 
 #include "base/mem.h"
 
+#define KNOWN_MAX 1000   /* answers that are remembered */
+#define KNOWN_LENGTH 100 /* of an address that is worth it */
 #define WALK_BUDGET 1000 /* lookups for one RCPT, sender or explanation */
 
 /* ---- the rules ---- */
@@ -35,7 +39,7 @@ static void set_alias(struct resolution *r, struct span local)
 /* Each rule: 1 it decides, 0 the next one, -1 failed. */
 static int account_rule(struct question *q, struct span local)
 {
-    int got = directory_account_at(q->d, q->r->domain, local, &q->r->account, &q->r->state, q->err);
+    int got = directory_account_at(q->d, q->r->domain, local, &q->r->account, &q->r->state, q->r->login, q->err);
     if (got > 0)
         q->r->kind = RESOLVE_ACCOUNT;
     return got;
@@ -72,22 +76,23 @@ static int rule_alias_detail(struct question *q)
     return q->detailed ? alias_rule(q, q->base) : 0;
 }
 
-static int lowest_id(struct db_stmt *s, uint32_t *id, struct err *err)
+static int lowest_id(struct db_stmt *s, struct resolution *r, struct err *err)
 {
     int got = db_step(s, err);
     if (got <= 0)
         return got;
-    *id = db_is_null(s, 0) ? 0 : (uint32_t)db_i64(s, 0);
+    r->account = (uint32_t)db_i64(s, 0);
+    snprintf(r->login, sizeof(r->login), "%.*s", SPANV(db_text(s, 1)));
     db_reset(s);
-    return *id != 0;
+    return 1;
 }
 
-static int first_account(struct directory *d, int64_t domain, uint32_t *id, struct err *err)
+static int first_account(struct directory *d, struct resolution *r, struct err *err)
 {
-    struct db_stmt *s = db_stmt(d->db, "SELECT min(id) FROM account WHERE domain = ? AND state = 0");
-    db_bind_i64(s, 1, domain);
-    int got = lowest_id(s, id, err);
-    return got ? got : lowest_id(db_stmt(d->db, "SELECT min(id) FROM account WHERE state = 0"), id, err);
+    struct db_stmt *s = db_stmt(d->db, "SELECT id, login FROM account WHERE domain = ? AND state = 0 ORDER BY id LIMIT 1");
+    db_bind_i64(s, 1, r->domain);
+    int got = lowest_id(s, r, err);
+    return got ? got : lowest_id(db_stmt(d->db, "SELECT id, login FROM account WHERE state = 0 ORDER BY id LIMIT 1"), r, err);
 }
 
 /* RFC5321:4.5.1 postmaster, RFC2142:4 abuse: always somebody's, without case. At our own host name root is, too: programs of this machine
@@ -101,7 +106,7 @@ static int rule_role(struct question *q)
 {
     if (!is_role(q->base) && !(q->r->domain == 0 && span_eqs(q->base, "root")))
         return 0;
-    int got = first_account(q->d, q->r->domain, &q->r->account, q->err);
+    int got = first_account(q->d, q->r, q->err);
     if (got > 0) {
         q->r->kind = RESOLVE_ACCOUNT;
         q->r->state = ACCOUNT_ENABLED;
@@ -170,7 +175,7 @@ static void resolution_clear(struct resolution *r)
     r->domain = 0;
     r->account = 0;
     r->state = ACCOUNT_ENABLED;
-    r->alias[0] = r->detail[0] = 0;
+    r->alias[0] = r->detail[0] = r->login[0] = 0;
 }
 
 /* Finds the domain's row. DIR_OK with *row > 0: the rules are to be asked. */
@@ -192,7 +197,7 @@ static enum dir_result find_domain(struct directory *d, struct span address, str
     return DIR_OK;
 }
 
-enum dir_result directory_resolve(struct directory *d, struct span address, struct resolution *r, struct err *err)
+static enum dir_result look_up(struct directory *d, struct span address, struct resolution *r, struct err *err)
 {
     int64_t row;
     struct question q;
@@ -206,6 +211,45 @@ enum dir_result directory_resolve(struct directory *d, struct span address, stru
     if (got > 0)
         r->rule = RULE_ROLE;
     return got < 0 ? DIR_FAILED : DIR_OK;
+}
+
+/* ---- what was found before: one message asks twice, and more come for the same ---- */
+
+void directory_resolve_forget(struct directory *d)
+{
+    struct span key;
+    void *r;
+    for (size_t at = 0; map_next(&d->known, &at, &key, &r);)
+        mem_free(&r);
+    map_free(&d->known);
+}
+
+static bool may_be_known(struct directory *d)
+{
+    int64_t now = db_changes_ever(d->db);
+    if (db_in_transaction(d->db)) /* what it sees may be rolled back */
+        return false;
+    if (now != d->known_at || d->known.count >= KNOWN_MAX)
+        directory_resolve_forget(d);
+    d->known_at = now;
+    return true;
+}
+
+enum dir_result directory_resolve(struct directory *d, struct span address, struct resolution *r, struct err *err)
+{
+    bool known = address.n <= KNOWN_LENGTH && may_be_known(d);
+    const struct resolution *before = known ? map_get(&d->known, address) : NULL;
+    if (before) {
+        *r = *before;
+        return DIR_OK;
+    }
+    enum dir_result result = look_up(d, address, r, err);
+    if (known && result == DIR_OK && r->kind == RESOLVE_ACCOUNT) {
+        struct resolution *keep = mem_alloc(sizeof(*keep));
+        *keep = *r;
+        map_put(&d->known, address, keep);
+    }
+    return result;
 }
 
 /* ---- following aliases ---- */

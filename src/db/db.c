@@ -529,6 +529,11 @@ int64_t db_changes(const struct db *db)
     return sqlite3_changes64(db->h);
 }
 
+int64_t db_changes_ever(const struct db *db)
+{
+    return sqlite3_total_changes64(db->h);
+}
+
 /* ---- the write-ahead log ---- */
 
 int db_checkpoint(struct db *db, bool truncate, int64_t *left, struct err *err)

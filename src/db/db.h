@@ -121,6 +121,7 @@ bool db_in_transaction(const struct db *db);
 
 int64_t db_last_rowid(const struct db *db);
 int64_t db_changes(const struct db *db); /* rows that the last INSERT, UPDATE or DELETE changed */
+int64_t db_changes_ever(const struct db *db); /* that all of this connection have changed, also those that were rolled back */
 enum db_code db_code(const struct db *db);
 
 /* ---- the write-ahead log ---- */

@@ -459,3 +459,38 @@ Test(directory, limits_of_sending)
     cr_expect_eq(directory_domain_sending_set(d, SPAN("nowhere.test"), SENDING_NEW_DAY, 5, &err), DIR_MISSING);
     cr_expect_eq(directory_domain_sending_set(d, SPAN("a b"), SENDING_NEW_DAY, 5, &err), DIR_USAGE);
 }
+
+/* What was found is remembered, and never longer than it is so. */
+Test(directory, a_change_is_seen_by_the_next_question)
+{
+    struct directory_options o = options;
+    struct resolution r;
+    char text[64];
+    struct account bob = add("bob@example.test");
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(directory_resolve(d, SPAN("Bob+x@example.test"), &r, &err), DIR_OK);
+        cr_assert(r.kind == RESOLVE_ACCOUNT && r.account == bob.id && r.state == ACCOUNT_ENABLED);
+        cr_assert_str_eq(r.login, "bob@example.test");
+        cr_assert_str_eq(r.detail, "x");
+    }
+    struct account exact = add("bob+x@example.test");
+    expect("Bob+x@example.test", RESOLVE_ACCOUNT, RULE_EXACT, exact.id, "");
+    cr_assert_eq(directory_account_set_state(d, exact.id, ACCOUNT_DISABLED, &err), DIR_OK);
+    cr_assert_eq(directory_resolve(d, SPAN("Bob+x@example.test"), &r, &err), DIR_OK);
+    cr_assert_eq(r.state, ACCOUNT_DISABLED);
+    expect("postmaster@mx.test", RESOLVE_ELSEWHERE, RULE_NONE, 0, "");
+    o.hostname = SPAN("mx.test");
+    directory_configure(d, &o);
+    expect("postmaster@mx.test", RESOLVE_ACCOUNT, RULE_ROLE, bob.id, "");
+    cr_assert_eq(directory_resolve(d, SPAN("postmaster@mx.test"), &r, &err), DIR_OK);
+    cr_assert_str_eq(r.login, "bob@example.test");
+    directory_configure(d, &options);
+    expect("postmaster@mx.test", RESOLVE_ELSEWHERE, RULE_NONE, 0, "");
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < 1500; i++) { /* more than are remembered */
+            char detail[16];
+            snprintf(detail, sizeof(detail), "%d", i);
+            snprintf(text, sizeof(text), "bob+%s@example.test", detail);
+            expect(text, RESOLVE_ACCOUNT, RULE_DETAIL, bob.id, detail);
+        }
+}
