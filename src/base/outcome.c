@@ -2,9 +2,24 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+/* As it is: fits, and has nothing that would have to be changed. */
+static bool is_plain(struct span s)
+{
+    bool plain = s.n < sizeof((struct outcome *)0)->text;
+    for (size_t i = 0; plain && i < s.n; i++)
+        plain = s.p[i] >= 0x20 && s.p[i] < 0x7f;
+    return plain;
+}
 
 static void set_text(struct outcome *o, struct span s)
 {
+    if (is_plain(s)) {
+        memcpy(o->text, s.p, s.n);
+        o->text[s.n] = '\0';
+        return;
+    }
     size_t n = span_utf8_cut(s, sizeof o->text - 1).n;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s.p[i];
@@ -22,6 +37,10 @@ struct outcome outcome_make(enum outcome_kind kind, unsigned code, unsigned subj
     struct outcome o = {.kind = (uint8_t)kind, .code = (uint16_t)code, .subject = (uint16_t)subject, .detail = (uint16_t)detail};
     char text[1024];
     va_list ap;
+    if (!strchr(fmt, '%')) { /* as most */
+        set_text(&o, span_of(fmt));
+        return o;
+    }
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
@@ -52,9 +71,22 @@ struct outcome outcome_from_reply(unsigned code, struct span text)
     return o;
 }
 
+void outcome_put_status(struct buf *out, unsigned kind, unsigned subject, unsigned detail)
+{
+    buf_addn(out, kind);
+    buf_addc(out, '.');
+    buf_addn(out, subject);
+    buf_addc(out, '.');
+    buf_addn(out, detail);
+}
+
 void outcome_put(struct buf *out, const struct outcome *o)
 {
-    if (o->code)
-        buf_printf(out, "%u ", o->code);
-    buf_printf(out, "%u.%u.%u %s", o->kind, o->subject, o->detail, o->text);
+    if (o->code) {
+        buf_addn(out, o->code);
+        buf_addc(out, ' ');
+    }
+    outcome_put_status(out, o->kind, o->subject, o->detail);
+    buf_addc(out, ' ');
+    buf_adds(out, o->text);
 }

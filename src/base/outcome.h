@@ -25,6 +25,8 @@ struct outcome outcome_make(enum outcome_kind kind, unsigned code, unsigned subj
     PRINTF_LIKE(5, 6);
 /* From a reply as a peer gave it: code, enhanced status if the text begins with one that agrees with the code, text. */
 struct outcome outcome_from_reply(unsigned code, struct span text);
+/* "5.1.1" */
+void outcome_put_status(struct buf *out, unsigned kind, unsigned subject, unsigned detail);
 /* "550 5.1.1 text"; code 0: "5.1.1 text". */
 void outcome_put(struct buf *out, const struct outcome *o);
 

@@ -88,19 +88,32 @@ static int zone_number(int zone)
     return minutes / 60 * 100 + minutes % 60;
 }
 
+static void put_two(char *p, int n, char pad)
+{
+    p[0] = n < 10 ? pad : (char)('0' + n / 10 % 10);
+    p[1] = (char)('0' + n % 10);
+}
+
+/* Written by hand, as every message that comes in has one. */
 void date_put(struct buf *out, int64_t seconds, int zone)
 {
     struct mail_date d;
     date_from_unix(seconds, zone, &d);
     int week_day = (int)(((date_day(&d) + 4) % 7 + 7) % 7);
-    buf_printf(out, "%s, %d %s %04d %02d:%02d:%02d %c%04d", day_names[week_day], d.day, month_names[d.month - 1],
-               d.year, d.hour, d.minute, d.second, zone < 0 ? '-' : '+', zone_number(zone));
-}
-
-static void put_two(char *p, int n, char pad)
-{
-    p[0] = n < 10 ? pad : (char)('0' + n / 10 % 10);
-    p[1] = (char)('0' + n % 10);
+    char rest[] = " Mon 0000 00:00:00 +0000";
+    memcpy(rest + 1, month_names[d.month - 1], 3);
+    put_two(rest + 5, d.year / 100, '0');
+    put_two(rest + 7, d.year % 100, '0');
+    put_two(rest + 10, d.hour, '0');
+    put_two(rest + 13, d.minute, '0');
+    put_two(rest + 16, d.second, '0');
+    rest[19] = zone < 0 ? '-' : '+';
+    put_two(rest + 20, zone_number(zone) / 100, '0');
+    put_two(rest + 22, zone_number(zone) % 100, '0');
+    buf_adds(out, day_names[week_day]);
+    buf_add(out, SPAN(", "));
+    buf_addn(out, d.day);
+    buf_adds(out, rest);
 }
 
 /* Written by hand: a client asks for ten thousand of them at once. */

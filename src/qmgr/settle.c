@@ -42,9 +42,10 @@ static void log_row(const struct queue_message *m, const struct queue_recipient 
                     struct span sender, struct span tls)
 {
     struct qid_text qid = qid_text(m->id);
-    char status[24] = "";
+    char status_text[24];
+    struct buf status = {.p = status_text, .cap = sizeof status_text};
     if (r->kind)
-        snprintf(status, sizeof status, "%u.%u.%u", r->kind, r->subject, r->detail);
+        outcome_put_status(&status, r->kind, r->subject, r->detail);
     bool later = v == VERDICT_DEFERRED || v == VERDICT_POSTPONED || v == VERDICT_PARKED || v == VERDICT_PICKUP;
     struct kv kvs[13];
     size_t n = 0;
@@ -63,7 +64,7 @@ static void log_row(const struct queue_message *m, const struct queue_recipient 
     if (v != VERDICT_DELIVERED && r->why.n) {
         if (r->code)
             kvs[n++] = KVU("code", r->code);
-        kvs[n++] = KVT("status", status);
+        kvs[n++] = KVS("status", buf_span(&status));
         kvs[n++] = KVS("why", r->why);
     }
     if (later)

@@ -52,6 +52,6 @@ void smtp_reply_outcome(struct buf *out, const struct outcome *o)
     unsigned code = o->code;
     if (code / 100 != o->kind)
         code = o->kind == OUTCOME_DONE ? 250 : o->kind == OUTCOME_RETRY ? 451 : 550;
-    buf_printf(&b, "%u.%u.%u", o->kind, o->subject % 1000u, o->detail % 1000u);
+    outcome_put_status(&b, o->kind, o->subject % 1000u, o->detail % 1000u);
     smtp_reply_put(out, code, buf_cstr(&b), span_of(o->text));
 }

@@ -52,9 +52,13 @@ static void act_helo(struct smtp_server *s, struct span arg)
 static void put_limits(struct smtp_server *s)
 {
     buf_add(&s->out, SPAN("250-LIMITS"));
-    if (s->config->max_transactions)
-        buf_printf(&s->out, " MAILMAX=%u", MIN_OF(s->config->max_transactions, 999999u));
-    buf_printf(&s->out, " RCPTMAX=%u\r\n", MIN_OF(s->config->max_recipients, 999999u));
+    if (s->config->max_transactions) {
+        buf_add(&s->out, SPAN(" MAILMAX="));
+        buf_addn(&s->out, MIN_OF(s->config->max_transactions, 999999u));
+    }
+    buf_add(&s->out, SPAN(" RCPTMAX="));
+    buf_addn(&s->out, MIN_OF(s->config->max_recipients, 999999u));
+    buf_add(&s->out, SPAN("\r\n"));
 }
 
 static void put_wishes(struct smtp_server *s)
@@ -78,8 +82,9 @@ static void put_wishes(struct smtp_server *s)
 /* What concerns mail that comes in. */
 static void put_mail_extensions(struct smtp_server *s)
 {
-    buf_printf(&s->out, "250-PIPELINING\r\n250-SIZE %llu\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n",
-               (unsigned long long)s->config->max_size);
+    buf_add(&s->out, SPAN("250-PIPELINING\r\n250-SIZE "));
+    buf_addn(&s->out, (int64_t)s->config->max_size);
+    buf_add(&s->out, SPAN("\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250-CHUNKING\r\n250-DSN\r\n250-SMTPUTF8\r\n"));
     put_limits(s);
     put_wishes(s);
 }

@@ -279,34 +279,32 @@ static const char *iprev_result(const struct session *s)
 }
 
 /* A result, and the setting that says what it is worth. */
-static void put_policy(const struct session *s, struct buf *out, const char *result, const char *key, const enum conf_grade *grade)
+static void put_policy(const struct session *s, struct buf *out, const char *what, const char *result, const char *key,
+                       const enum conf_grade *grade)
 {
     char where[CONF_WHERE_MAX];
-    buf_printf(out, "%s%s (%s %s, %s)", out->n ? "; " : "", result, key, conf_type_choices(CONF_IS_grade)[*grade],
-               conf_where(s->house->conf, grade, where));
+    const char *parts[] = {out->n ? "; " : "", what, result, " (", key, " ", conf_type_choices(CONF_IS_grade)[*grade], ", ",
+                           conf_where(s->house->conf, grade, where), ")"};
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        buf_adds(out, parts[i]);
 }
 
 /* What is not known when the content ends decides nothing, and is left out. */
 void names_policy(const struct session *s, struct buf *out)
 {
     const struct conf *c = s->house->conf;
-    char text[100];
     if (s->d->submission || s->local)
         return;
     if (s->names.exempt) {
         buf_printf(out, "not checked (limits exempt, %s)", conf_where(c, &c->limits.exempt, (char[CONF_WHERE_MAX]){0}));
         return;
     }
-    if (c->door.reverse_dns != CONF_GRADE_OFF && s->names.client_known) {
-        snprintf(text, sizeof text, "iprev=%s", iprev_result(s));
-        put_policy(s, out, text, "reverse-dns", &c->door.reverse_dns);
-    }
-    if (c->door.helo != CONF_GRADE_OFF && !s->names.helo_id) {
-        snprintf(text, sizeof text, "x-helo=%s", helo_result(s));
-        put_policy(s, out, text, "helo", &c->door.helo);
-    }
+    if (c->door.reverse_dns != CONF_GRADE_OFF && s->names.client_known)
+        put_policy(s, out, "iprev=", iprev_result(s), "reverse-dns", &c->door.reverse_dns);
+    if (c->door.helo != CONF_GRADE_OFF && !s->names.helo_id)
+        put_policy(s, out, "x-helo=", helo_result(s), "helo", &c->door.helo);
     if (s->names.early)
-        put_policy(s, out, "x-early-talker=fail", "early-talker", &c->door.early_talker);
+        put_policy(s, out, "x-early-talker=", "fail", "early-talker", &c->door.early_talker);
 }
 
 /* RFC8601:2.7.3 */

@@ -199,5 +199,63 @@ Test(base, outcome_from_replies)
     o = outcome_make(OUTCOME_RETRY, 452, 4, 3, "%s", "busy");
     outcome_put(&b, &o);
     cr_assert_str_eq(buf_cstr(&b), "452 4.4.3 busy");
+    buf_clear(&b);
+    o = outcome_make(OUTCOME_DONE, 0, 999, 0, "a text\twith 100 %% of \x7f");
+    outcome_put(&b, &o);
+    cr_assert_str_eq(buf_cstr(&b), "2.999.0 a text with 100 % of  ");
     buf_free(&b);
+}
+
+/* A constant text, a formatted one, a reply: cut to what fits, between characters; what is no UTF-8 has question marks. */
+Test(base, outcome_texts)
+{
+    char many[1000];
+    struct outcome o;
+    memset(many, 'x', sizeof many);
+    many[sizeof many - 1] = '\0';
+    memcpy(many + sizeof o.text - 2, "\u00e4", 2); /* the first byte would fit */
+    o = outcome_make(OUTCOME_DONE, 250, 0, 0, "%s", many);
+    cr_assert_eq(strlen(o.text), sizeof o.text - 2);
+    o = outcome_from_reply(250, span_make(many, sizeof o.text - 2));
+    cr_assert_eq(strlen(o.text), sizeof o.text - 2);
+    o = outcome_from_reply(250, span_make(many + 500, sizeof o.text - 1));
+    cr_assert_eq(strlen(o.text), sizeof o.text - 1);
+    o = outcome_from_reply(250, span_make(many + 500, 499));
+    cr_assert_eq(strlen(o.text), sizeof o.text - 1);
+    o = outcome_make(OUTCOME_DONE, 250, 0, 0, "gr\u00fc\u00df \a");
+    cr_assert_str_eq(o.text, "gr\u00fc\u00df  ");
+    o = outcome_make(OUTCOME_DONE, 250, 0, 0, "odd \xff\xfe");
+    cr_assert_str_eq(o.text, "odd ??");
+    o = outcome_make(OUTCOME_DONE, 250, 0, 0, "plain");
+    cr_assert_str_eq(o.text, "plain");
+    o = outcome_from_reply(250, SPAN(""));
+    cr_assert_str_eq(o.text, "");
+}
+
+Test(base, numbers_in_buffers)
+{
+    static const int64_t numbers[] = {0, 7, -7, 10, 1234567890123, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+        char want[24];
+        struct buf b = {0};
+        snprintf(want, sizeof want, "%lld", (long long)numbers[i]);
+        buf_addn(&b, numbers[i]);
+        cr_assert_str_eq(buf_cstr(&b), want);
+        buf_free(&b);
+    }
+}
+
+/* Whatever room there is: what is printed is whole, and what was there before stays. */
+Test(base, printing_into_any_room)
+{
+    for (size_t before = 0; before < 130; before++) {
+        struct buf b = {0};
+        for (size_t i = 0; i < before; i++)
+            buf_addc(&b, '.');
+        buf_printf(&b, "%s %d", "seventeen and", 401);
+        cr_assert_eq(b.n, before + 17);
+        cr_assert(span_eqs(span_from(buf_span(&b), before), "seventeen and 401"));
+        cr_assert_leq(b.n, b.cap);
+        buf_free(&b);
+    }
 }
