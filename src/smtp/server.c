@@ -66,7 +66,7 @@ void smtp_server_open(struct smtp_server *s, const struct smtp_server_config *co
 {
     struct smtp_server fresh = {.config = config, .door = door, .state = S_CONNECT, .tls = tls};
     smtp_server_forget(s);
-    struct buf *kept[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note, &s->told_helo};
+    struct buf *kept[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note, &s->told_helo, &s->held_text};
     for (size_t i = 0; i < COUNT_OF(kept); i++)
         keep_or_free(kept[i]);
     if (s->rcpt_cap > KEEP_RCPTS) {
@@ -80,6 +80,7 @@ void smtp_server_open(struct smtp_server *s, const struct smtp_server_config *co
     fresh.scratch = s->scratch;
     fresh.note = s->note;
     fresh.told_helo = s->told_helo;
+    fresh.held_text = s->held_text;
     fresh.arena = s->arena;
     fresh.txn.rcpts = s->txn.rcpts;
     fresh.rcpt_cap = s->rcpt_cap;
@@ -91,7 +92,7 @@ void smtp_server_free(struct smtp_server **sp)
     struct smtp_server *s = *sp;
     if (!s)
         return;
-    struct buf *all[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note, &s->told_helo};
+    struct buf *all[] = {&s->out, &s->content, &s->helo, &s->login, &s->scratch, &s->note, &s->told_helo, &s->held_text};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         buf_free(all[i]);
     arena_free(&s->arena);

@@ -64,7 +64,7 @@ struct smtp_server {
     bool more_behind;       /* input had come behind it */
     struct smtp_chunk chunk;
     int64_t held_until; /* no MAIL before; 0: none is held back */
-    char held_text[128];
+    struct buf held_text; /* why; empty for most */
     int ask_back;
     bool asked_utf8, asked_expand, asked_turn; /* asked_turn: TURN, not ATRN */
     bool trusted; /* may say XCLIENT */

@@ -28,14 +28,15 @@ static struct span whole_address(struct smtp_server *s, const struct smtp_path *
 void smtp_server_hold_back(struct smtp_server *s, int64_t until, struct span text)
 {
     s->held_until = until;
-    snprintf(s->held_text, sizeof s->held_text, "%.*s", SPANV(text));
+    buf_clear(&s->held_text);
+    buf_add(&s->held_text, text);
 }
 
 /* It did nothing wrong but haste: it is to be here still when its time has come. */
 static void held_back(struct smtp_server *s)
 {
     size_t start = s->out.n;
-    smtp_server_say(s, 450, "4.7.0", s->held_text);
+    smtp_reply_put(&s->out, 450, "4.7.0", buf_span(&s->held_text));
     smtp_server_note(s, span_from(buf_span(&s->out), start));
     smtp_server_count_idle(s);
 }
