@@ -514,13 +514,15 @@ static void begin_held(struct accepting *a)
 static void begin_rcpt(struct qmgr *q, struct rcpt *r)
 {
     struct outcome why;
-    if (r->verdict == VERDICT_PARKED && hold_stands(q, &r->msg->m, &r->r, &why)) {
-        settle_parked_new(r);
-        return;
+    if (r->verdict == VERDICT_PARKED) {
+        if (hold_stands(q, &r->msg->m, &r->r, &why)) {
+            settle_parked_new(r);
+            return;
+        }
+        refill_at(q, r->r.next); /* as its row has it, if there is no room now */
+        queue_unpark(&r->r);
+        r->verdict = VERDICT_NONE;
     }
-    refill_at(q, r->r.next); /* as its row has it, if there is no room now */
-    queue_unpark(&r->r);
-    r->verdict = VERDICT_NONE;
     activate(q, r);
 }
 
