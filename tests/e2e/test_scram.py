@@ -102,6 +102,13 @@ def test_names_that_are_not_there_look_the_same(server):
     one = salt(server, "nobody@example.test")
     assert len(one) == len(salt(server, ALICE))
     assert one == salt(server, "Nobody@example.TEST") and one != salt(server, "other@example.test")
+    # nor does anybody see when an account of that name is made, changes its password, and is removed
+    server.waypost("account", "add", "nobody@example.test", "--password-stdin", input="somebody-1\n")
+    assert salt(server, "nobody@example.test") == one
+    server.waypost("account", "passwd", "nobody@example.test", "--password-stdin", input="somebody-2\n")
+    assert salt(server, "nobody@example.test") == one
+    server.waypost("account", "remove", "nobody@example.test")
+    assert salt(server, "nobody@example.test") == one
 
 
 def test_switched_off_and_on(instances):
