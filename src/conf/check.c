@@ -165,6 +165,7 @@ static void check_notices(struct conf_parse *p)
         [NOTICE_FAILED] = c->notices.failed,     [NOTICE_DELAYED] = c->notices.delayed,
         [NOTICE_EXPANDED] = c->notices.expanded, [NOTICE_RELAYED] = c->notices.relayed,
         [NOTICE_DELIVERED] = c->notices.delivered, [NOTICE_DOUBLE_BOUNCE] = c->notices.double_bounce,
+        [NOTICE_ACCOUNT_HELD] = c->notices.account_held, [NOTICE_ACCOUNT_HELD_OPERATOR] = c->notices.account_held_operator,
     };
     for (unsigned i = 0; i < NOTICE_KINDS; i++)
         check_notice(p, (enum notice_kind)i, paths[i]);

@@ -345,6 +345,11 @@
       "The same for a message to an alias with several members.") \
     K(double_bounce, "double-bounce", text_file, "", 0, 0, FROM(ROLE_QMGR), \
       "The same for a notification that could not be delivered (double-bounce-to of the section queue).") \
+    K(account_held, "account-held", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for what an account is told that has sent more than it may (section sending, `waypost account limit`). Placeholders of these two: " \
+      "{host}, {account}, {reason}, {postmaster} (whom the operator's notice goes to) and {client} (where the message came from that passed the limit).") \
+    K(account_held_operator, "account-held-operator", text_file, "", 0, 0, FROM(ROLE_QMGR), \
+      "The same for what the operator is told then.") \
     K(language, "language", text, "", 0, 0, FROM(ROLE_QMGR), \
       "The language of these texts, as in Content-Language (RFC 3282): de, or pt-BR.")
 

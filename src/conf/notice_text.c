@@ -22,6 +22,15 @@
     "  \"{subject}\"\n"
 #define END "\nOur reference: {reference}\n"
 
+#define HEAD_HELD                                                       \
+    "From: Mail Delivery System\n"                                      \
+    "Messages-Hour: more messages in an hour than {count}\n"            \
+    "Recipients-Hour: more recipients in an hour than {count}\n"        \
+    "Messages-Day: more messages in a day than {count}\n"               \
+    "Recipients-Day: more recipients in a day than {count}\n"           \
+    "New-Recipients-Day: more new recipients in a day than {count}\n\n" \
+    "This is the mail server of {host}.\n\n"
+
 static const struct {
     const char *name, *text;
 } kinds[NOTICE_KINDS] = {
@@ -54,6 +63,24 @@ static const struct {
          "could not be delivered to:\n\n{recipients}\n\n"
          "It tells what became of a message from that address; what it says follows below. Most often the\n"
          "address is forged, and there is nothing to do. If it belongs to one of your users, mend it.\n" END},
+    [NOTICE_ACCOUNT_HELD] =
+        {"account-held", "Subject: The mail that you send is being held\n" HEAD_HELD
+         "From your account {account} more was sent than is allowed:\n{reason}.\n"
+         "What passed that limit, and all that is sent from now on, is held here. Nothing is lost, and nothing\nmore leaves.\n\n"
+         "If it was you: write to nobody again, and ask your postmaster to release your mail.\n\n"
+         "If it was not you, somebody else knows your password. Change it now, and have all app passwords removed\n"
+         "that you do not need; then tell your postmaster that the held mail is not yours, so that it is deleted.\n\n"
+         "Your postmaster: {postmaster}\n"},
+    [NOTICE_ACCOUNT_HELD_OPERATOR] =
+        {"account-held-operator", "Subject: An account sends too much: its mail is held\n" HEAD_HELD
+         "The account {account} has sent more than it may:\n{reason}.\n"
+         "The message that passed the limit came from {client}.\n"
+         "It is held, and so is all that the account sends from now on; its owner has been told. If the password\n"
+         "is stolen, change it before you release anything.\n\n"
+         "  waypost account held list\n"
+         "  waypost queue list --state limited\n"
+         "  waypost account held release {account}\n"
+         "  waypost account held discard {account} --yes\n"},
 };
 
 static const char *const places[NOTICE_PLACES] = {
@@ -62,23 +89,53 @@ static const char *const places[NOTICE_PLACES] = {
     [NOTICE_UNTIL] = "until",           [NOTICE_UNTIL_DAY] = "until-day", [NOTICE_UNTIL_TIME] = "until-time",
     [NOTICE_SUBJECT_LINE] = "subject",  [NOTICE_REFERENCE] = "reference", [NOTICE_ADDRESS] = "address",
     [NOTICE_SERVER] = "server",         [NOTICE_ANSWER] = "answer",       [NOTICE_ATTEMPTS] = "attempts",
-    [NOTICE_COUNT] = "count",
+    [NOTICE_COUNT] = "count",           [NOTICE_ACCOUNT] = "account",     [NOTICE_REASON] = "reason",
+    [NOTICE_POSTMASTER] = "postmaster", [NOTICE_CLIENT] = "client",
 };
 
 #define P(place) (UINT32_C(1) << NOTICE_##place)
 #define IN_BODY \
     (P(HOST) | P(SENDER) | P(DATE) | P(DAY) | P(TIME) | P(UNTIL) | P(UNTIL_DAY) | P(UNTIL_TIME) | P(SUBJECT_LINE) | P(REFERENCE))
 
+#define IN_HELD (P(HOST) | P(ACCOUNT) | P(REASON) | P(POSTMASTER) | P(CLIENT))
+
+static bool is_report(enum notice_kind kind)
+{
+    return kind <= NOTICE_DOUBLE_BOUNCE;
+}
+
+/* Of its body and subject. */
+static uint32_t places_of(enum notice_kind kind)
+{
+    return is_report(kind) ? IN_BODY : IN_HELD;
+}
+
+enum { OF_ALL, OF_REPORTS, OF_HELD };
 static const struct {
     const char *name;
     uint32_t places;
+    int of;
 } phrases[NOTICE_PHRASES] = {
-    [NOTICE_SUBJECT] = {"Subject", IN_BODY},     [NOTICE_FROM] = {"From", 0},
-    [NOTICE_LEADS_TO] = {"Leads-To", P(ADDRESS)}, [NOTICE_SAID] = {"Said", P(SERVER) | P(ANSWER)},
-    [NOTICE_TRIED] = {"Tried", P(ATTEMPTS)},     [NOTICE_DIALOGUE] = {"Dialogue", 0},
-    [NOTICE_LATE] = {"Late", 0},
-    [NOTICE_UNKNOWN] = {"Unknown", 0},           [NOTICE_MORE] = {"More", P(COUNT)},
+    [NOTICE_SUBJECT] = {"Subject", 0, OF_ALL},
+    [NOTICE_FROM] = {"From", 0, OF_ALL},
+    [NOTICE_LEADS_TO] = {"Leads-To", P(ADDRESS), OF_REPORTS},
+    [NOTICE_SAID] = {"Said", P(SERVER) | P(ANSWER), OF_REPORTS},
+    [NOTICE_TRIED] = {"Tried", P(ATTEMPTS), OF_REPORTS},
+    [NOTICE_DIALOGUE] = {"Dialogue", 0, OF_REPORTS},
+    [NOTICE_LATE] = {"Late", 0, OF_REPORTS},
+    [NOTICE_UNKNOWN] = {"Unknown", 0, OF_REPORTS},
+    [NOTICE_MORE] = {"More", P(COUNT), OF_REPORTS},
+    [NOTICE_MESSAGES_HOUR] = {"Messages-Hour", P(COUNT), OF_HELD},
+    [NOTICE_RECIPIENTS_HOUR] = {"Recipients-Hour", P(COUNT), OF_HELD},
+    [NOTICE_MESSAGES_DAY] = {"Messages-Day", P(COUNT), OF_HELD},
+    [NOTICE_RECIPIENTS_DAY] = {"Recipients-Day", P(COUNT), OF_HELD},
+    [NOTICE_NEW_DAY] = {"New-Recipients-Day", P(COUNT), OF_HELD},
 };
+
+static bool has_phrase(enum notice_kind kind, unsigned phrase)
+{
+    return phrases[phrase].of == OF_ALL || (phrases[phrase].of == OF_REPORTS) == is_report(kind);
+}
 
 struct span notice_text_built_in(enum notice_kind kind)
 {
@@ -175,11 +232,11 @@ static int check_places(struct span text, uint32_t allowed, struct err *err)
     return 0;
 }
 
-static int take_phrase(struct span line, struct notice_text *out, uint32_t *seen, struct err *err)
+static int take_phrase(struct span line, enum notice_kind kind, struct notice_text *out, uint32_t *seen, struct err *err)
 {
     struct span value = line, name = span_cut(&value, ':');
     for (unsigned i = 0; i < NOTICE_PHRASES; i++) {
-        if (!span_ieqs(name, phrases[i].name) || span_find(line, ':') < 0)
+        if (!has_phrase(kind, i) || !span_ieqs(name, phrases[i].name) || span_find(line, ':') < 0)
             continue;
         if (*seen & 1u << i)
             return err_set(err, "%s: stands twice, take one of them away", phrases[i].name);
@@ -187,50 +244,56 @@ static int take_phrase(struct span line, struct notice_text *out, uint32_t *seen
         out->phrase[i] = span_trim(value);
         if (out->phrase[i].n == 0)
             return err_set(err, "%s: is empty, give a text or take the line away", phrases[i].name);
-        return check_places(out->phrase[i], phrases[i].places, err);
+        return check_places(out->phrase[i], i == NOTICE_SUBJECT ? places_of(kind) : phrases[i].places, err);
     }
     struct buf all = {0};
     for (unsigned i = 0; i < NOTICE_PHRASES; i++)
-        buf_printf(&all, "%s%s:", i ? ", " : "", phrases[i].name);
+        if (has_phrase(kind, i))
+            buf_printf(&all, "%s%s:", i ? ", " : "", phrases[i].name);
     err_set(err, "above the first empty line stand texts such as \"Subject: …\"; begin this line with one of %s", buf_cstr(&all));
     buf_free(&all);
     return -1;
 }
 
 /* Up to the first empty line. */
-static int read_phrases(struct span *text, struct notice_text *out, unsigned *line_number, struct err *err)
+static int read_phrases(struct span *text, enum notice_kind kind, struct notice_text *out, unsigned *line_number, struct err *err)
 {
     struct span line;
     uint32_t seen = 0;
     while (notice_line_next(text, &line) && line.n) {
         ++*line_number;
-        if (check_octets(line, err) || take_phrase(line, out, &seen, err))
+        if (check_octets(line, err) || take_phrase(line, kind, out, &seen, err))
             return -1;
     }
     ++*line_number;
     return seen & 1u << NOTICE_SUBJECT ? 0 : err_set(err, "there is no \"Subject: …\" above the first empty line, begin with one");
 }
 
-static int check_body(struct span body, unsigned *line_number, struct err *err)
+static int check_body(struct span body, enum notice_kind kind, unsigned *line_number, struct err *err)
 {
     struct span line;
     unsigned recipients = 0;
     for (; notice_line_next(&body, &line); ++*line_number) {
         if (check_octets(line, err))
             return -1;
+        if (!is_report(kind)) {
+            if (check_places(line, places_of(kind), err))
+                return -1;
+            continue;
+        }
         if (span_eqs(span_trim(line), "{recipients}"))
             recipients++;
         else if (span_search(line, SPAN("{recipients}")) >= 0)
             return err_set(err, "{recipients} becomes several lines, put it on a line of its own");
-        else if (check_places(line, IN_BODY, err))
+        else if (check_places(line, places_of(kind), err))
             return -1;
         if (recipients > 1)
             return err_set(err, "{recipients} stands twice, take one of them away");
     }
-    return recipients ? 0 : err_set(err, "there is no line {recipients}, add one where they are to be named");
+    return recipients || !is_report(kind) ? 0 : err_set(err, "there is no line {recipients}, add one where they are to be named");
 }
 
-static int read_text(struct span text, struct notice_text *out, unsigned *line, struct err *err)
+static int read_text(struct span text, enum notice_kind kind, struct notice_text *out, unsigned *line, struct err *err)
 {
     *line = 1;
     if (text.n > NOTICE_TEXT_MAX)
@@ -238,22 +301,22 @@ static int read_text(struct span text, struct notice_text *out, unsigned *line, 
     if (span_starts(text, SPAN("\xef\xbb\xbf"))) /* editors put it there */
         text = span_from(text, 3);
     *line = 0;
-    if (read_phrases(&text, out, line, err)) {
+    if (read_phrases(&text, kind, out, line, err)) {
         *line = MAX_OF(*line, 1u);
         return -1;
     }
     out->body = text;
     ++*line;
-    return check_body(text, line, err);
+    return check_body(text, kind, line, err);
 }
 
 int notice_text_parse(struct span text, enum notice_kind kind, struct notice_text *out, unsigned *line, struct err *err)
 {
     struct notice_text own = {0};
     struct err none;
-    if (read_text(span_of(kinds[kind].text), out, line, &none))
+    if (read_text(span_of(kinds[kind].text), kind, out, line, &none))
         return err_set(err, "the built-in text breaks its own rules"); /* a test looks at each */
-    if (read_text(text, &own, line, err))
+    if (read_text(text, kind, &own, line, err))
         return -1;
     for (unsigned i = 0; i < NOTICE_PHRASES; i++)
         if (own.phrase[i].p)

@@ -1,10 +1,11 @@
-/* The texts of notifications (RFC 3464) that people read: one file for each kind, which an operator changes or translates.
+/* The texts of notifications (RFC 3464) that people read, and of what is told of an account that sends too much: one file for each kind, which an
+ * operator changes or translates.
  *
  *     file   = *( phrase / "" ) "" body           lines in UTF-8, ended by LF or CRLF, 400 bytes each, 16 KiB in all
  *     phrase = NAME ": " TEXT                     NAME of notice_phrase_name(); one that is not there is the built-in one's
  *     body   = lines with {placeholders}; "{{" is a brace
  *
- * Which placeholders may stand where is checked here, and {recipients} has a line for itself in every body. A line of the body
+ * Which placeholders may stand where is checked here, and {recipients} has a line for itself in every body of a notification. A line of the body
  * whose placeholders are all empty is left out. Pure. */
 #ifndef CONF_NOTICE_TEXT_H
 #define CONF_NOTICE_TEXT_H
@@ -16,7 +17,17 @@
 #define NOTICE_LINE_MAX 400
 
 /* The first ones are the actions of RFC 3464 in the order of enum dsn_action. */
-enum notice_kind { NOTICE_FAILED, NOTICE_DELAYED, NOTICE_EXPANDED, NOTICE_RELAYED, NOTICE_DELIVERED, NOTICE_DOUBLE_BOUNCE, NOTICE_KINDS };
+enum notice_kind {
+    NOTICE_FAILED,
+    NOTICE_DELAYED,
+    NOTICE_EXPANDED,
+    NOTICE_RELAYED,
+    NOTICE_DELIVERED,
+    NOTICE_DOUBLE_BOUNCE,
+    NOTICE_ACCOUNT_HELD,          /* to the account that has sent more than it may */
+    NOTICE_ACCOUNT_HELD_OPERATOR, /* to the operator */
+    NOTICE_KINDS
+};
 
 enum notice_phrase {
     NOTICE_SUBJECT,
@@ -28,6 +39,11 @@ enum notice_phrase {
     NOTICE_LATE,     /* the time of DELIVERBY (RFC 2852) has passed */
     NOTICE_UNKNOWN,  /* instead of an answer */
     NOTICE_MORE,     /* recipients that are named in the part for machines only */
+    NOTICE_MESSAGES_HOUR, /* the reason why an account is held, in the order of enum sending_limit */
+    NOTICE_RECIPIENTS_HOUR,
+    NOTICE_MESSAGES_DAY,
+    NOTICE_RECIPIENTS_DAY,
+    NOTICE_NEW_DAY,
     NOTICE_PHRASES
 };
 
@@ -49,6 +65,10 @@ enum notice_place {
     NOTICE_ANSWER,
     NOTICE_ATTEMPTS,
     NOTICE_COUNT,
+    NOTICE_ACCOUNT,
+    NOTICE_REASON,
+    NOTICE_POSTMASTER,
+    NOTICE_CLIENT, /* where the message came from that passed the limit; empty: that is not known */
     NOTICE_PLACES
 };
 

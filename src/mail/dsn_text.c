@@ -1,8 +1,8 @@
 /* What people read of a notification, from the texts of conf/notice_text.h. */
-#include "conf/notice_text.h"
 #include "mail/date.h"
 #include "mail/dsn_priv.h"
 #include "mail/header.h"
+#include "mail/notice_fill.h"
 #include "mail/words.h"
 
 #define NAMED_MAX 50    /* recipients that people read of; machines read of all */
@@ -22,14 +22,9 @@ static enum notice_kind kind_of(const struct dsn *d, enum dsn_action action)
     return d->double_bounce && action == DSN_FAILED ? NOTICE_DOUBLE_BOUNCE : (enum notice_kind)action;
 }
 
-/* A text that is not right was refused with its configuration; what is sent says something in any case. */
 static void text_of(const struct dsn *d, enum notice_kind kind, struct notice_text *out)
 {
-    struct span built_in = notice_text_built_in(kind), own = d->texts ? d->texts[kind] : SPAN_NONE;
-    unsigned line;
-    struct err err;
-    if (own.n == 0 || notice_text_parse(own, kind, out, &line, &err))
-        notice_text_parse(built_in, kind, out, &line, &err);
+    notice_text_of(d->texts ? d->texts[kind] : SPAN_NONE, kind, out);
 }
 
 /* ---- values ---- */
@@ -55,8 +50,9 @@ static void put_answer(struct buf *out, const struct dsn_rcpt *r)
     dsn_put_line(out, r->why, DSN_HALF_LINE);
 }
 
-static void put_value(struct buf *out, const struct values *v, enum notice_place place)
+static void put_value(struct buf *out, const void *ctx, enum notice_place place)
 {
+    const struct values *v = ctx;
     const struct dsn *d = v->d;
     switch (place) {
     case NOTICE_HOST: buf_add(out, d->reporting_mta); break;
@@ -74,41 +70,13 @@ static void put_value(struct buf *out, const struct values *v, enum notice_place
     case NOTICE_ANSWER: put_answer(out, v->r); break;
     case NOTICE_ATTEMPTS: buf_printf(out, "%u", v->r->attempts); break;
     case NOTICE_COUNT: buf_printf(out, "%zu", v->count); break;
-    case NOTICE_LITERAL:
-    case NOTICE_RECIPIENTS:
-    case NOTICE_PLACES: break;
+    default: break; /* not of these texts */
     }
-}
-
-/* The text with its values. False: it has placeholders and all of them are empty. */
-static bool fill_in(struct buf *out, struct span text, const struct values *v)
-{
-    struct span literal;
-    enum notice_place place;
-    unsigned places = 0, empty = 0;
-    buf_clear(out);
-    while (notice_piece_next(&text, &place, &literal)) {
-        size_t before = out->n;
-        if (place == NOTICE_LITERAL) {
-            buf_add(out, literal);
-            continue;
-        }
-        put_value(out, v, place);
-        places++;
-        empty += out->n == before;
-    }
-    return places == 0 || empty < places;
 }
 
 static void put_filled(struct buf *out, const char *indent, struct span text, const struct values *v)
 {
-    struct buf line = {0};
-    if (fill_in(&line, text, v)) {
-        buf_adds(out, indent);
-        dsn_put_line(out, buf_span(&line), DSN_LINE);
-        buf_adds(out, "\r\n");
-    }
-    buf_free(&line);
+    notice_put_line(out, indent, text, put_value, v);
 }
 
 /* ---- recipients ---- */
@@ -214,9 +182,7 @@ void dsn_put_human(struct buf *out, const struct dsn *d)
     struct buf subject = {0};
     bool any = false;
     begin(&v, d, &subject);
-    buf_adds(out, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n");
-    if (d->language.n)
-        buf_printf(out, "Content-Language: %.*s\r\n", SPANV(d->language));
+    notice_put_type(out, d->language);
     buf_adds(out, "\r\n");
     for (unsigned action = 0; action < DSN_ACTIONS; action++) {
         bool some = false;
@@ -239,55 +205,18 @@ void dsn_put_human(struct buf *out, const struct dsn *d)
 void dsn_put_subject(struct buf *out, const struct dsn *d)
 {
     struct values v;
-    struct buf subject = {0}, line = {0}, clean = {0};
+    struct buf subject = {0};
     struct notice_text text;
     begin(&v, d, &subject);
     text_of(d, kind_of(d, dsn_first_action(d)), &text);
-    fill_in(&line, text.phrase[NOTICE_SUBJECT], &v);
-    dsn_put_line(&clean, buf_span(&line), DSN_HALF_LINE);
-    if (span_is_ascii(buf_span(&clean)))
-        buf_add(out, buf_span(&clean));
-    else
-        words_encode(buf_span(&clean), out);
+    notice_put_subject(out, &text, put_value, &v);
     buf_free(&subject);
-    buf_free(&line);
-    buf_free(&clean);
-}
-
-/* RFC5322:3.2.3 */
-static bool is_phrase(struct span s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if (!ascii_alpha(s.p[i]) && !ascii_digit(s.p[i]) && !strchr(" !#$%&'*+-/=?^_`{|}~", s.p[i]))
-            return false;
-    return true;
-}
-
-static void put_quoted(struct buf *out, struct span name)
-{
-    buf_addc(out, '"');
-    for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '"' || name.p[i] == '\\')
-            buf_addc(out, '\\');
-        buf_addc(out, name.p[i]);
-    }
-    buf_addc(out, '"');
 }
 
 void dsn_put_from(struct buf *out, const struct dsn *d)
 {
     struct values v = {.d = d};
-    struct buf name = {0};
     struct notice_text text;
     text_of(d, kind_of(d, dsn_first_action(d)), &text);
-    fill_in(&name, text.phrase[NOTICE_FROM], &v);
-    if (!span_is_ascii(buf_span(&name))) { /* RFC2047:2: such a line has 76 characters at most */
-        words_encode(buf_span(&name), out);
-        buf_adds(out, "\r\n");
-    } else if (is_phrase(buf_span(&name))) {
-        buf_add(out, buf_span(&name));
-    } else {
-        put_quoted(out, buf_span(&name));
-    }
-    buf_free(&name);
+    notice_put_from(out, &text, put_value, &v);
 }

@@ -20,7 +20,7 @@ struct limited *limits_of(struct qmgr *q, uint32_t account)
 static struct limited *add(struct qmgr *q, uint32_t account, struct span login, struct span reason, int64_t since)
 {
     struct limited *w = mem_alloc(sizeof *w);
-    *w = (struct limited){.account = account, .since = since, .q = q};
+    *w = (struct limited){.account = account, .since = since, .over = SENDING_LIMITS, .q = q};
     snprintf(w->login, sizeof w->login, "%.*s", SPANV(login));
     snprintf(w->reason, sizeof w->reason, "%.*s", SPANV(reason));
     idmap_put(&q->limits->limited, account, w);
@@ -95,6 +95,8 @@ struct limits_verdict limits_judge(struct qmgr *q, const struct queue_message *m
         char reason[sizeof w->reason];
         say_reason(over, most[over], reason, sizeof reason);
         w = add(q, m->account, m->login, span_of(reason), qmgr_wall(q));
+        w->over = over;
+        w->most = most[over];
         LOGW("sending-limit", KVU("account", w->account), KVT("login", w->login), KVT("why", w->reason), KVS("client", m->remote));
     }
     v.hold = true;

@@ -21,6 +21,8 @@ struct limited {
     struct admin_call *call; /* who asked for it; NULL: a restart */
     struct queue_limited_end end;
     struct qmgr *q;
+    enum sending_limit over; /* the limit and how much it is; SENDING_LIMITS: a restart has forgotten */
+    uint32_t most;
     char login[321], reason[120];
 };
 

@@ -1,6 +1,7 @@
 /* What the owner of a limited account and the operator are told, once for each time: messages of our own with a null
  * reverse-path, which nothing answers (RFC3834:2, HAZARDS 16). */
 #include "mail/date.h"
+#include "mail/notice_fill.h"
 #include "qmgr/limits.h"
 
 static struct span domain_of(const struct limited *w)
@@ -18,55 +19,60 @@ static void put_operator(struct buf *out, const struct limited *w)
         buf_printf(out, "postmaster@%.*s", SPANV(domain_of(w)));
 }
 
-static void put_owner_text(struct buf *out, const struct limited *w)
-{
-    buf_printf(out,
-               "This is the mail server of %s.\r\n\r\n"
-               "From your account %s more was sent than is allowed: %s.\r\n"
-               "What passed that limit, and all that is sent from now on, is held here. Nothing is lost, and nothing more leaves.\r\n\r\n"
-               "If it was you: write to nobody again, and ask your postmaster to release your mail.\r\n\r\n"
-               "If it was not you, somebody else knows your password. Change it now, and have all app passwords removed that\r\n"
-               "you do not need; then tell your postmaster that the held mail is not yours, so that it is deleted.\r\n\r\n"
-               "Your postmaster: ",
-               w->q->conf->hostname, w->login, w->reason);
-    put_operator(out, w);
-    buf_adds(out, "\r\n");
-}
+/* The values of the texts' placeholders. */
+struct values {
+    const struct limited *w;
+    const struct notice_text *text;
+    struct span from;
+};
 
-static void put_operator_text(struct buf *out, const struct limited *w, struct span from)
+static void put_value(struct buf *out, const void *ctx, enum notice_place place)
 {
-    buf_printf(out,
-               "This is the mail server of %s.\r\n\r\n"
-               "The account %s has sent more than it may: %s.\r\n"
-               "The message that passed the limit came from %.*s. It is held, and so is all that the account sends from now on;\r\n"
-               "its owner has been told. If the password is stolen, change it before you release anything.\r\n\r\n"
-               "  waypost account held list\r\n"
-               "  waypost queue list --state limited\r\n"
-               "  waypost account held release %s\r\n"
-               "  waypost account held discard %s --yes\r\n",
-               w->q->conf->hostname, w->login, w->reason, SPANV(from.n ? from : SPAN("an unknown address")), w->login, w->login);
+    const struct values *v = ctx;
+    const struct limited *w = v->w;
+    struct buf reason = {0};
+    switch (place) {
+    case NOTICE_HOST: buf_adds(out, w->q->conf->hostname); break;
+    case NOTICE_ACCOUNT: buf_adds(out, w->login); break;
+    case NOTICE_POSTMASTER: put_operator(out, w); break;
+    case NOTICE_CLIENT: buf_add(out, v->from); break;
+    case NOTICE_COUNT: buf_printf(out, "%u", w->most); break;
+    case NOTICE_REASON:
+        if (w->over < SENDING_LIMITS && notice_fill(&reason, v->text->phrase[NOTICE_MESSAGES_HOUR + (unsigned)w->over], put_value, v))
+            buf_add(out, buf_span(&reason));
+        else
+            buf_adds(out, w->reason);
+        buf_free(&reason);
+        break;
+    default: break; /* not of these texts */
+    }
 }
 
 static size_t put_message(struct buf *out, const struct limited *w, unsigned which, struct span qid, struct span from)
 {
+    const struct conf *c = w->q->conf;
+    bool owner = which == LIMITS_TO_OWNER;
+    struct notice_text text;
+    struct values v = {w, &text, from};
+    notice_text_of(span_of(owner ? c->notices.account_held : c->notices.account_held_operator), owner ? NOTICE_ACCOUNT_HELD : NOTICE_ACCOUNT_HELD_OPERATOR,
+                   &text);
     buf_adds(out, "Date: ");
     date_put(out, qmgr_wall(w->q) / 1000, 0);
-    buf_printf(out, "\r\nFrom: Mail Delivery System <MAILER-DAEMON@%s>\r\nTo: <", w->q->conf->hostname);
-    if (which == LIMITS_TO_OWNER)
+    buf_adds(out, "\r\nFrom: ");
+    notice_put_from(out, &text, put_value, &v);
+    buf_printf(out, " <MAILER-DAEMON@%s>\r\nTo: <", c->hostname);
+    if (owner)
         buf_adds(out, w->login);
     else
         put_operator(out, w);
-    buf_printf(out, ">\r\nSubject: %s\r\nMessage-ID: <%.*s@%s>\r\n"
-                    "Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n"
-                    "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n",
-               which == LIMITS_TO_OWNER ? "The mail that you send is being held" : "An account sends too much: its mail is held", SPANV(qid),
-               w->q->conf->hostname); /* RFC3834:5 */
+    buf_adds(out, ">\r\nSubject: ");
+    notice_put_subject(out, &text, put_value, &v);
+    buf_printf(out, "\r\nMessage-ID: <%.*s@%s>\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n", SPANV(qid), c->hostname); /* RFC3834:5 */
+    notice_put_type(out, span_of(c->notices.language));
     size_t header = out->n;
     buf_adds(out, "\r\n");
-    if (which == LIMITS_TO_OWNER)
-        put_owner_text(out, w);
-    else
-        put_operator_text(out, w, from);
+    for (struct span body = text.body, line; notice_line_next(&body, &line);)
+        notice_put_line(out, "", line, put_value, &v);
     return header;
 }
 

@@ -14,7 +14,7 @@ from waypost import until
 
 ALICE, POST = "alice@example.test", "post@example.test"
 TEXTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../etc/notices")
-KINDS = ("failed", "delayed", "delivered", "relayed", "expanded", "double-bounce")
+KINDS = ("failed", "delayed", "delivered", "relayed", "expanded", "double-bounce", "account-held", "account-held-operator")
 
 
 def smart(sink, **sections):

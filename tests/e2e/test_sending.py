@@ -1,4 +1,7 @@
 """Limits of what an account may send: first slow, then held; its owner and the operator are told once; release, discard, restarts."""
+import email.policy
+import os
+import shutil
 import sqlite3
 import time
 from email import message_from_bytes
@@ -59,7 +62,7 @@ def test_a_burst_is_held_and_released(server):
     for m in notices(w, ALICE, OWNER) + notices(w, POST, OPERATOR):  # RFC3834:2, RFC3834:5
         assert m["Auto-Submitted"] == "auto-generated" and m["Return-Path"] == "<>"
     text = notices(w, ALICE, OWNER)[0].get_payload()
-    assert "more than 4 messages in an hour" in text and "password" in text and "postmaster@example.test" in text
+    assert "more messages in an hour than 4" in text and "password" in text and "postmaster@example.test" in text
     assert "waypost account held discard alice@example.test --yes" in notices(w, POST, OPERATOR)[0].get_payload()
     w.stop(kill=True)
     w.start()
@@ -84,6 +87,24 @@ def test_a_burst_is_held_and_released(server):
     send(w, 1, first=30)
     assert held(w)[ALICE]["messages"] == 1
     until(lambda: len(notices(w, ALICE, OWNER)) == 2, "told again")
+
+
+def test_an_operators_texts(instances):
+    """The shipped German ones."""
+    w = instances("a", start=False, accounts=ACCOUNTS, sections={"limits": "tarpit 0;", "sending": "recipients-day 1;",
+                                                                 "notices": "account-held texte/account-held; account-held-operator texte/account-held-operator; language de;"})
+    w.write_conf()
+    shutil.copytree(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../etc/notices/de"), os.path.dirname(w.conf) + "/texte")
+    w.start()
+    send(w, 2)
+    told = lambda user: [m for m in (message_from_bytes(m, policy=email.policy.default) for m in w.inbox(user)) if m["Auto-Submitted"]]
+    until(lambda: told(ALICE) and told(POST), "both are told")
+    for user, subject, words in ((ALICE, "Was Sie verschicken, wird zurückgehalten", "Ihr Postmaster: postmaster@example.test"),
+                                 (POST, "Ein Konto verschickt zu viel: seine Nachrichten werden zurückgehalten", "kam von 127.")):
+        m, = told(user)
+        assert m["Subject"] == subject and m["Content-Language"] == "de" and m["From"] == "Mail-Zustellung <MAILER-DAEMON@mail.example.test>"
+        text = m.get_content().replace("\r\n", "\n")
+        assert "mehr Empfänger an einem Tag als 1.\n" in text and words in text and ALICE in text and "{" not in text and "than" not in text
 
 
 def test_discard(server):

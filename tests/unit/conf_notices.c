@@ -103,6 +103,33 @@ Test(conf, wrong_texts_of_notifications)
     }
 }
 
+/* What an account is told has texts and placeholders of its own, and no recipients. */
+Test(conf, texts_of_accounts_that_are_held)
+{
+    static const struct {
+        const char *text;
+        unsigned line; /* 0: it is right */
+        const char *says;
+    } cases[] = {
+        {"Subject: {account}\nMessages-Hour: {count} an hour\n\n{host} {reason} {postmaster}\n{client}\n", 0, ""},
+        {"Subject: a", 0, ""},
+        {"Subject: a\nMore: {count}\n\nb\n", 2, "begin this line with one of Subject:, From:, Messages-Hour:, Recipients-Hour:, Messages-Day:, "
+                                               "Recipients-Day:, New-Recipients-Day:"},
+        {"Subject: {subject}\n\nb\n", 1, "there is no {subject} here, write one of {host}, {account}, {reason}, {postmaster}, {client}, or {{"},
+        {"Subject: a\n\n{recipients}\n", 3, "there is no {recipients} here"},
+        {"Subject: a\nNew-Recipients-Day: {reason}\n\nb\n", 2, "there is no {reason} here, write one of {count}, or {{"},
+    };
+    struct notice_text text;
+    struct err err;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        unsigned line = 77;
+        int r = notice_text_parse(span_of(cases[i].text), NOTICE_ACCOUNT_HELD, &text, &line, &err);
+        cr_expect_eq(r, cases[i].line ? -1 : 0, "%zu: %s", i, r ? err.text : "taken");
+        cr_expect(r == 0 || (line == cases[i].line && strstr(err.text, cases[i].says)), "%zu: line %u, %s", i, line, err.text);
+    }
+    cr_assert_eq(notice_text_parse(SPAN("Subject: a\nMessages-Hour: x\n\n{recipients}\n"), NOTICE_FAILED, &text, &(unsigned){0}, &err), -1);
+}
+
 /* ---- files of a configuration ---- */
 
 struct folder {
