@@ -3,6 +3,8 @@
  * alone can never make an end (HAZARDS 1). */
 #include "smtp/data.h"
 
+#include "mail/date.h"
+#include "mail/header.h"
 #include "smtp/results.h"
 
 enum { LINE_START, DOT, DOT_CR, IN_LINE, AFTER_CR };
@@ -39,10 +41,18 @@ static bool name_is(struct span name, const char *what)
     return span_ieqs(name, what);
 }
 
+/* Fields that are looked at when they are whole. */
+enum judged { JUDGED_NOT, JUDGED_RESULTS, JUDGED_DATE, JUDGED_ID };
+
+static void judge(struct smtp_data *d, enum judged what, bool wanted)
+{
+    d->judged = wanted ? (uint8_t)what : JUDGED_NOT;
+    d->judged_begin = d->given;
+}
+
 static void results_begin(struct smtp_data *d)
 {
-    d->results = d->limits.own.n > 0;
-    d->results_begin = d->given;
+    judge(d, JUDGED_RESULTS, d->limits.own.n > 0);
 }
 
 /* It is no business of those who get the message. */
@@ -56,13 +66,15 @@ static void note_field(struct smtp_data *d, struct span name)
     smtp_watch_field(&d->watch, name);
     if (name_is(name, "received"))
         d->received++;
-    else if (name_is(name, "date"))
+    else if (name_is(name, "date")) {
+        judge(d, JUDGED_DATE, d->limits.strip && !d->has_date);
         d->has_date = true;
-    else if (name_is(name, "from"))
+    } else if (name_is(name, "from"))
         d->has_from = true;
     else if (name_is(name, "authentication-results"))
         results_begin(d);
     else if (name_is(name, "message-id")) {
+        judge(d, JUDGED_ID, d->limits.strip && !d->has_message_id);
         d->take_id = !d->has_message_id;
         d->has_message_id = true;
     } else if (name_is(name, "tls-required")) {
@@ -72,28 +84,50 @@ static void note_field(struct smtp_data *d, struct span name)
         d->drop = leaves(d, name);
 }
 
-/* RFC8601:5: a field is taken back out when it says that we wrote it. All of the header section is still in `out`: the owner is
- * not asked to take content away before its end. */
-static void results_end(struct smtp_data *d, struct buf *out)
+/* RFC5322:3.6.4, with what others could refer to all the same: something in angle brackets. */
+static bool is_id(struct span value)
 {
-    uint64_t n = d->given - d->results_begin;
-    bool mine = d->results && n <= out->n;
-    d->results = false;
-    if (!mine)
-        return;
-    struct span field = span_from(buf_span(out), out->n - (size_t)n);
+    header_skip_cfws(&value);
+    ptrdiff_t end = span_find(value, '>');
+    if (end < 2 || value.p[0] != '<')
+        return false;
+    for (ptrdiff_t i = 1; i < end; i++)
+        if ((unsigned char)value.p[i] <= ' ' || value.p[i] == '<' || value.p[i] == 0x7f)
+            return false;
+    return true;
+}
+
+static bool is_bad(const struct smtp_data *d, struct span value)
+{
+    struct mail_date date;
+    return d->judged == JUDGED_DATE ? date_parse(value, &date) != 0
+           : d->judged == JUDGED_ID ? !is_id(value)
+                                    : smtp_results_claims(value, d->limits.own);
+}
+
+/* A field is taken back out when it says that we wrote it (RFC8601:5), or is no Date or Message-ID: then one is missing (RFC6409:8.2,
+ * RFC6409:8.3). All of the header section is still in `out`: the owner is not asked to take content away before its end. */
+static void judged_end(struct smtp_data *d, struct buf *out)
+{
+    uint64_t n = d->given - d->judged_begin;
+    struct span field = n <= out->n ? span_from(buf_span(out), out->n - (size_t)n) : SPAN_NONE;
     ptrdiff_t colon = span_find(field, ':');
-    if (colon < 0 || !smtp_results_claims(span_from(field, (size_t)colon + 1), d->limits.own))
-        return;
-    out->n -= (size_t)n;
-    d->given -= n;
-    smtp_watch_forget(&d->watch);
+    if (colon >= 0 && is_bad(d, span_from(field, (size_t)colon + 1))) {
+        out->n -= (size_t)n;
+        d->given -= n;
+        smtp_watch_forget(&d->watch);
+        d->has_date = d->has_date && d->judged != JUDGED_DATE;
+        d->has_message_id = d->has_message_id && d->judged != JUDGED_ID;
+        if (!d->has_message_id)
+            d->id_n = 0;
+    }
+    d->judged = JUDGED_NOT;
 }
 
 static void field_ends(struct smtp_data *d, struct buf *out)
 {
-    if (d->results)
-        results_end(d, out);
+    if (d->judged)
+        judged_end(d, out);
     smtp_watch_end(&d->watch);
 }
 

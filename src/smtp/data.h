@@ -24,7 +24,8 @@ struct smtp_data_limits {
     uint64_t size;   /* octets of content */
     uint32_t line;   /* octets of a line, CRLF included */
     uint32_t header; /* octets of the header section */
-    bool strip;      /* leave Bcc and Resent-Bcc fields out (RFC6409:8), and Return-Path, which delivery alone writes (RFC5321:4.4) */
+    bool strip;      /* leave Bcc and Resent-Bcc fields out (RFC6409:8), Return-Path, which delivery alone writes (RFC5321:4.4),
+                        and a Date or Message-ID that is none */
     bool chunked;    /* BDAT: no dots, no end in the content (RFC3030:2) */
     bool normalise;  /* CR or LF alone becomes CRLF instead of a flaw; it never ends DATA, nor begins a line with a dot to be taken away */
     struct span own; /* our name: leave Authentication-Results fields out that claim to be of it (RFC8601:5); may be empty */
@@ -53,8 +54,8 @@ struct smtp_data {
     /* the header field being read */
     uint8_t head_n;
     bool decided, drop, take_id;
-    bool results;           /* an Authentication-Results field, looked at when it is whole */
-    uint64_t results_begin; /* `given` before it */
+    uint8_t judged;         /* which field that is looked at when it is whole; 0: none */
+    uint64_t judged_begin;  /* `given` before it */
     char head[64];
     uint16_t id_n;
     struct smtp_watch watch; /* those of limits.watched that are there */

@@ -26,12 +26,16 @@ def test_what_is_missing_is_added(server):
     with server.submit(ALICE) as s:
         assert send(s, HEADER + "\nbare\n")[0] == 250
         assert send(s, HEADER + "Date: Mon, 23 Nov 2026 10:00:00 +0000\nMessage-ID: <1@example.test>\n\nfull\n")[0] == 250
+        assert send(s, HEADER + "Date: yesterday\nMessage-ID:\n\nwrong\n")[0] == 250
         assert send(s, "From: alice@example.test, team@example.test\n\ntwo\n")[0] == 250
         assert send(s, "From: alice@example.test, team@example.test\nSender: team@example.test\n\nsent\n")[0] == 250
         assert send(s, HEADER + "BCC: secret@example.test,\n other@example.test\nResent-Bcc: third@example.test\nReturn-Path: <fourth@example.test>\nX-Last: y\n\nblind\n")[0] == 250
-    by = {m.get_payload().strip(): m for m in map(email.message_from_bytes, server.wait_inbox(BOB, 5))}
-    assert re.fullmatch(r"\w{3}, \d+ \w{3} \d{4} \d\d:\d\d:\d\d [-+]\d{4}", by["bare"]["Date"])
-    assert re.fullmatch(r"<[0-9a-f]{32}@mail\.example\.test>", by["bare"]["Message-ID"])
+    by = {m.get_payload().strip(): m for m in map(email.message_from_bytes, server.wait_inbox(BOB, 6))}
+    for word in ("bare", "wrong"):
+        date, = by[word].get_all("Date")
+        ident, = by[word].get_all("Message-ID")
+        assert re.fullmatch(r"\w{3}, \d+ \w{3} \d{4} \d\d:\d\d:\d\d [-+]\d{4}", date), word
+        assert re.fullmatch(r"<[0-9a-f]{32}@mail\.example\.test>", ident), word
     assert by["full"].get_all("Date") == ["Mon, 23 Nov 2026 10:00:00 +0000"] and by["full"].get_all("Message-ID") == ["<1@example.test>"]
     assert by["two"].get_all("Sender") == ["<alice@example.test>"] and by["sent"].get_all("Sender") == ["team@example.test"]
     assert by["bare"]["Sender"] is None
@@ -43,7 +47,7 @@ def test_what_can_not_be_mended_is_refused(server):
     """RFC6409:6.3: 554 and what is wrong."""
     with server.submit(ALICE) as s:
         for text, want in (("Subject: x\n\nHello.\n", "5.6.0 The message has no From field"),
-                           (HEADER + "Date: a\nDate: b\n\nHello.\n", "5.6.0 The message has more than one Date field"),
+                           (HEADER + "Date: 1 Jan 2026 00:00 +0000\nDate: 2 Jan 2026 00:00 +0000\n\nHello.\n", "5.6.0 The message has more than one Date field"),
                            (HEADER + "Subject: y\n\nHello.\n", "5.6.0 The message has more than one Subject field"),
                            (HEADER + "no field\n\nHello.\n", "5.6.0 The header has a line that is no field"),
                            (HEADER + "To: \u00e9@example.test\n\nHello.\n", "5.6.7 The header has characters beyond ASCII"),

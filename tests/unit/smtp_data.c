@@ -304,6 +304,46 @@ Test(smtp, data_strips_bcc)
     buf_free(&r.out);
 }
 
+/* RFC6409:8.2, RFC6409:8.3: a Date or Message-ID that is none is as good as missing, in what is submitted. */
+Test(smtp, data_without_a_date_or_id)
+{
+    static const struct {
+        const char *in, *out;
+        bool date;
+        const char *id;
+    } cases[] = {
+        {"Date: Mon, 23 Nov 2026 10:00:00 +0100\r\nMessage-ID: <1@x>\r\n", "Date: Mon, 23 Nov 2026 10:00:00 +0100\r\nMessage-ID: <1@x>\r\n", true, "<1@x>"},
+        {"date:\r\n 23 Nov 26 10:00 EST (so)\r\nMessage-ID:\r\n (c) <1>\r\n", "date:\r\n 23 Nov 26 10:00 EST (so)\r\nMessage-ID:\r\n (c) <1>\r\n", true, "(c) <1>"},
+        {"Date:\r\nMessage-ID:\r\nX: y\r\n", "X: y\r\n", false, ""},
+        {"X: y\r\nDate: yesterday,\r\n  I think\r\nMessage-ID: <a b>\r\n c\r\n", "X: y\r\n", false, ""},
+        {"Message-ID: 1@x\r\nDate: 2026-11-23\r\nTo: z\r\nMessage-ID: <>\r\n", "To: z\r\n", false, ""},
+        {"Message-ID: none\r\nMessage-ID: <2@x>\r\nDate: x\r\nDate: 1 Jan 2026 00:00 +0000\r\n", "Message-ID: <2@x>\r\nDate: 1 Jan 2026 00:00 +0000\r\n", true, "<2@x>"},
+    };
+    struct result r = {0};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        for (int empty_line = 0; empty_line < 2; empty_line++) {
+            struct buf in = {0}, out = {0};
+            struct smtp_data_limits l = plenty;
+            buf_printf(&in, "%s%s.\r\n", cases[i].in, empty_line ? "\r\nDate: body\r\n" : "");
+            buf_printf(&out, "%s%s", cases[i].out, empty_line ? "\r\nDate: body\r\n" : "");
+            l.strip = true;
+            for (size_t cut = 0; cut <= in.n; cut++) {
+                read_cut(&r, buf_span(&in), cut, &l);
+                cr_assert(r.over && span_eq(buf_span(&r.out), buf_span(&out)), "%zu cut %zu: %s", i, cut, buf_cstr(&r.out));
+                cr_assert(r.d.has_date == cases[i].date && r.d.has_message_id == (cases[i].id[0] != 0), "%zu cut %zu", i, cut);
+                cr_assert(span_eqs(smtp_data_message_id(&r.d), cases[i].id), "%zu: %.*s", i, SPANV(smtp_data_message_id(&r.d)));
+                cr_assert_eq(r.d.header_bytes, strlen(cases[i].out));
+            }
+            l.strip = false;
+            read_bytes(&r, buf_span(&in), &l);
+            cr_assert(r.d.has_date && r.out.n == in.n - 3, "others' are not looked at");
+            buf_free(&in);
+            buf_free(&out);
+        }
+    }
+    buf_free(&r.out);
+}
+
 /* A field name longer than what is looked at, and lines that are no fields. */
 Test(smtp, data_odd_headers)
 {
