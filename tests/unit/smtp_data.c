@@ -304,7 +304,7 @@ Test(smtp, data_strips_bcc)
     buf_free(&r.out);
 }
 
-/* RFC6409:8.2, RFC6409:8.3: a Date or Message-ID that is none is as good as missing, in what is submitted. */
+/* RFC6409:8.2, RFC6409:8.3, RFC5322:3.6.4: a Date or Message-ID that is none is as good as missing, in what is submitted. */
 Test(smtp, data_without_a_date_or_id)
 {
     static const struct {
