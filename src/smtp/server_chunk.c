@@ -62,6 +62,10 @@ static void chunk_over(struct smtp_server *s)
 {
     if (s->chunk.code) {
         s->verb = SPAN("BDAT");
+        if (s->chunk.last && s->chunk.back == S_MAIL) { /* a MAIL behind it must not give its recipients to this sender */
+            smtp_server_forget(s);
+            s->chunk.back = S_READY;
+        }
         smtp_server_move(s, s->chunk.back);
         smtp_server_refuse(s, s->chunk.code, s->chunk.status, s->chunk.text);
         return;

@@ -834,7 +834,12 @@ static const struct script chunks[] = {
      "220|250|250 2.1.0|250 2.1.5|554 5.6.0|503 5.5.1|250 2.0.0"},
     {false, EHLO MAIL BAD_RCPT "BDAT 6 LAST\r\nQUIT\r\nRSET\r\n", "220|250|250 2.1.0|550 5.1.1|554 5.5.1|250 2.0.0"},
     {false, EHLO MAIL "BDAT 6 LAST\r\nQUIT\r\n" RCPT "BDAT 2 LAST\r\n\r\n",
+     "220|250|250 2.1.0|503 5.5.1|503 5.5.1|503 5.5.1"},
+    {false, EHLO MAIL "BDAT 6\r\nQUIT\r\n" RCPT "BDAT 2 LAST\r\n\r\n",
      "220|250|250 2.1.0|503 5.5.1|250 2.1.5|250 2.0.0"},
+    /* RFC3030:2: behind a last one that was refused the transaction is over: no recipient of the next message is one of this */
+    {false, EHLO MAIL BAD_RCPT "BDAT 2 LAST\r\n\r\n" MAIL RCPT "BDAT 2 LAST\r\n\r\n",
+     "220|250|250 2.1.0|550 5.1.1|554 5.5.1|250 2.1.0|250 2.1.5|250 2.0.0"},
     /* no mix with DATA, no other transaction between the chunks */
     {false, EHLO MAIL RCPT "BDAT 2\r\n\r\n" MAIL RCPT "RSET\r\n" MAIL,
      "220|250|250 2.1.0|250 2.1.5|250 2.0.0|503 5.5.1|503 5.5.1|250 2.0.0|250 2.1.0"},

@@ -18,6 +18,7 @@ static const struct key {
     {'m', "553 5.1.4", ""}, {'H', "250 2.0.0", "chunks"}, {'>', "354", "data"}, {'R', "250 2.0.0", "closed"}, {'I', "235 2.7.0", ""},
     {'J', "235 2.7.0", "ready"}, {'*', "501 5.7.0", "ready"}, {'y', "459 4.7.1", ""}, {'q', "458 4.4.0", ""}, {'j', "253 2.0.0", ""},
     {'V', "220", "hello"}, {'U', "220", ""}, {'5', "452 4.3.1", ""},
+    {'1', "503 5.5.1", "ready"}, {'2', "554 5.5.1", "ready"}, {'6', "452 4.3.1", "ready"},
 };
 
 static const struct row {
@@ -70,8 +71,8 @@ static const struct row {
     /* its content */
     {SPAN("DATA\r\n"),                                                             {"oooooo>Dooo..o5", "oo>o", "oooo3oo>o", "---N-"}},
     {SPAN("DATA now\r\n"),                                                         {"oooooaaaaao..oa", "ooaa", "ooooBoaaa", "---B-"}},
-    {SPAN("BDAT 3 LAST\r\nabc"),                                                   {"ooooooKDKKo..o5", "ooKK", "ooooBooKK", "---B-"}},
-    {SPAN("BDAT 0 LAST\r\n"),                                                      {"ooooooKDKKo..o5", "ooKK", "ooooBooKK", "---B-"}},
+    {SPAN("BDAT 3 LAST\r\nabc"),                                                   {"ooooo1K2KKo..o6", "ooKK", "ooooBo1KK", "---B-"}},
+    {SPAN("BDAT 0 LAST\r\n"),                                                      {"ooooo1K2KKo..o6", "ooKK", "ooooBo1KK", "---B-"}},
     {SPAN("BDAT 4\r\nRSET"),                                                       {"ooooooHDkHo..o5", "ooHk", "ooooBooHk", "---B-"}},
     {SPAN("BDAT four\r\n"),                                                        {"AAAAAAAAAAA..AA", "AAAA", "AAAABAAAA", "---B-"}},
     {SPAN("BDAT\r\n"),                                                             {"AAAAAAAAAAA..AA", "AAAA", "AAAA3AAAA", "---N-"}},
