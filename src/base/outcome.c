@@ -16,7 +16,8 @@ static bool is_plain(struct span s)
 static void set_text(struct outcome *o, struct span s)
 {
     if (is_plain(s)) {
-        memcpy(o->text, s.p, s.n);
+        if (s.n)
+            memcpy(o->text, s.p, s.n);
         o->text[s.n] = '\0';
         return;
     }
@@ -32,20 +33,27 @@ static void set_text(struct outcome *o, struct span s)
     o->text[n] = '\0';
 }
 
+struct outcome outcome_text(enum outcome_kind kind, unsigned code, unsigned subject, unsigned detail, struct span text)
+{
+    struct outcome o;
+    o.kind = (uint8_t)kind;
+    o.code = (uint16_t)code;
+    o.subject = (uint16_t)subject;
+    o.detail = (uint16_t)detail;
+    set_text(&o, text);
+    return o;
+}
+
 struct outcome outcome_make(enum outcome_kind kind, unsigned code, unsigned subject, unsigned detail, const char *fmt, ...)
 {
-    struct outcome o = {.kind = (uint8_t)kind, .code = (uint16_t)code, .subject = (uint16_t)subject, .detail = (uint16_t)detail};
     char text[1024];
     va_list ap;
-    if (!strchr(fmt, '%')) { /* as most */
-        set_text(&o, span_of(fmt));
-        return o;
-    }
+    if (!strchr(fmt, '%')) /* as most */
+        return outcome_text(kind, code, subject, detail, span_of(fmt));
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    set_text(&o, span_of(text));
-    return o;
+    return outcome_text(kind, code, subject, detail, span_of(text));
 }
 
 /* "5.1.1 rest" → the three numbers; the class must agree with the reply code (RFC 2034 §4). */

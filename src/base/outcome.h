@@ -23,6 +23,7 @@ struct outcome {
 /* Fills and returns it. `text` is cut to what fits, control characters become blanks. */
 struct outcome outcome_make(enum outcome_kind kind, unsigned code, unsigned subject, unsigned detail, const char *fmt, ...)
     PRINTF_LIKE(5, 6);
+struct outcome outcome_text(enum outcome_kind kind, unsigned code, unsigned subject, unsigned detail, struct span text);
 /* From a reply as a peer gave it: code, enhanced status if the text begins with one that agrees with the code, text. */
 struct outcome outcome_from_reply(unsigned code, struct span text);
 /* "5.1.1" */

@@ -109,8 +109,11 @@ const char *conf_where(const struct conf *c, const void *member, char text[CONF_
     size_t offset = (size_t)((const char *)member - (const char *)c);
     for (size_t i = 0; i < COUNT_OF(keys); i++)
         if (keys[i].offset == offset && !conf_section_many(keys[i].section) && c->lines[i]) {
-            snprintf(text, CONF_WHERE_MAX, "%.280s:%u", c->file, c->lines[i]);
-            return text;
+            struct buf where = {.p = text, .cap = CONF_WHERE_MAX};
+            buf_add(&where, span_sub(span_of(c->file), 0, 280));
+            buf_addc(&where, ':');
+            buf_addn(&where, c->lines[i]);
+            return buf_cstr(&where);
         }
     return "the default";
 }

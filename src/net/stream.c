@@ -96,11 +96,23 @@ static void progress(struct stream *s)
 
 /* ---- output ---- */
 
+static struct buf spare_out; /* one for all: a reply that leaves gives its room to the next */
+
+static void give_room_back(struct buf *b)
+{
+    if (spare_out.p || b->cap > WIRE_SPARE) {
+        buf_free(b);
+        return;
+    }
+    spare_out = *b;
+    *b = (struct buf){0};
+}
+
 void outq_took(struct outq *q, size_t n)
 {
     q->off += n;
     if (q->off == q->b.n) {
-        buf_free(&q->b);
+        give_room_back(&q->b);
         q->off = 0;
     } else if (q->off >= WIRE_ENOUGH) {
         buf_drop(&q->b, q->off);
@@ -110,6 +122,11 @@ void outq_took(struct outq *q, size_t n)
 
 void outq_add(struct outq *q, struct span bytes)
 {
+    if (!q->b.p && spare_out.p) {
+        q->b = spare_out;
+        q->b.n = 0;
+        spare_out = (struct buf){0};
+    }
     if (!q->b.p)
         buf_room(&q->b, MAX_OF(bytes.n, (size_t)WIRE_FIRST));
     buf_add(&q->b, bytes);

@@ -13,6 +13,7 @@
 #define OUT_LOW (STREAM_OUT_HIGH / 4)
 #define LINGER_MS 2000
 #define LINGER_BYTES (4 << 20)
+#define WIRE_SPARE 4096             /* room that is kept for the next output, when the last has left */
 #define WIRE_FIRST 512              /* the first allocation for output: a reply or two */
 
 /* Bytes on their way out: taken from the front without moving the rest. */

@@ -86,7 +86,7 @@ static void one_report(struct qmgr *q, const struct msg_rcpt_report *p)
         return;
     }
     r->reported = arena_alloc(&r->msg->arena, sizeof *r->reported);
-    *r->reported = outcome_make(p->kind, p->code, p->subject, p->detail, "%.*s", SPANV(p->why));
+    *r->reported = outcome_text(p->kind, p->code, p->subject, p->detail, p->why);
     j->left--;
     r->took = loop_now(q->loop) - j->leased_at;
     if (p->tls.n)

@@ -210,7 +210,7 @@ static void refused(struct session *s, const struct msg_not_queued *n)
         not_stored(s);
         return;
     }
-    struct outcome o = outcome_make(n->kind, n->code, n->subject, n->detail, "%.*s", SPANV(n->why));
+    struct outcome o = outcome_text(n->kind, n->code, n->subject, n->detail, n->why);
     commit_done(s, &o, SPAN(""));
 }
 

@@ -296,7 +296,10 @@ void names_policy(const struct session *s, struct buf *out)
     if (s->d->submission || s->local)
         return;
     if (s->names.exempt) {
-        buf_printf(out, "not checked (limits exempt, %s)", conf_where(c, &c->limits.exempt, (char[CONF_WHERE_MAX]){0}));
+        char where[CONF_WHERE_MAX];
+        buf_adds(out, "not checked (limits exempt, ");
+        buf_adds(out, conf_where(c, &c->limits.exempt, where));
+        buf_addc(out, ')');
         return;
     }
     if (c->door.reverse_dns != CONF_GRADE_OFF && s->names.client_known)

@@ -169,7 +169,7 @@ static void on_open(void *ctx, struct chan *c, enum chan_why why, const struct m
     if (why == CHAN_ANSWERED && m->type == MSG_not_queued &&
         (m->not_queued.kind == OUTCOME_RETRY || m->not_queued.kind == OUTCOME_FAILED)) {
         const struct msg_not_queued *n = &m->not_queued;
-        o = outcome_make(n->kind, n->code, n->subject, n->detail, "%.*s", SPANV(n->why));
+        o = outcome_text(n->kind, n->code, n->subject, n->detail, n->why);
     }
     spool_failed(s, &o);
 }

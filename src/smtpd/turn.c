@@ -19,7 +19,7 @@ static struct outcome from_turned(enum chan_why why, const struct msg *m, unsign
     if (why != CHAN_ANSWERED || m->type != MSG_turned ||
         (t->kind != OUTCOME_DONE && t->kind != OUTCOME_RETRY && t->kind != OUTCOME_FAILED))
         return no_queue(code);
-    return outcome_make(t->kind, t->code, t->subject, t->detail, "%.*s", SPANV(t->why));
+    return outcome_text(t->kind, t->code, t->subject, t->detail, t->why);
 }
 
 static uint64_t ask(struct session *s, unsigned what, struct span names, int fd, chan_answer_fn *fn)

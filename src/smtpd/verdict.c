@@ -24,7 +24,7 @@ static struct outcome from_verdict(const struct msg *m)
         (m->verdict.kind != OUTCOME_DONE && m->verdict.kind != OUTCOME_RETRY && m->verdict.kind != OUTCOME_FAILED))
         return no_directory();
     const struct msg_verdict *v = &m->verdict;
-    return outcome_make(v->kind, v->code, v->subject, v->detail, "%.*s", SPANV(v->why));
+    return outcome_text(v->kind, v->code, v->subject, v->detail, v->why);
 }
 
 /* ---- recipients ---- */
@@ -173,7 +173,7 @@ static void on_who(void *ctx, struct chan *c, enum chan_why why, const struct ms
     const struct msg_who *w = &m->who;
     if (why == CHAN_ANSWERED && m->type == MSG_who &&
         (w->kind == OUTCOME_DONE || w->kind == OUTCOME_RETRY || w->kind == OUTCOME_FAILED))
-        o = outcome_make(w->kind, w->code, w->subject, w->detail, "%.*s", SPANV(w->why));
+        o = outcome_text(w->kind, w->code, w->subject, w->detail, w->why);
     smtp_server_who(s->smtp, &o, why == CHAN_ANSWERED && m->type == MSG_who ? w->members : SPAN(""));
     session_poke(s);
 }
@@ -197,8 +197,8 @@ static struct outcome from_result(const struct msg *m)
     if (r->kind == OUTCOME_DONE)
         return outcome_make(OUTCOME_DONE, 235, 7, 0, "Welcome");
     if (r->kind == OUTCOME_FAILED) /* RFC4954:6; a mechanism that authd has not: RFC4954:4 */
-        return outcome_make(OUTCOME_FAILED, r->subject == 5 ? 504 : 535, r->subject, r->detail, "%.*s", SPANV(r->why));
-    return outcome_make(OUTCOME_RETRY, 454, r->subject, r->detail, "%.*s", SPANV(r->why));
+        return outcome_text(OUTCOME_FAILED, r->subject == 5 ? 504 : 535, r->subject, r->detail, r->why);
+    return outcome_text(OUTCOME_RETRY, 454, r->subject, r->detail, r->why);
 }
 
 static void on_login(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
