@@ -131,14 +131,6 @@ struct expansion {
     uint32_t count;
 };
 
-static void item(struct expansion *e, unsigned kind, uint32_t account, struct span address, struct span detail)
-{
-    struct msg m = {.type = MSG_expand_item};
-    m.expand_item =
-        (struct msg_expand_item){.kind = (uint8_t)kind, .account = account, .address = address, .detail = detail};
-    reply(e->to, &m);
-    e->count++;
-}
 
 static void end(const struct expansion *e, unsigned kind, unsigned subject, unsigned detail, unsigned held,
                 const char *why)
@@ -153,9 +145,27 @@ static void end(const struct expansion *e, unsigned kind, unsigned subject, unsi
     reply(e->to, &m);
 }
 
+/* The whole answer. */
+static void end_one(const struct expansion *e, unsigned kind, uint32_t account, struct span address, struct span detail,
+                    unsigned held)
+{
+    struct msg m = {.type = MSG_expand_end};
+    m.expand_end = (struct msg_expand_end){.kind = OUTCOME_DONE,
+                                           .held = (uint8_t)held,
+                                           .count = 1,
+                                           .item = (uint8_t)kind,
+                                           .account = account,
+                                           .address = address,
+                                           .mailbox_detail = detail};
+    reply(e->to, &m);
+}
+
 static void target_item(void *ctx, struct span target)
 {
-    item(ctx, 2, 0, target, SPAN(""));
+    struct expansion *e = ctx;
+    struct msg m = {.type = MSG_expand_item, .expand_item = {.kind = 2, .address = target}};
+    reply(e->to, &m);
+    e->count++;
 }
 
 /* 1: held; 2: a customer's, whose mail waits until it is asked for. */
@@ -171,8 +181,7 @@ static void expand_account(struct authd *a, struct expansion *e, const struct re
         end(e, OUTCOME_FAILED, 2, 1, 0, "this mailbox is disabled");
         return;
     }
-    item(e, 1, r->account, span_of(r->login), span_of(r->detail));
-    end(e, OUTCOME_DONE, 0, 0, is_held(a, r), "");
+    end_one(e, 1, r->account, span_of(r->login), span_of(r->detail), is_held(a, r));
 }
 
 static void expand_alias(struct authd *a, struct expansion *e, const struct resolution *r, unsigned depth)
@@ -201,9 +210,8 @@ void answer_expand(struct authd *a, struct chan *from, const struct msg *m)
         expand_account(a, &e, &r);
     else if (r.kind == RESOLVE_ALIAS)
         expand_alias(a, &e, &r, m->expand.depth);
-    else if (r.kind == RESOLVE_ELSEWHERE) {
-        item(&e, 3, 0, m->expand.address, SPAN(""));
-        end(&e, OUTCOME_DONE, 0, 0, is_held(a, &r), "");
-    } else
+    else if (r.kind == RESOLVE_ELSEWHERE)
+        end_one(&e, 3, 0, m->expand.address, SPAN(""), is_held(a, &r));
+    else
         end(&e, OUTCOME_FAILED, 1, 1, 0, "no such address here");
 }

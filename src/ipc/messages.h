@@ -92,12 +92,15 @@
 #define F_pull_ask(F) F(u32, instance, 0) F(u64, session, 0) F(u8, what, 1) F(text, remote, 64) F(text, names, 4096)
 /* names: with blanks between. */
 #define F_pull_may(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(text, why, IPC_TEXT_MAX) F(text, names, 4096)
-/* Who receives mail for this address now? Answers: expand_item for each target (answer flag set, same id), then expand_end. */
+/* Who receives mail for this address now? Answers: expand_item for each target (answer flag set, same id), then expand_end, which
+ * may hold one target more: where there is only one, that is the whole answer. */
 #define F_expand(F) F(text, address, IPC_ADDRESS_MAX) F(u8, depth, 255)
 /* kind: 1 an account here (account, mailbox detail), 2 another address (ask again, depth + 1), 3 elsewhere (relay by domain). */
 #define F_expand_item(F) F(u8, kind, 3) F(u32, account, 0) F(text, address, IPC_ADDRESS_MAX) F(text, detail, 255)
-/* With items: kind 2. None: kind 4 or 5 and why. held: 1 the domain is held by its configuration, 2 its mail waits for ATRN or ETRN. */
-#define F_expand_end(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, held, 2) F(u32, count, 0) F(text, why, IPC_TEXT_MAX)
+/* With items: kind 2. None: kind 4 or 5 and why. held: 1 the domain is held by its configuration, 2 its mail waits for ATRN or ETRN.
+ * item: 0, or the last target's kind, and what expand_item has to say of it. */
+#define F_expand_end(F) F(u8, kind, 5) F(u16, subject, 999) F(u16, detail, 999) F(u8, held, 2) F(u32, count, 0) F(text, why, IPC_TEXT_MAX) \
+    F(u8, item, 3) F(u32, account, 0) F(text, address, IPC_ADDRESS_MAX) F(text, mailbox_detail, 255)
 
 /* A login begins. session: chosen by the front, unique on its channel. exporter, end_point: what names its TLS session (RFC 9266, RFC 5929),
  * empty where there is no such thing. certificate: SHA-256 of the client's, when it

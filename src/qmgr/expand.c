@@ -24,16 +24,10 @@ static void no_answer(struct rcpt *r, enum chan_why why)
 }
 
 /* A target of an alias, or the one answer. */
-static void on_item(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+static void take_item(struct rcpt *r, const struct msg_expand_item *i)
 {
-    struct rcpt *r = ctx;
     struct arena *a = &r->msg->arena;
-    const struct msg_expand_item *i = &m->expand_item;
-    (void)c;
-    (void)why;
-    if (fd >= 0)
-        close(fd);
-    if (m->type != MSG_expand_item || r->child_count >= CHILDREN_MAX)
+    if (r->child_count >= CHILDREN_MAX)
         return;
     if (i->kind == 1 && r->child_count == 0) {
         r->account = i->account;
@@ -61,6 +55,16 @@ static void on_item(void *ctx, struct chan *c, enum chan_why why, const struct m
                                  .address = arena_dup(a, i->address),
                                  .original = r->r.original.p ? r->r.original : r->r.address};
     r->children[r->child_count - 1].state = i->kind == 2 ? QUEUE_WAITING : 0; /* 0: not another address */
+}
+
+static void on_item(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
+{
+    (void)c;
+    (void)why;
+    if (fd >= 0)
+        close(fd);
+    if (m->type == MSG_expand_item)
+        take_item(ctx, &m->expand_item);
 }
 
 static bool only_addresses(const struct rcpt *r)
@@ -174,8 +178,11 @@ static void on_end(void *ctx, struct chan *c, enum chan_why why, const struct ms
         no_answer(r, why);
         return;
     }
+    const struct msg_expand_end *e = &m->expand_end;
+    if (e->item)
+        take_item(r, &(struct msg_expand_item){.kind = e->item, .account = e->account, .address = e->address, .detail = e->mailbox_detail});
     r->msg->expanding--;
-    known(r, &m->expand_end);
+    known(r, e);
     work_release_open(r->msg);
 }
 

@@ -153,12 +153,17 @@ static void put_text(char *to, size_t size, struct span s)
     snprintf(to, size, "%.*s", SPANV(s));
 }
 
-static void expand_item(struct chan *c, uint64_t id, unsigned kind, struct span address)
+static void expand_item(struct chan *c, uint64_t id, struct span address)
 {
-    uint32_t account = kind != 1 ? 0 : span_istarts(address, SPAN("other@")) ? ACCOUNT + 1 : ACCOUNT;
-    struct msg m = {.type = MSG_expand_item,
-                    .expand_item = {.kind = (uint8_t)kind, .account = account, .address = address}};
+    struct msg m = {.type = MSG_expand_item, .expand_item = {.kind = 2, .address = address}};
     chan_answer(c, chan_epoch(c), id, &m, -1);
+}
+
+static void only_item(struct msg *end, unsigned kind, struct span address)
+{
+    end->expand_end.item = (uint8_t)kind;
+    end->expand_end.account = kind != 1 ? 0 : span_istarts(address, SPAN("other@")) ? ACCOUNT + 1 : ACCOUNT;
+    end->expand_end.address = address;
 }
 
 /* local@x.test and other@x.test are accounts, team@x.test an alias of it and of friend@far.test, ring@x.test one of itself, nobody@x.test not there;
@@ -170,17 +175,17 @@ static void directory_says(struct chan *c, uint64_t id, struct span to)
     const struct conf_domain *d = conf_domain_for(says, canonical_domain(to, room));
     struct msg end = {.type = MSG_expand_end, .expand_end = {.kind = OUTCOME_DONE, .count = 1, .held = d && d->hold}};
     if (span_ieqs(to, "local@x.test") || span_ieqs(to, "other@x.test")) {
-        expand_item(c, id, 1, to);
+        only_item(&end, 1, to);
     } else if (span_ieqs(to, "team@x.test")) {
-        expand_item(c, id, 2, SPAN("local@x.test"));
-        expand_item(c, id, 2, SPAN("friend@far.test"));
+        expand_item(c, id, SPAN("local@x.test"));
+        expand_item(c, id, SPAN("friend@far.test"));
         end.expand_end.count = 2;
     } else if (span_ieqs(to, "ring@x.test")) {
-        expand_item(c, id, 2, to);
+        expand_item(c, id, to);
     } else if (span_ieqs(to, "nobody@x.test")) {
         end.expand_end = (struct msg_expand_end){.kind = OUTCOME_FAILED, .subject = 1, .detail = 1, .why = SPAN("no such address here")};
     } else {
-        expand_item(c, id, 3, to);
+        only_item(&end, 3, to);
         end.expand_end.held = d && d->hold ? 1 : d && d->on_demand ? 2 : 0;
     }
     chan_answer(c, chan_epoch(c), id, &end, -1);
