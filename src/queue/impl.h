@@ -8,8 +8,8 @@
 
 #include "queue/sql.h"
 
-#define WAL_MARK_PAGES 1024 /* 16 MiB: a checkpoint is due */
-#define WAL_REST_PAGES 256 /* what the writer moves itself */
+#define WAL_MARK_PAGES 4096 /* 16 MiB: a checkpoint is due */
+#define WAL_REST_PAGES 1024 /* what the writer moves itself */
 
 #define SPOOL_FIRST 1000 /* spool files and their rows that are looked at before the start is over */
 #define SPOOL_STEP 100   /* at a time, of the others, while nobody waits */

@@ -44,9 +44,10 @@ int sql_probe(struct sql *q, struct err *err);
 /* At the end of a batch: moves the mark and lets old tokens go when it is time. */
 int sql_finish(struct sql *q, uint64_t highest_id, int64_t now_us, struct err *err);
 #ifndef SQL_FREE_PAGES /* a test of what happens has fewer */
-#define SQL_FREE_PAGES 1024 /* 16 MiB that stay in the file for what comes next */
+/* 512 KiB stay in the file for what comes next. Few, because SQLite looks through its list of them, up to a thousand, whenever it takes one. */
+#define SQL_FREE_PAGES 128
 #endif
-#define SQL_STEP_PAGES "64" /* 1 MiB: what one step moves and gives back */
+#define SQL_STEP_PAGES "256" /* 1 MiB: what one step moves and gives back */
 /* Outside of a transaction: one step towards a file without more free pages than that. *more: it was needed. */
 int sql_give_back(struct sql *q, bool *more, struct err *err);
 /* *there: a message with that id. */
