@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -68,9 +69,11 @@ static bool inside(const char *path)
     return d.on && strncmp(path, d.root, n) == 0 && path[n] == '/';
 }
 
+/* closedir() closes without our knowing: the number may be a socket's by now. */
 static bool known(int fd)
 {
-    return d.on && fd >= 0 && fd < FDS && d.fds[fd].known;
+    struct stat st;
+    return d.on && fd >= 0 && fd < FDS && d.fds[fd].known && fstat(fd, &st) == 0 && (d.fds[fd].folder ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode));
 }
 
 /* The step's number comes; true: it is the one that fails. With the lock. */
