@@ -73,12 +73,22 @@ static bool put_addresses(struct buf *out, struct span value)
     return first != NULL;
 }
 
-/* RFC3501:7.4.2: sender and reply-to are the from when they are absent or empty. */
-static void put_address_field(struct buf *out, struct span value, struct span otherwise)
+static void put_address_field(struct buf *out, struct span value)
 {
     buf_addc(out, ' ');
-    if (!put_addresses(out, value) && !put_addresses(out, otherwise))
+    if (!put_addresses(out, value))
         buf_adds(out, "NIL");
+}
+
+/* RFC3501:7.4.2: sender and reply-to are the from when they are absent or empty; `from` to `end` of what is put already. */
+static void put_like_from(struct buf *out, struct span value, size_t from, size_t end)
+{
+    buf_addc(out, ' ');
+    if (put_addresses(out, value))
+        return;
+    char *to = buf_room(out, end - from); /* may move what is there */
+    memcpy(to, out->p + from, end - from);
+    out->n += end - from;
 }
 
 void mime_put_envelope(struct buf *out, struct span header)
@@ -90,12 +100,14 @@ void mime_put_envelope(struct buf *out, struct span header)
     put_text(out, e.date, &flat);
     buf_addc(out, ' ');
     put_text(out, e.subject, &flat);
-    put_address_field(out, e.from, SPAN_NONE);
-    put_address_field(out, e.sender, e.from);
-    put_address_field(out, e.reply_to, e.from);
-    put_address_field(out, e.to, SPAN_NONE);
-    put_address_field(out, e.cc, SPAN_NONE);
-    put_address_field(out, e.bcc, SPAN_NONE);
+    size_t from = out->n + 1;
+    put_address_field(out, e.from);
+    size_t end = out->n;
+    put_like_from(out, e.sender, from, end);
+    put_like_from(out, e.reply_to, from, end);
+    put_address_field(out, e.to);
+    put_address_field(out, e.cc);
+    put_address_field(out, e.bcc);
     buf_addc(out, ' ');
     put_text(out, e.in_reply_to, &flat);
     buf_addc(out, ' ');
