@@ -26,14 +26,47 @@ static bool made_up(struct authd *a, enum scram_hash hash, struct span user, str
     return true;
 }
 
+struct apps {
+    struct {
+        int64_t id;
+        struct scram_verifier v;
+    } at[APP_PASSWORDS_MAX];
+    size_t n;
+};
+
+static void take_app(void *ctx, int64_t id, struct span scram)
+{
+    struct apps *all = ctx;
+    if (all->n < COUNT_OF(all->at) && scram_read(scram, &all->at[all->n].v) && all->at[all->n].v.hash == SCRAM_SHA_256)
+        all->at[all->n++].id = id;
+}
+
+/* A verifier of the account, whose salt a further one has to have, too. */
+static bool kept(struct authd *a, const struct account *acc, enum scram_hash hash, struct scram_verifier *v)
+{
+    struct apps apps = {.n = 0};
+    struct err err;
+    if (scram_read(span_of(acc->scram[hash]), v) && v->hash == hash)
+        return true;
+    if (hash == SCRAM_SHA_256 && directory_app_scrams(a->directory, acc->id, APP_SMTP | APP_IMAP | APP_POP3, take_app, &apps, &err))
+        LOGE("directory", KVT("why", err.text));
+    if (apps.n)
+        *v = apps.at[0].v;
+    bool any = apps.n > 0;
+    password_wipe(&apps, sizeof(apps));
+    return any;
+}
+
 /* hashes: bits 1 << enum scram_hash. Those whose salt can't be had are left out. */
 static void want_of(struct authd *a, const struct account *acc, struct span address, unsigned which, struct hasher_want *want)
 {
     *want = (struct hasher_want){0};
     for (unsigned i = 0; i < SCRAM_HASHES; i++) {
         struct scram_verifier v;
-        bool there = acc && scram_read(span_of(acc->scram[i]), &v) && v.hash == i;
-        if (!(which & 1u << i) || (!there && !made_up(a, (enum scram_hash)i, acc ? span_of(acc->login) : address, &v)))
+        if (!(which & 1u << i))
+            continue;
+        bool there = acc && kept(a, acc, (enum scram_hash)i, &v);
+        if (!there && !made_up(a, (enum scram_hash)i, acc ? span_of(acc->login) : address, &v))
             continue;
         want->hashes |= 1u << i;
         memcpy(want->salt[i], v.salt, SCRAM_SALT);
@@ -111,21 +144,6 @@ void log_app(const struct session *s, const struct account *a, const struct app_
 }
 
 /* ---- the exchange ---- */
-
-struct apps {
-    struct {
-        int64_t id;
-        struct scram_verifier v;
-    } at[APP_PASSWORDS_MAX];
-    size_t n;
-};
-
-static void take_app(void *ctx, int64_t id, struct span scram)
-{
-    struct apps *all = ctx;
-    if (all->n < COUNT_OF(all->at) && scram_read(scram, &all->at[all->n].v) && all->at[all->n].v.hash == SCRAM_SHA_256)
-        all->at[all->n++].id = id;
-}
 
 bool scram_credentials(struct logins *l, struct session *s, struct sasl_result *r)
 {
