@@ -23,10 +23,10 @@ uint32_t tarpit_delay(struct session *s)
     if (guest_is_counted(&s->guest)) {
         smtp_server_faults(s->smtp, &errors, &refused);
         ms = MAX_OF(grown(errors, c->smtp.max_errors, c->limits.tarpit), grown(refused, c->smtp.max_refused, c->limits.tarpit));
-        ms = MAX_OF(ms, MAX_OF(s->slow, s->pace_slow));
+        ms = MAX_OF(ms, s->slow);
     }
-    if (tarpit_room(s))
-        ms = MAX_OF(ms, s->account_slow);
+    if (tarpit_room(s)) /* without room these go on: at their limits they are put off, or held */
+        ms = MAX_OF(ms, MAX_OF(s->account_slow, s->pace_slow));
     if (ms && !s->slowed && tarpit_room(s)) {
         s->slowed = true;
         s->d->slowed++;

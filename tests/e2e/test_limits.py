@@ -247,6 +247,23 @@ def test_open_sessions_are_held_to_the_rate_of_messages(instances):
     until(lambda: mail(c)[:3] == "250", "room again, in the same session")
 
 
+def test_an_open_session_that_finds_the_tarpit_full_goes_on(instances):
+    """Without room to be slowed it is served to its limit, and put off there as the others."""
+    w = limited(instances, "message-rate 6; rate-window 1d; tarpit 50ms; tarpit-sessions 1;")
+    for who in ("192.0.2.1", "192.0.2.2"):  # the first one stays in the tarpit
+        c = Client(w, who)
+        assert c.say("HELO c.test").startswith("250 ")
+        said = []
+        while not said or said[-1] != "450":
+            said.append(c.say("MAIL FROM:<c@remote.test>")[:3])
+            assert said[-1] in ("250", "450") and len(said) < 50, said
+            if said[-1] == "250":
+                assert c.say("RCPT TO:<bob@example.test>").startswith("250 ") and c.say("DATA").startswith("354 ")
+                assert c.say("Subject: many\r\n\r\nx\r\n.").startswith("250 ")
+        assert 6 <= said.count("250") <= 8, said
+        w.first = getattr(w, "first", c)
+
+
 def test_faults_of_sessions_beside_each_other_count_while_they_last(instances):
     """Guessing names in many sessions at once: what one has learned is held against all."""
     w = limited(instances, "refused-recipients 30; errors 30; window 1d; tarpit 0;", sections={"smtp": "max-refused 1000; max-errors 1000;"})
