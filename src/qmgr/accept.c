@@ -1,8 +1,6 @@
 /* Into the queue: transactions of smtpd and mda. Nothing of a transaction is on disk before its commit, except the
  * spool file that its sender fills; nothing is answered before it is. RFC5321:4.2.5, RFC5321:6.1. The account of a
  * submission is authd's word, never smtpd's. */
-#include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -13,8 +11,6 @@
 #define TXN_RCPTS_MAX 100000
 #define RCPT_ADDRESS_MAX 1024 /* octets, as in the message's list */
 #define SESSIONS_FRESH_MS 1000 /* how long a sender's count of sessions is believed */
-#define ROOM_LOOK_MS 250
-#define ROOM_AGAIN_MS 1000
 
 enum checked { CHECK_NONE, CHECK_ASKED, CHECK_GOOD, CHECK_REFUSED, CHECK_LATER };
 
@@ -98,13 +94,7 @@ static void say_not_queued(struct senders *from, uint32_t epoch, uint64_t id, co
         chan_answer(from->chan, epoch, id, &m, -1);
 }
 
-static struct outcome no_room(const struct qmgr *q)
-{
-    return outcome_make(OUTCOME_RETRY, 452, 3, 1, "%s",
-                        q->open ? "Insufficient system storage, try again later" : q->closed_why);
-}
-
-/* ---- the door ---- */
+/* ---- senders ---- */
 
 static void tell_door(struct qmgr *q, struct senders *s)
 {
@@ -113,86 +103,11 @@ static void tell_door(struct qmgr *q, struct senders *s)
     chan_say(s->chan, &m, -1);
 }
 
-static void set_door(struct qmgr *q, bool open, const char *why)
+void accept_tell_senders(struct qmgr *q)
 {
-    if (q->open == open)
-        return;
-    q->open = open;
-    snprintf(q->closed_why, sizeof q->closed_why, "%s", why);
-    if (open)
-        LOGI("queue-open");
-    else
-        LOGE("queue-closed", KVT("why", why));
     LIST_EACH(&q->sender_list, l)
-    tell_door(q, container_of(l, struct senders, link));
-    if (!open)
-        timer_start(q->room_timer, ROOM_AGAIN_MS);
+        tell_door(q, container_of(l, struct senders, link));
 }
-
-/* That there is room says nothing about a database that could not be written. */
-void accept_close(struct qmgr *q, const char *why)
-{
-    q->broken = true;
-    set_door(q, false, why);
-}
-
-static void look_for_room(struct qmgr *q)
-{
-    uint64_t bytes, files;
-    q->room_looked = loop_now(q->loop);
-    if (queue_room(q->queue, &bytes, &files))
-        return;
-    if (bytes < q->conf->queue.min_free)
-        set_door(q, false, "Insufficient system storage, try again later");
-    else if (files < q->conf->queue.min_free_files)
-        set_door(q, false, "No more files can be made here, try again later");
-    else if (!q->broken)
-        set_door(q, true, "");
-}
-
-static void look_again(struct qmgr *q)
-{
-    look_for_room(q);
-    if (!q->open)
-        timer_start(q->room_timer, ROOM_AGAIN_MS);
-}
-
-static void on_probed(struct queue_request *r)
-{
-    struct qmgr *q = container_of(r, struct qmgr, probe);
-    q->probing = false;
-    q->broken = r->fail != QUEUE_OK;
-    if (!q->stopping)
-        look_again(q);
-}
-
-static void on_room_timer(void *ctx)
-{
-    struct qmgr *q = ctx;
-    if (!q->broken) {
-        look_again(q);
-    } else if (!q->probing) {
-        q->probing = true;
-        q->probe.done = on_probed;
-        queue_probe(q->queue, &q->probe);
-    }
-}
-
-void accept_init(struct qmgr *q)
-{
-    q->open = true;
-    q->room_timer = timer_new(q->loop, on_room_timer, q);
-    look_for_room(q);
-}
-
-static bool door_open(struct qmgr *q)
-{
-    if (q->open && loop_now(q->loop) - q->room_looked > ROOM_LOOK_MS)
-        look_for_room(q);
-    return q->open;
-}
-
-/* ---- senders ---- */
 
 static struct senders *senders_of(struct qmgr *q, struct chan *c)
 {
@@ -439,12 +354,12 @@ static void on_spool_open(struct qmgr *q, struct senders *from, const struct msg
     uint32_t epoch = chan_epoch(from->chan);
     int fd = -1;
     if (t && !door_open(q)) {
-        o = no_room(q);
+        o = door_why(q);
     } else if (t && !t->spooled) {
         t->msg->m.id = queue_ids(q->queue, 1);
         fd = queue_spool_create(q->queue, t->msg->m.id, &err);
         t->spooled = fd >= 0;
-        o = no_room(q);
+        o = door_why(q);
         if (fd < 0)
             LOGE("spool-open", KVT("why", err.text));
     }
@@ -487,9 +402,9 @@ static void refuse_accepted(struct accepting *a)
 {
     struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The content did not arrive whole, try again later");
     if (!a->accept.damaged) {
-        accept_close(a->q, a->accept.request.fail == QUEUE_FULL ? "Insufficient system storage, try again later"
+        door_close(a->q, a->accept.request.fail == QUEUE_FULL ? "Insufficient system storage, try again later"
                                                                 : "The queue can't write, try again later");
-        o = no_room(a->q);
+        o = door_why(a->q);
     }
     /* A sync that failed: the row may yet be there after a restart, which settles both. */
     if (a->msg->m.spooled && a->accept.request.fail != QUEUE_BROKEN)
@@ -645,7 +560,7 @@ static void commit_go(struct txn *t)
     if (t->checked == CHECK_ASKED)
         return;
     if (t->checked == CHECK_GOOD) {
-        o = no_room(t->q);
+        o = door_why(t->q);
         if (door_open(t->q)) {
             struct limits_verdict limits = limits_judge(t->q, &t->msg->m, t->most, &t->rcpts, t->count);
             if (!limits.refuse) {
@@ -760,5 +675,4 @@ void accept_free(struct qmgr *q)
 {
     while (!list_empty(&q->sender_list))
         accept_peer_changed(q, container_of(q->sender_list.next, struct senders, link)->chan, true);
-    timer_free(&q->room_timer);
 }

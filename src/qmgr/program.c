@@ -130,7 +130,7 @@ static int start(struct service *s, struct err *err)
     }
     qmgr_configure(q);
     dests_init(q);
-    accept_init(q);
+    door_init(q);
     pump_init(q);
     settle_init(q);
     refill_init(q);
@@ -233,6 +233,7 @@ static void stop(struct service *s)
     operator_free(q);
     questions_free(q);
     accept_free(q);
+    door_free(q);
     close_queue(q); /* calls everybody who waits for it */
     local_free(q);
     refill_free(q);

@@ -1,6 +1,6 @@
 /* The queue manager: what its parts share. A message's way through memory:
  *
- *   accept.c   a sender's transaction becomes a row (and a 250)
+ *   accept.c   a sender's transaction becomes a row (and a 250), while the door is open (door.c)
  *   active.c   its recipients become part of the active set: at once, or read from the database when due (refill.c)
  *   expand.c   authd says who each recipient is: an account here, other addresses, a domain elsewhere
  *   work.c     the scheduler leases them to mda (local.c) or relay (remote.c); reports come back
@@ -173,6 +173,8 @@ struct qmgr {
     /* accept.c */
     struct link sender_list;
     unsigned accepting;
+
+    /* door.c */
     bool open;
     bool broken; /* the database could not be written: the door opens again when it can */
     struct queue_request probe;
@@ -267,15 +269,22 @@ struct sched_rule policy_rule(void *qmgr, enum sched_class class, struct span na
 int64_t policy_wait(struct qmgr *q, const struct queue_recipient *r);
 bool policy_is_soon(const struct qmgr *q, const struct queue_recipient *r); /* that wait is one of retry-soon */
 
+/* ---- door.c ---- */
+void door_init(struct qmgr *q);
+void door_free(struct qmgr *q);
+/* The disk is full, or the database can't write. */
+void door_close(struct qmgr *q, const char *why);
+bool door_open(struct qmgr *q);
+/* The answer to who comes while it is closed. */
+struct outcome door_why(const struct qmgr *q);
+
 /* ---- accept.c ---- */
-void accept_init(struct qmgr *q);
 void accept_message(struct qmgr *q, struct chan *from, const struct msg *m);
 /* The peer's channel went down, or has a fresh pair: what it did not commit is dropped. gone: the channel itself is
  * about to be freed. */
 void accept_peer_changed(struct qmgr *q, struct chan *c, bool gone);
 void accept_free(struct qmgr *q);
-/* The disk is full, or the database can't write. */
-void accept_close(struct qmgr *q, const char *why);
+void accept_tell_senders(struct qmgr *q); /* whether the door is open */
 
 /* ---- active.c ---- */
 struct message *message_new(struct qmgr *q, uint64_t id);

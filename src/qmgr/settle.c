@@ -193,7 +193,7 @@ static void on_unsettled_timer(void *ctx);
 
 static void close_door(struct qmgr *q, bool full)
 {
-    accept_close(q, full ? "Insufficient system storage, try again later" : "The queue can't write, try again later");
+    door_close(q, full ? "Insufficient system storage, try again later" : "The queue can't write, try again later");
 }
 
 static void try_again(struct settling *s)
