@@ -174,11 +174,12 @@
  * body_kind: 0 7bit, 1 8bit, 2 binary. tls: of the client, "TLSv1.3 CIPHER" or empty. tls_need: 0, 1 REQUIRETLS (RFC 8689), 2 TLS-Required: No.
  * deliver_by: ms since 1970, by_mode: 1 R, 2 N, +4 T (RFC 2852). hold_until: ms since 1970, hold: as it was asked for (RFC 4865).
  * priority: MT-PRIORITY (RFC 6710) as 0 to 9, -1 to -9 as 10 to 18. 0 everywhere: not asked for.
- * policy: for people, what was found out at the door and which settings decided. */
+ * policy: for people, what was found out at the door and which settings decided. rcpt, notify, orcpt: what msg_rcpt would say of the first
+ * recipient, who mostly is the only one; empty: all have their msg_rcpt. */
 #define F_msg_begin(F) F(u64, txn, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX) F(text, helo, 255) F(text, remote, 64) \
     F(u8, body_kind, 2) F(u8, smtputf8, 1) F(text, envid, 100) F(u8, ret, 2) F(text, tls, 100) F(u8, tls_need, 2) \
     F(u64, deliver_by, 0) F(u8, by_mode, 7) F(u64, hold_until, 0) F(text, hold, 64) F(u8, priority, 18) F(u8, terminal, 3) \
-    F(text, policy, 1000)
+    F(text, policy, 1000) F(text, rcpt, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_msg_rcpt(F) F(u64, txn, 0) F(text, address, IPC_ADDRESS_MAX) F(u8, notify, 15) F(text, orcpt, 500)
 #define F_msg_abort(F) F(u64, txn, 0)
 /* Content larger than IPC_INLINE_MAX: asks for the spool file. Answer: spool_file with a descriptor open for writing, or not_queued. */

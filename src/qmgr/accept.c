@@ -346,6 +346,12 @@ static void on_rcpt(struct senders *from, const struct msg_msg_rcpt *m)
     t->count++;
 }
 
+static void first_rcpt(struct senders *from, const struct msg_msg_begin *b)
+{
+    if (b->rcpt.n)
+        on_rcpt(from, &(struct msg_msg_rcpt){.txn = b->txn, .address = b->rcpt, .notify = b->notify, .orcpt = b->orcpt});
+}
+
 static void on_spool_open(struct qmgr *q, struct senders *from, const struct msg *m)
 {
     struct txn *t = idmap_get(&from->txns, m->spool_open.txn);
@@ -647,6 +653,7 @@ void accept_message(struct qmgr *q, struct chan *from, const struct msg *m)
     switch (m->type) {
     case MSG_msg_begin:
         on_begin(q, s, &m->msg_begin);
+        first_rcpt(s, &m->msg_begin);
         break;
     case MSG_msg_rcpt:
         on_rcpt(s, &m->msg_rcpt);

@@ -103,11 +103,33 @@ static uint8_t tls_need(const struct smtp_transaction *t)
     return t->requiretls ? 1 : smtp_data_tls_needless(&t->data) ? 2 : 0;
 }
 
+static void announce_others(const struct session *s, const struct smtp_transaction *t, const struct smtp_rcpt *first)
+{
+    struct msg m = {.type = MSG_msg_rcpt};
+    for (unsigned i = 0; i < t->rcpt_count; i++)
+        if (t->rcpts[i].state == SMTP_RCPT_WELCOME && &t->rcpts[i] != first) {
+            m.msg_rcpt = (struct msg_msg_rcpt){.txn = s->txn,
+                                               .address = t->rcpts[i].address,
+                                               .notify = t->rcpts[i].notify,
+                                               .orcpt = t->rcpts[i].orcpt};
+            chan_say(s->d->qmgr, &m, -1);
+        }
+}
+
+static const struct smtp_rcpt *first_welcome(const struct smtp_transaction *t)
+{
+    for (unsigned i = 0; i < t->rcpt_count; i++)
+        if (t->rcpts[i].state == SMTP_RCPT_WELCOME)
+            return &t->rcpts[i];
+    return NULL;
+}
+
 void commit_announce(struct session *s)
 {
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
     struct msg m = {.type = MSG_msg_begin};
     struct buf policy = {0};
+    const struct smtp_rcpt *first = first_welcome(t);
     names_policy(s, &policy);
     s->txn = smtpd_id(s->d);
     m.msg_begin = (struct msg_msg_begin){.txn = s->txn,
@@ -128,17 +150,14 @@ void commit_announce(struct session *s)
                                          .priority = msg_priority_put(t->priority),
                                          .terminal = t->terminal,
                                          .policy = span_utf8_cut(buf_span(&policy), POLICY_BYTES)};
+    if (first) {
+        m.msg_begin.rcpt = first->address;
+        m.msg_begin.notify = first->notify;
+        m.msg_begin.orcpt = first->orcpt;
+    }
     chan_say(s->d->qmgr, &m, -1);
     buf_free(&policy);
-    m.type = MSG_msg_rcpt;
-    for (unsigned i = 0; i < t->rcpt_count; i++)
-        if (t->rcpts[i].state == SMTP_RCPT_WELCOME) {
-            m.msg_rcpt = (struct msg_msg_rcpt){.txn = s->txn,
-                                               .address = t->rcpts[i].address,
-                                               .notify = t->rcpts[i].notify,
-                                               .orcpt = t->rcpts[i].orcpt};
-            chan_say(s->d->qmgr, &m, -1);
-        }
+    announce_others(s, t, first);
 }
 
 bool commit_pending(const struct session *s)

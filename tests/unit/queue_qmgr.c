@@ -390,9 +390,11 @@ static void send_message(struct chan *c, struct answer *a, const char *token, co
                                          .by_mode = wishes.by_mode,
                                          .hold_until = wishes.hold_until,
                                          .hold = wishes.hold,
-                                         .priority = wishes.priority}},
+                                         .priority = wishes.priority,
+                                         .rcpt = *rcpts ? span_of(*rcpts) : SPAN(""),
+                                         .notify = (uint8_t)notify}},
              -1);
-    for (; *rcpts; rcpts++)
+    for (rcpts += *rcpts != NULL; *rcpts; rcpts++)
         chan_say(c,
                  &(struct msg){.type = MSG_msg_rcpt,
                                .msg_rcpt = {.txn = txn, .address = span_of(*rcpts), .notify = (uint8_t)notify}},

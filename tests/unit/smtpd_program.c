@@ -201,7 +201,12 @@ static void on_qmgr(struct peers *p, const struct msg *m)
 {
     struct message *msg;
     switch (m->type) {
-    case MSG_msg_begin: buf_add(&message_of(p, m->msg_begin.txn, true)->sender, m->msg_begin.sender); break;
+    case MSG_msg_begin:
+        msg = message_of(p, m->msg_begin.txn, true);
+        buf_add(&msg->sender, m->msg_begin.sender);
+        buf_add(&msg->rcpts, m->msg_begin.rcpt);
+        buf_addc(&msg->rcpts, ',');
+        break;
     case MSG_msg_rcpt:
         msg = message_of(p, m->msg_rcpt.txn, false);
         buf_add(&msg->rcpts, m->msg_rcpt.address);
