@@ -2,8 +2,10 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -11,6 +13,28 @@
 
 static struct loop *l;
 static struct end a, b;
+
+/* Stands before the C library's. */
+static unsigned loop_waits;
+
+int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
+{
+    loop_waits++;
+    return (int)syscall(SYS_epoll_wait, epfd, events, max, timeout);
+}
+
+static void stop_now(void *ctx)
+{
+    loop_stop(ctx);
+}
+
+static void turns_for(struct loop *lo, int64_t ms)
+{
+    struct timer *t = timer_new(lo, stop_now, lo);
+    timer_start(t, ms);
+    loop_run(lo);
+    timer_free(&t);
+}
 
 static void setup(void)
 {
@@ -170,9 +194,9 @@ Test(net, finish_sends_then_tells, .init = setup, .fini = teardown)
     mem_free(&p);
 }
 
-Test(net, a_talking_peer_still_gets_the_last_words)
+/* A connection over TCP: the stream's end is *s, the client's is returned. */
+static int tcp_pair(int *s)
 {
-    /* Over TCP: closing with unread input would reset the connection and lose the reply. */
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof at;
     int ls = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
@@ -180,7 +204,15 @@ Test(net, a_talking_peer_still_gets_the_last_words)
     cr_assert_eq(listen(ls, 1), 0);
     getsockname(ls, (struct sockaddr *)&at, &n);
     cr_assert_eq(connect(c, (struct sockaddr *)&at, n), 0);
-    int s = accept4(ls, NULL, NULL, SOCK_NONBLOCK);
+    *s = accept4(ls, NULL, NULL, SOCK_NONBLOCK);
+    close(ls);
+    return c;
+}
+
+Test(net, a_talking_peer_still_gets_the_last_words)
+{
+    /* Over TCP: closing with unread input would reset the connection and lose the reply. */
+    int s, c = tcp_pair(&s);
     char junk[3000] = "x";
     cr_assert_eq(send(c, junk, sizeof junk, 0), (ssize_t)sizeof junk);
     struct loop *lo = loop_new();
@@ -197,7 +229,36 @@ Test(net, a_talking_peer_still_gets_the_last_words)
     char got[100];
     cr_assert_eq(recv(c, got, sizeof got, 0), 9);
     close(c);
-    close(ls);
+    loop_free(&lo);
+}
+
+/* Whoever sends on and on while nobody reads fills the kernel's buffers, and no memory of ours; and wakes us once at most for each pause. */
+Test(net, a_peer_that_floods_a_paused_stream_is_left_alone)
+{
+    int s, c = tcp_pair(&s);
+    char *p = pattern(100000);
+    size_t sent = 0;
+    ssize_t n;
+    struct loop *lo = loop_new();
+    struct end e = {.loop = lo, .stop_on = ""};
+    e.s = stream_new(lo, s, &end_ops, &e);
+    stream_pause(e.s);
+    unsigned before = loop_waits;
+    for (int i = 0; i < 5; i++) {
+        while ((n = send(c, p, 100000, MSG_DONTWAIT)) > 0)
+            sent += (size_t)n;
+        turns_for(lo, 20);
+    }
+    cr_assert_leq(loop_waits - before, 5u * 3, "%u", loop_waits - before);
+    cr_assert_eq(e.got.n, 0u);
+    cr_assert_eq(e.calls, 0u);
+    e.stop_at = sent;
+    stream_resume(e.s);
+    run_for(lo, 20000);
+    cr_assert_eq(e.got.n, sent);
+    end_free(&e);
+    close(c);
+    mem_free(&p);
     loop_free(&lo);
 }
 
