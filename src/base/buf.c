@@ -16,17 +16,15 @@ void buf_clear(struct buf *b)
     b->n = 0;
 }
 
-char *buf_room(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
-    if (!b->p || b->cap - b->n < n) {
-        if (n > SIZE_MAX / 4 || b->n > SIZE_MAX / 4)
-            abort();
-        size_t want = b->cap ? b->cap * 2 : 64;
-        while (want < b->n + n)
-            want *= 2;
-        b->p = mem_resize(b->p, want);
-        b->cap = want;
-    }
+    if (n > SIZE_MAX / 4 || b->n > SIZE_MAX / 4)
+        abort();
+    size_t want = b->cap ? b->cap * 2 : 64;
+    while (want < b->n + n)
+        want *= 2;
+    b->p = mem_resize(b->p, want);
+    b->cap = want;
     return b->p + b->n;
 }
 
@@ -41,12 +39,6 @@ void buf_add(struct buf *b, struct span s)
 void buf_adds(struct buf *b, const char *text)
 {
     buf_add(b, span_of(text));
-}
-
-void buf_addc(struct buf *b, char c)
-{
-    *buf_room(b, 1) = c;
-    b->n++;
 }
 
 void buf_addn(struct buf *b, int64_t n)
