@@ -295,6 +295,7 @@ void queue_submit(struct queue *q, struct queue_request *r, int64_t patience_ms)
     int64_t now = queue_now_us(CLOCK_MONOTONIC);
     r->fail = QUEUE_OK;
     r->latest_us = now + patience_ms * 1000;
+    bool wake = false;
     pthread_mutex_lock(&q->lock);
     if (r->waits && q->waiting_senders++ == 0)
         q->first_sender_us = now;
@@ -303,10 +304,11 @@ void queue_submit(struct queue *q, struct queue_request *r, int64_t patience_ms)
     q->waiting_count++;
     if (q->writer_sleeps) {
         int64_t at = leave_at(q);
-        if (q->sleeps_until_us == 0 || at < q->sleeps_until_us)
-            pthread_cond_signal(&q->work);
+        wake = q->sleeps_until_us == 0 || at < q->sleeps_until_us;
     }
     pthread_mutex_unlock(&q->lock);
+    if (wake) /* who wakes can have the lock at once */
+        pthread_cond_signal(&q->work);
 }
 
 /* ---- checkpoints ---- */
