@@ -559,53 +559,66 @@ static bool sizes_agree(const struct txn *t, const struct msg_msg_commit *c)
     return c->spooled ? given == 0 : given == c->size && given <= IPC_INLINE_MAX;
 }
 
+static bool is_refused(struct txn *t, struct limits_verdict *limits, struct outcome *why)
+{
+    if (t->checked != CHECK_GOOD) {
+        *why = t->refusal;
+    } else if (!door_open(t->q)) {
+        *why = door_why(t->q);
+    } else {
+        *limits = limits_judge(t->q, &t->msg->m, t->most, &t->rcpts, t->count);
+        if (!limits->refuse)
+            return false;
+        *why = outcome_make(OUTCOME_RETRY, 450, 7, 1, "Your account has sent more than it may, try again later");
+    }
+    return true;
+}
+
 /* authd has spoken. */
 static void commit_go(struct txn *t)
 {
-    struct outcome o = t->refusal;
+    struct limits_verdict limits;
+    struct outcome why;
     if (t->checked == CHECK_ASKED)
         return;
-    if (t->checked == CHECK_GOOD) {
-        o = door_why(t->q);
-        if (door_open(t->q)) {
-            struct limits_verdict limits = limits_judge(t->q, &t->msg->m, t->most, &t->rcpts, t->count);
-            if (!limits.refuse) {
-                submit(t, &limits);
-                return;
-            }
-            o = outcome_make(OUTCOME_RETRY, 450, 7, 1, "Your account has sent more than it may, try again later");
-        }
+    if (!is_refused(t, &limits, &why)) {
+        submit(t, &limits);
+        return;
     }
-    say_not_queued(t->from, chan_epoch(t->from->chan), t->commit_id, &o);
+    say_not_queued(t->from, chan_epoch(t->from->chan), t->commit_id, &why);
     txn_free(t);
+}
+
+static void take_content(struct txn *t, const struct msg_msg_commit *c)
+{
+    struct queue_message *m = &t->msg->m;
+    memcpy(t->token, c->token.p, sizeof t->token);
+    m->size = c->size;
+    m->header_bytes = c->header_bytes;
+    m->message_id = arena_dup(&t->msg->arena, c->message_id);
+    m->marks = arena_dup(&t->msg->arena, c->marks);
+    m->spooled = t->spooled;
+    if (c->eight_bit && m->body_kind == QUEUE_BODY_7BIT) /* it came without BODY=8BITMIME */
+        m->body_kind = QUEUE_BODY_8BIT;
+    if (!t->spooled)
+        message_keep_content(t->msg, c->prefix, c->body);
 }
 
 static void on_commit(struct qmgr *q, struct senders *from, const struct msg *m)
 {
     const struct msg_msg_commit *c = &m->msg_commit;
     struct txn *t = idmap_get(&from->txns, c->txn);
-    struct outcome o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not known, try again later");
     count_sessions(q, from, c->sessions);
-    if (t && t->too_many)
-        o = outcome_make(OUTCOME_RETRY, 452, 5, 3, "Too many recipients");
-    else if (t && (t->count == 0 || t->commit_id || !sizes_agree(t, c)))
-        o = outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not complete");
-    else if (t) {
+    if (t && !t->too_many && t->count > 0 && !t->commit_id && sizes_agree(t, c)) {
         t->commit_id = m->id;
-        memcpy(t->token, c->token.p, sizeof t->token);
-        t->msg->m.size = c->size;
-        t->msg->m.header_bytes = c->header_bytes;
-        t->msg->m.message_id = arena_dup(&t->msg->arena, c->message_id);
-        t->msg->m.marks = arena_dup(&t->msg->arena, c->marks);
-        t->msg->m.spooled = t->spooled;
-        if (c->eight_bit && t->msg->m.body_kind == QUEUE_BODY_7BIT) /* it came without BODY=8BITMIME */
-            t->msg->m.body_kind = QUEUE_BODY_8BIT;
-        if (!t->spooled)
-            message_keep_content(t->msg, c->prefix, c->body);
+        take_content(t, c);
         commit_go(t);
         return;
     }
-    say_not_queued(from, chan_epoch(from->chan), m->id, &o);
+    struct outcome why = !t            ? outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not known, try again later")
+                         : t->too_many ? outcome_make(OUTCOME_RETRY, 452, 5, 3, "Too many recipients")
+                                       : outcome_make(OUTCOME_RETRY, 451, 3, 0, "The transaction is not complete");
+    say_not_queued(from, chan_epoch(from->chan), m->id, &why);
     if (t && !t->commit_id)
         txn_free(t);
 }
