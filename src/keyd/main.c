@@ -211,6 +211,7 @@ static int warm(struct service *s, struct err *err)
     struct keyd *k = service_state(s);
     k->service = s;
     hide();
+    loop_threads(keys_threads());
     OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_LOAD_CONFIG, NULL);
     k->keys = load(k, service_conf(s), err);
     return k->keys ? 0 : -1;

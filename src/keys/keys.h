@@ -21,6 +21,9 @@ const char *keys_refusal(const EVP_PKEY *key, uint16_t scheme, struct span conte
 size_t keys_sign(EVP_PKEY *key, uint16_t scheme, struct span content, uint8_t out[SIGNER_SIGNATURE_MAX]);
 /* Slow enough to be worth a thread of its own. */
 bool keys_slow(const EVP_PKEY *key);
+/* How many such are made at a time: as many as half of the processors. More would only take turns with each other, and with the fronts
+ * that wait for them. */
+unsigned keys_threads(void);
 int keys_id(EVP_PKEY *key, uint8_t id[SIGNER_KEY_BYTES]);
 
 /* ---- set.c: the keys of one generation ---- */

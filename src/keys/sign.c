@@ -2,6 +2,7 @@
 #include <openssl/rsa.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "keys/keys.h"
@@ -9,6 +10,12 @@
 bool keys_slow(const EVP_PKEY *key)
 {
     return EVP_PKEY_is_a(key, "RSA");
+}
+
+unsigned keys_threads(void)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    return processors > 2 ? (unsigned)processors / 2 : 1;
 }
 
 int keys_id(EVP_PKEY *key, uint8_t id[SIGNER_KEY_BYTES])

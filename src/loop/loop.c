@@ -2,6 +2,7 @@
  * ours. One `live` count covers everything, so that loop_free() proves that nothing leaked.
  * A virtual loop has timers and deferred calls only, unless it is a stepped one. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -270,6 +271,13 @@ static void work_done(uv_work_t *uv, int status)
     w->loop->events++;
     w->done(w->ctx);
     mem_free(&w);
+}
+
+void loop_threads(unsigned n)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%u", n);
+    setenv("UV_THREADPOOL_SIZE", text, 0);
 }
 
 void loop_work(struct loop *l, work_fn *run, work_fn *done, void *ctx)

@@ -58,8 +58,9 @@ struct defer {
 void loop_defer(struct loop *l, struct defer *d); /* the defer is the caller's; doing it twice runs it once */
 void loop_defer_cancel(struct loop *l, struct defer *d);
 
-/* ---- work on a pool thread (UV_THREADPOOL_SIZE threads) ---- */
+/* ---- work on a pool thread (UV_THREADPOOL_SIZE threads, else loop_threads(), else 4) ---- */
 typedef void work_fn(void *ctx);
+void loop_threads(unsigned n); /* of the process, before its first work; the environment goes before it */
 /* `run` on a thread, then `done` on the loop. A virtual loop runs both at once. */
 void loop_work(struct loop *l, work_fn *run, work_fn *done, void *ctx);
 /* For the end, when loop_run() has returned: goes on until no thread works any more and `done` was called for all. What else comes meanwhile is

@@ -153,6 +153,7 @@ static void be_keyd(int fd, struct span chain, struct span key)
 {
     static const struct chan_ops chan_ops = {.on_msg = on_sign, .on_down = on_down};
     struct err err;
+    loop_threads(keys_threads());
     loop = loop_new();
     keys = key_set_new();
     if (key_set_add(keys, chain, key, ROLE_MX, &err))

@@ -65,6 +65,8 @@ def test_rsa_serves_every_protocol_after_a_reload(server):
     assert c.noop()[0] == "OK", "sessions go on"
     c.logout()
     everything_is_served(server)
+    threads = len(os.listdir("/proc/%d/task" % pids(server, "keyd")[0]))
+    assert threads == 1 + max(1, os.cpu_count() // 2), "signatures are made on half of the processors"
     assert all(r["restarts"] == 0 for r in server.rows("status"))
 
 
