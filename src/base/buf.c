@@ -41,6 +41,19 @@ void buf_adds(struct buf *b, const char *text)
     buf_add(b, span_of(text));
 }
 
+void buf_add_quoted(struct buf *b, struct span s)
+{
+    char *p = buf_room(b, 2 * s.n + 2), *start = p;
+    *p++ = '"';
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] == '"' || s.p[i] == '\\')
+            *p++ = '\\';
+        *p++ = s.p[i];
+    }
+    *p++ = '"';
+    b->n += (size_t)(p - start);
+}
+
 void buf_addn(struct buf *b, int64_t n)
 {
     char digits[20], *at = digits + sizeof digits;

@@ -21,6 +21,9 @@ void buf_adds(struct buf *b, const char *text);
 void buf_addn(struct buf *b, int64_t n); /* in decimal; much cheaper than buf_printf() */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap);
+/* Between double quotes, with a backslash before those and itself: quoted strings of RFC 5322 §3.2.4, RFC 5321 §4.1.2 and RFC 3501 §4.3. What may
+ * stand in one is the caller's to know. */
+void buf_add_quoted(struct buf *b, struct span s);
 void buf_drop(struct buf *b, size_t n); /* removes the first n bytes */
 const char *buf_cstr(struct buf *b);    /* a NUL behind the content (not counted); valid until the next change */
 

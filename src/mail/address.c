@@ -220,17 +220,10 @@ bool address_detail(struct span local, struct span *base, struct span *detail)
 
 void address_put(struct buf *out, struct span local, struct span domain)
 {
-    if (local.n && scan_dot_string(local) == local.n) {
+    if (local.n && scan_dot_string(local) == local.n)
         buf_add(out, local);
-    } else {
-        buf_addc(out, '"');
-        for (size_t i = 0; i < local.n; i++) {
-            if (local.p[i] == '"' || local.p[i] == '\\')
-                buf_addc(out, '\\');
-            buf_addc(out, local.p[i]);
-        }
-        buf_addc(out, '"');
-    }
+    else
+        buf_add_quoted(out, local);
     buf_addc(out, '@');
     buf_add(out, domain);
 }

@@ -66,17 +66,6 @@ static bool is_phrase(struct span s)
     return true;
 }
 
-static void put_quoted(struct buf *out, struct span name)
-{
-    buf_addc(out, '"');
-    for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '"' || name.p[i] == '\\')
-            buf_addc(out, '\\');
-        buf_addc(out, name.p[i]);
-    }
-    buf_addc(out, '"');
-}
-
 void notice_put_from(struct buf *out, const struct notice_text *text, notice_value_fn *value, const void *ctx)
 {
     struct buf name = {0};
@@ -87,7 +76,7 @@ void notice_put_from(struct buf *out, const struct notice_text *text, notice_val
     } else if (is_phrase(buf_span(&name))) {
         buf_add(out, buf_span(&name));
     } else {
-        put_quoted(out, buf_span(&name));
+        buf_add_quoted(out, buf_span(&name));
     }
     buf_free(&name);
 }

@@ -55,15 +55,7 @@ void nstring_put_string(struct buf *out, struct span s)
         nstring_put_literal_bytes(out, s);
         return;
     }
-    char *p = buf_room(out, 2 * s.n + 2), *start = p;
-    *p++ = '"';
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '"' || s.p[i] == '\\')
-            *p++ = '\\';
-        *p++ = s.p[i];
-    }
-    *p++ = '"';
-    out->n += (size_t)(p - start);
+    buf_add_quoted(out, s);
 }
 
 void nstring_put(struct buf *out, struct span s)

@@ -95,25 +95,16 @@ static void add_encoded(struct span name, struct buf *out)
     }
 }
 
-static void add_quoted(struct span name, struct buf *out)
-{
-    buf_addc(out, '"');
-    for (size_t i = 0; i < name.n; i++) {
-        if (name.p[i] == '"' || name.p[i] == '\\')
-            buf_addc(out, '\\');
-        buf_addc(out, name.p[i]);
-    }
-    buf_adds(out, "\" ");
-}
-
 void sendmail_from(struct span name, struct span address, struct buf *out)
 {
     name = span_sub(name, 0, 200);
     bool fit = name.n && !span_has_control(name);
-    if (fit && span_is_ascii(name))
-        add_quoted(name, out);
-    else if (fit && span_is_utf8(name))
+    if (fit && span_is_ascii(name)) {
+        buf_add_quoted(out, name);
+        buf_addc(out, ' ');
+    } else if (fit && span_is_utf8(name)) {
         add_encoded(name, out);
+    }
     if (fit && (span_is_ascii(name) || span_is_utf8(name)))
         buf_addc(out, '<');
     buf_add(out, address);
