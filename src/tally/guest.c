@@ -100,7 +100,7 @@ bool guest_come(struct guests *all, struct guest *g, const struct sockaddr_stora
         return true;
     g->client = client_key(peer);
     g->visit = ++all->visits;
-    g->room = GUEST_MESSAGES;
+    g->room = TALLY_ROOM;
     g->fn = fn;
     struct msg m = {.type = MSG_client_ask,
                     .client_ask = {.client = g->client, .visit = g->visit, .protocol = (uint8_t)all->protocol}};

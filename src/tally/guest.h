@@ -1,5 +1,5 @@
 /* A front's side of the clients' limits: one question to tallyd when a client comes, one statement when it leaves, and one
- * question for every GUEST_MESSAGES messages (fewer where a limit is near, as tallyd says) and GUEST_FAULTS faults between, so that what
+ * question for every TALLY_ROOM messages (fewer where a limit is near, as tallyd says) and GUEST_FAULTS faults between, so that what
  * many long sessions do counts, and slows them, while they do it. Who
  * comes from an exempt network is neither asked about nor counted. tallyd away, late or flooded: the door stays open
  * (what each process limits by itself remains), and the log says so once. */
@@ -12,8 +12,8 @@
 #include "base/list.h"
 #include "conf/conf.h"
 #include "ipc/chan.h"
+#include "tally/tally.h"
 
-#define GUEST_MESSAGES 20 /* as TALLY_ROOM of tally.h */
 #define GUEST_FAULTS 10
 
 /* What the guests of one program share. */
