@@ -163,11 +163,7 @@ int64_t directory_app_id(struct directory *d, uint32_t account, struct span name
     struct db_stmt *s = db_stmt(d->db, "SELECT id FROM app_password WHERE account = ? AND name = ?");
     db_bind_i64(s, 1, account);
     db_bind_text(s, 2, name);
-    int got = db_step(s, err);
-    int64_t id = got > 0 ? db_i64(s, 0) : got;
-    if (got > 0)
-        db_reset(s);
-    return id;
+    return directory_id(s, err);
 }
 
 int directory_app_scram(struct directory *d, int64_t id, const char *scram, struct err *err)

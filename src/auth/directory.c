@@ -96,15 +96,20 @@ void directory_close(struct directory **d)
 
 /* ---- domains ---- */
 
-int64_t directory_domain_row(struct directory *d, struct span name, struct err *err)
+int64_t directory_id(struct db_stmt *s, struct err *err)
 {
-    struct db_stmt *s = db_stmt(d->db, "SELECT id FROM domain WHERE name = ?");
-    db_bind_text(s, 1, name);
     int got = db_step(s, err);
     int64_t id = got > 0 ? db_i64(s, 0) : got;
     if (got > 0)
         db_reset(s);
     return id;
+}
+
+int64_t directory_domain_row(struct directory *d, struct span name, struct err *err)
+{
+    struct db_stmt *s = db_stmt(d->db, "SELECT id FROM domain WHERE name = ?");
+    db_bind_text(s, 1, name);
+    return directory_id(s, err);
 }
 
 int directory_domain_local(struct directory *d, struct span name, struct err *err)

@@ -18,6 +18,8 @@ struct directory {
     int64_t known_at; /* db_changes_ever() then; nothing is known that is older */
 };
 
+/* The id in the only row of it; 0: there is none; -1: see err. */
+int64_t directory_id(struct db_stmt *s, struct err *err);
 /* The row of a canonical domain name: > 0, 0 none, -1 failed. */
 int64_t directory_domain_row(struct directory *d, struct span name, struct err *err);
 /* Enabled or disabled account of that name: 1, 0, -1. login may be NULL, or has room for ACCOUNT_LOGIN_MAX and a NUL. */
