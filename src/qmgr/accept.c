@@ -49,6 +49,7 @@ struct accepting {
     struct senders *from; /* NULL: its channel went away */
     struct link link;     /* nothing is done with it but finding it when the channel goes */
     uint32_t epoch;
+    uint32_t generation; /* of the configuration that held its recipients */
     uint64_t commit_id;
     char token[QUEUE_TOKEN_BYTES];
     struct limits_verdict limits;
@@ -432,11 +433,11 @@ static void begin_held(struct accepting *a)
 }
 
 /* What held it may be gone since its commit was on its way. */
-static void begin_rcpt(struct qmgr *q, struct rcpt *r)
+static void begin_rcpt(struct qmgr *q, struct rcpt *r, uint32_t generation)
 {
     struct outcome why;
     if (r->verdict == VERDICT_PARKED) {
-        if (hold_stands(q, &r->msg->m, &r->r, &why)) {
+        if (generation == q->conf->generation || hold_stands(q, &r->msg->m, &r->r, &why)) {
             settle_parked_new(r);
             return;
         }
@@ -459,7 +460,7 @@ static void begin(struct accepting *a)
         return;
     }
     for (size_t i = 0; i < a->accept.count; i++)
-        begin_rcpt(a->q, a->rcpts[i]);
+        begin_rcpt(a->q, a->rcpts[i], a->generation);
 }
 
 static void on_accepted(struct queue_request *r)
@@ -523,7 +524,7 @@ static void submit(struct txn *t, const struct limits_verdict *limits)
         msg->m.id = ids++;
     msg->m.received = qmgr_wall(q);
     *a = (struct accepting){
-        .q = q, .msg = msg, .from = t->from, .epoch = chan_epoch(t->from->chan), .commit_id = t->commit_id, .limits = *limits};
+        .q = q, .msg = msg, .from = t->from, .epoch = chan_epoch(t->from->chan), .generation = q->conf->generation, .commit_id = t->commit_id, .limits = *limits};
     memcpy(a->token, t->token, sizeof a->token);
     a->rcpts = mem_array(t->count, sizeof *a->rcpts);
     bool at_once = queue_message_begins(&msg->m) <= msg->m.received && !limits->hold;
