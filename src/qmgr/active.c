@@ -100,16 +100,7 @@ struct message *message_from_row(struct qmgr *q, const struct queue_message *row
     struct message *m = message_new(q, row->id);
     m->m = *row;
     m->m.prefix = m->m.body = SPAN_NONE;
-    m->m.sender = arena_dup(&m->arena, row->sender);
-    m->m.helo = arena_dup(&m->arena, row->helo);
-    m->m.remote = arena_dup(&m->arena, row->remote);
-    m->m.message_id = arena_dup(&m->arena, row->message_id);
-    m->m.envid = arena_dup(&m->arena, row->envid);
-    m->m.tls = arena_dup(&m->arena, row->tls);
-    m->m.login = arena_dup(&m->arena, row->login);
-    m->m.hold = arena_dup(&m->arena, row->hold);
-    m->m.policy = arena_dup(&m->arena, row->policy);
-    m->m.marks = arena_dup(&m->arena, row->marks);
+    queue_keep_message(&m->m, &m->arena);
     return m;
 }
 
@@ -127,16 +118,9 @@ struct rcpt *rcpt_from_row(struct message *m, const struct queue_recipient *row)
 {
     struct rcpt *r = rcpt_new(m);
     r->r = *row;
-    r->r.address = arena_dup_or_none(&m->arena, row->address);
-    r->r.original = arena_dup_or_none(&m->arena, row->original);
-    r->r.orcpt = arena_dup_or_none(&m->arena, row->orcpt);
-    r->r.sender = arena_dup_or_none(&m->arena, row->sender);
-    r->r.why = arena_dup_or_none(&m->arena, row->why);
-    r->r.host = arena_dup_or_none(&m->arena, row->host);
-    r->r.dialogue = arena_dup_or_none(&m->arena, row->dialogue);
-    r->r.route = arena_dup_or_none(&m->arena, row->route);
-    r->r.destination = SPAN_NONE; /* it is taken up */
-    queue_unpark(&r->r);          /* looked at anew */
+    r->r.destination = r->r.domain = SPAN_NONE; /* it is taken up */
+    queue_unpark(&r->r);                        /* looked at anew */
+    queue_keep_recipient(&r->r, &m->arena);
     return r;
 }
 

@@ -165,16 +165,7 @@ static void take_message(struct import *m, struct carried *c)
     c->message.account = 0; /* a number of the directory there; the login says who it was */
     c->message.spooled = from->size > IPC_INLINE_MAX;
     c->message.prefix = c->message.body = SPAN_NONE;
-    c->message.sender = arena_dup(a, from->sender);
-    c->message.helo = arena_dup(a, from->helo);
-    c->message.remote = arena_dup(a, from->remote);
-    c->message.message_id = arena_dup(a, from->message_id);
-    c->message.envid = arena_dup(a, from->envid);
-    c->message.tls = arena_dup(a, from->tls);
-    c->message.login = arena_dup(a, from->login);
-    c->message.policy = arena_dup(a, from->policy);
-    c->message.marks = arena_dup(a, from->marks);
-    c->message.hold = arena_dup(a, from->hold);
+    queue_keep_message(&c->message, a);
 }
 
 /* What the state means here: what waits for a destination or its domain there is tried at once, and waits here where it has
@@ -221,14 +212,7 @@ static void take_recipients(struct import *m, struct carried *c)
                 r->parent = to[j - 1].id;
                 break;
             }
-        r->address = arena_dup(a, r->address);
-        r->original = arena_dup_or_none(a, r->original);
-        r->orcpt = arena_dup_or_none(a, r->orcpt);
-        r->sender = arena_dup_or_none(a, r->sender);
-        r->why = arena_dup_or_none(a, r->why);
-        r->host = arena_dup_or_none(a, r->host);
-        r->dialogue = arena_dup_or_none(a, r->dialogue);
-        r->route = arena_dup_or_none(a, r->route);
+        queue_keep_recipient(r, a);
         take_state(r, now);
         r->domain = domain_of(a, r);
     }

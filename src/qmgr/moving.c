@@ -72,40 +72,16 @@ static void change_page(struct qmgr *q, void *ctx)
     on_settled(p, true);
 }
 
-static void copy_item(struct arena *a, struct queue_item *to, const struct queue_item *from)
-{
-    *to = *from;
-    struct queue_message *m = &to->message;
-    struct queue_recipient *r = &to->recipient;
-    m->sender = arena_dup_or_none(a, m->sender);
-    m->helo = arena_dup_or_none(a, m->helo);
-    m->remote = arena_dup_or_none(a, m->remote);
-    m->message_id = arena_dup_or_none(a, m->message_id);
-    m->envid = arena_dup_or_none(a, m->envid);
-    m->tls = arena_dup_or_none(a, m->tls);
-    m->login = arena_dup_or_none(a, m->login);
-    m->policy = arena_dup_or_none(a, m->policy);
-    m->marks = arena_dup_or_none(a, m->marks);
-    m->hold = arena_dup_or_none(a, m->hold);
-    r->address = arena_dup(a, r->address);
-    r->original = arena_dup_or_none(a, r->original);
-    r->orcpt = arena_dup_or_none(a, r->orcpt);
-    r->sender = arena_dup_or_none(a, r->sender);
-    r->why = arena_dup_or_none(a, r->why);
-    r->host = arena_dup_or_none(a, r->host);
-    r->dialogue = arena_dup_or_none(a, r->dialogue);
-    r->route = arena_dup_or_none(a, r->route);
-    r->destination = arena_dup_or_none(a, r->destination);
-    r->domain = SPAN_NONE;
-}
-
 static bool change(struct question *k, const struct queue_item *items, size_t n, enum verdict v, int64_t by, unsigned *failed)
 {
     struct page *p = mem_alloc(sizeof *p);
     *p = (struct page){.verdict = v, .by = by, .count = n, .items = mem_array(n ? n : 1, sizeof *p->items)};
     meeting_init(&p->meeting, 2);
-    for (size_t i = 0; i < n; i++)
-        copy_item(&p->arena, &p->items[i], &items[i]);
+    for (size_t i = 0; i < n; i++) {
+        p->items[i] = items[i];
+        queue_keep_message(&p->items[i].message, &p->arena);
+        queue_keep_recipient(&p->items[i].recipient, &p->arena);
+    }
     question_call(k, change_page, p);
     meeting_lock(&p->meeting);
     while (!p->done && meeting_wait(&p->meeting, k))

@@ -28,6 +28,20 @@ const char *queue_state_name(enum queue_state s)
     return "unknown";
 }
 
+void queue_keep_message(struct queue_message *m, struct arena *a)
+{
+    struct span *const texts[] = {&m->sender, &m->helo, &m->remote, &m->message_id, &m->envid, &m->tls, &m->login, &m->hold, &m->policy, &m->marks};
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        *texts[i] = arena_dup(a, *texts[i]);
+}
+
+void queue_keep_recipient(struct queue_recipient *r, struct arena *a)
+{
+    struct span *const texts[] = {&r->address, &r->original, &r->orcpt, &r->sender, &r->why, &r->host, &r->dialogue, &r->destination, &r->route, &r->domain};
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        *texts[i] = arena_dup_or_none(a, *texts[i]);
+}
+
 static int start_threads(struct queue *q, struct err *err)
 {
     sigset_t all, old;

@@ -101,6 +101,10 @@ struct queue_recipient {
     struct span domain;      /* of the address, canonical, once it waits: what `waits` of a filter looks for. Not read back */
 };
 
+/* Their texts are copied into the arena; the content is not. */
+void queue_keep_message(struct queue_message *m, struct arena *a);
+void queue_keep_recipient(struct queue_recipient *r, struct arena *a);
+
 /* What held it is no answer of anybody. */
 static inline void queue_unpark(struct queue_recipient *r)
 {
