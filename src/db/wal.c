@@ -2,7 +2,6 @@
  * leave with one call when its last page is there: that page's header says so. Nobody can tell the difference: who reads the log through
  * the same file sees what has gathered (it leaves first), others look no further than commits, and a write that fails fails
  * the commit, as it would have one call earlier. Layout of the log: https://www.sqlite.org/fileformat2.html, section 4. */
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
