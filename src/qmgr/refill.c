@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "qmgr/qmgr.h"
 
+#include <stdlib.h>
+
 #define CHUNK 2000
 #define FAILED_AGAIN_MS 5000
 
@@ -103,10 +105,25 @@ static bool still_due(const struct refill *f, const struct taken *t)
            !idmap_get(&f->q->rcpts, r->id) && !idmap_get(&f->gone, r->id);
 }
 
+/* RFC6710:5.2: who is asked about first is answered first, and may start at once; among equals in the index's order. */
+static int by_priority(const void *a, const void *b)
+{
+    const struct taken *x = a, *y = b;
+    if (x->message.priority != y->message.priority)
+        return x->message.priority > y->message.priority ? -1 : 1;
+    if (x->key.next != y->key.next)
+        return x->key.next < y->key.next ? -1 : 1;
+    if (x->key.message != y->key.message)
+        return x->key.message < y->key.message ? -1 : 1;
+    return x->key.recipient < y->key.recipient ? -1 : 1;
+}
+
 static void rows_done(void *ctx)
 {
     struct refill *f = ctx;
     bool more = f->count == CHUNK;
+    if (f->taken_count)
+        qsort(f->taken, f->taken_count, sizeof *f->taken, by_priority);
     for (size_t i = 0; i < f->taken_count; i++)
         if (still_due(f, &f->taken[i]))
             take(f->q, &f->taken[i]);
