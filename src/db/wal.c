@@ -11,12 +11,12 @@
 
 #define FRAME_HEADER 24
 #define GATHER_FIRST 16384
-#define GATHER_MAX 98304 /* octets; what is larger leaves in pieces. SQLite's own files take no 131,072 at once */
+#define GATHER_MAX 131000 /* octets; what is larger leaves in pieces. SQLite's own files take no 131,072 at once */
 
 struct log_file {
     sqlite3_file base; /* SQLite's idea of it */
     char *gathered;    /* what has been written and not yet passed on: `n` octets from `at` on; NULL: nothing */
-    size_t n, room;
+    size_t n, room, page; /* of the last page */
     sqlite3_int64 at;
     bool last; /* the header of a commit's last page is among it, the page comes next */
 };
@@ -58,11 +58,13 @@ static bool ends_a_commit(const unsigned char *header)
 static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
     struct log_file *l = (struct log_file *)f;
-    bool follows = at == l->at + (sqlite3_int64)l->n && l->n + (size_t)n <= GATHER_MAX;
+    bool header = n == FRAME_HEADER;
+    size_t whole = (size_t)n + (header ? l->page : 0); /* no page goes without its header */
+    bool follows = at == l->at + (sqlite3_int64)l->n && l->n + whole <= GATHER_MAX;
     int rc = l->gathered && !follows ? pass_on(f) : SQLITE_OK;
     if (rc != SQLITE_OK)
         return rc;
-    bool header = n == FRAME_HEADER, last = l->last;
+    bool last = l->last;
     if (!l->gathered) {
         if (!header)
             return under(f)->pMethods->xWrite(under(f), p, n, at);
@@ -70,6 +72,8 @@ static int log_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
     }
     if (header)
         l->last = ends_a_commit(p);
+    else
+        l->page = (size_t)n;
     keep(l, p, (size_t)n);
     return !header && last ? pass_on(f) : SQLITE_OK;
 }

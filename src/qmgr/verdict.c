@@ -67,7 +67,7 @@ void settle_park_new(struct rcpt *r, const struct outcome *why)
     r->verdict = VERDICT_PARKED;
     r->was = r->r.state;
     r->r.state = QUEUE_PARKED;
-    r->r.next = look_again_at(r->msg->q);
+    r->r.next = qmgr_wall(r->msg->q) + retry_longest(&r->msg->q->times); /* as they came: their rows' places are beside each other */
     set_response(r, why, SPAN_NONE);
     settle_note_domain(&r->r, &r->msg->arena);
 }

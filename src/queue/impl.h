@@ -46,6 +46,7 @@ struct queue {
     struct queue_stats stats;
     _Atomic unsigned open_senders;
     /* the writer's: */
+    size_t batch_count; /* requests in the batch that is being carried out */
     int64_t tidy_at_us; /* when the file is looked at for free pages; 0: after the next batch */
     int64_t wal_next;  /* pages at which the next checkpoint is asked for */
     struct old_spool old;

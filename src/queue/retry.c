@@ -22,6 +22,11 @@ int64_t retry_wait(const struct retry_times *t, unsigned attempts, uint64_t rand
     return MAX_OF(wait, (int64_t)1);
 }
 
+int64_t retry_longest(const struct retry_times *t)
+{
+    return plain_wait(t, UINT32_MAX);
+}
+
 int64_t retry_end(const struct retry_times *t, int64_t received, bool null_sender)
 {
     return received + (null_sender ? t->notice_expire : t->expire);

@@ -17,6 +17,8 @@ struct retry_times {
  * first, doubling up to longest; moved by up to an eighth either way so that what failed together does not come back
  * together. random: any number. */
 int64_t retry_wait(const struct retry_times *t, unsigned attempts, uint64_t random);
+/* The last of these waits, not moved. */
+int64_t retry_longest(const struct retry_times *t);
 /* When a message is given up (RFC5321:4.5.4.1). */
 int64_t retry_end(const struct retry_times *t, int64_t received, bool null_sender);
 

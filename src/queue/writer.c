@@ -1,7 +1,7 @@
 /* The writer: one thread with the only connection that changes the database. Requests gather while a commit is on its
- * way to the disk; with several senders in the middle of a transaction a commit waits for half of them (while it is on its way,
- * the other half gathers), at most commit_wait and no longer than commits take here: waiting for more would cost more than it saves.
- * Outcomes that nobody waits for ride along.
+ * way to the disk; with several senders in the middle of a transaction a commit waits for a quarter of them, at most commit_wait
+ * and no longer than commits take here: waiting for more would cost more than it saves. What comes while the rows are written
+ * goes with them, and outcomes that nobody waits for ride along.
  *
  * A second thread moves the write-ahead log into the database file (checkpoints), so that no commit waits for that;
  * only the last few pages, written meanwhile, are moved by the writer itself, because the log can start anew only when
@@ -39,8 +39,35 @@ static void refuse(struct queue_request *r, enum queue_fail fail, const struct e
     snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, err->text);
 }
 
-/* One transaction for all of the list. *guilty: the request that failed; NULL: the commit itself did. */
-static int run_batch(struct queue *q, struct link *batch, struct queue_request **guilty, struct err *err)
+/* What waits joins the batch, as far as there is room. With the lock. */
+static void take_waiting(struct queue *q, struct link *batch)
+{
+    while (!list_empty(&q->waiting) && q->batch_count < BATCH_MAX) {
+        struct queue_request *r = container_of(q->waiting.next, struct queue_request, link);
+        list_del(&r->link);
+        list_add_tail(batch, &r->link);
+        q->batch_count++;
+        q->waiting_count--;
+        q->waiting_senders -= r->waits;
+    }
+    q->first_sender_us = q->earliest_us = queue_now_us(CLOCK_MONOTONIC); /* of those that are left: they go next */
+}
+
+/* The first of those that came while the batch was being run; the list's head: there is none. */
+static struct link *take_newcomers(struct queue *q, struct link *batch)
+{
+    struct link *last = batch->prev;
+    pthread_mutex_lock(&q->lock);
+    if (!list_empty(&q->waiting))
+        take_waiting(q, batch);
+    pthread_mutex_unlock(&q->lock);
+    q->spool_synced = false; /* a newcomer's file may be newer than that */
+    return last->next;
+}
+
+/* One transaction for all of the list, and for what comes meanwhile if that may `join`. *guilty: the request that failed;
+ * NULL: the commit itself did. */
+static int run_batch(struct queue *q, struct link *batch, bool join, struct queue_request **guilty, struct err *err)
 {
     struct sql before = q->sql;
     uint64_t highest = 0;
@@ -48,7 +75,7 @@ static int run_batch(struct queue *q, struct link *batch, struct queue_request *
     q->spool_synced = false;
     if (db_begin(q->sql.db, err))
         return -2;
-    for (struct link *l = batch->next; l != batch; l = l->next) {
+    for (struct link *l = batch->next; l != batch; l = l->next == batch && join ? take_newcomers(q, batch) : l->next) {
         struct queue_request *r = container_of(l, struct queue_request, link);
         if (r->run(q, r, err)) {
             *guilty = r;
@@ -83,7 +110,7 @@ static unsigned run_alone(struct queue *q, struct link *batch)
         list_del(l);
         list_init(&one);
         list_add_tail(&one, l);
-        if (run_batch(q, &one, &guilty, &err))
+        if (run_batch(q, &one, false, &guilty, &err))
             refuse(r, fail_of(db_code(q->sql.db)), &err);
         else
             commits++;
@@ -119,7 +146,7 @@ static unsigned carry_out(struct queue *q, struct link *batch)
 {
     struct queue_request *guilty;
     struct err err = {""};
-    int r = run_batch(q, batch, &guilty, &err);
+    int r = run_batch(q, batch, true, &guilty, &err);
     if (r == -1)
         return run_alone(q, batch);
     if (r == 0)
@@ -141,7 +168,7 @@ static int64_t leave_at(struct queue *q)
         return 1;
     if (q->waiting_senders) {
         unsigned open = atomic_load_explicit(&q->open_senders, memory_order_relaxed);
-        return open <= 1 || q->waiting_senders * 2 >= open || q->commit_wait_us == 0
+        return open <= 1 || q->waiting_senders * 4 >= open || q->commit_wait_us == 0
                    ? 1
                    : q->first_sender_us + MIN_OF(q->commit_wait_us, q->commit_takes_us);
     }
@@ -159,20 +186,6 @@ static void sleep_until(struct queue *q, int64_t at_us)
         pthread_cond_timedwait(&q->work, &q->lock, &t);
     }
     q->writer_sleeps = false;
-}
-
-static void take_batch(struct queue *q, struct link *batch)
-{
-    size_t n = 0;
-    list_init(batch);
-    while (!list_empty(&q->waiting) && n++ < BATCH_MAX) {
-        struct queue_request *r = container_of(q->waiting.next, struct queue_request, link);
-        list_del(&r->link);
-        list_add_tail(batch, &r->link);
-        q->waiting_count--;
-        q->waiting_senders -= r->waits;
-    }
-    q->first_sender_us = q->earliest_us = queue_now_us(CLOCK_MONOTONIC); /* of those that are left: they go next */
 }
 
 /* What a start has left to look at in the spool. */
@@ -243,7 +256,9 @@ void *queue_writer_run(void *ctx)
     while (wait_for_batch(q)) {
         bool rest = q->rest_wanted;
         q->rest_wanted = false;
-        take_batch(q, &batch);
+        list_init(&batch);
+        q->batch_count = 0;
+        take_waiting(q, &batch);
         pthread_mutex_unlock(&q->lock);
         int64_t began = queue_now_us(CLOCK_MONOTONIC);
         unsigned commits = carry_out(q, &batch);

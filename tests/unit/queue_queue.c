@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "db/db.h"
+#include "queue/impl.h"
 #include "queue/queue.h"
 
 static char dir[64];
@@ -154,6 +155,62 @@ Test(queue, one_commit_holds_what_waited_together)
     cr_assert_eq(due(d, 200), 100);
     mem_free(&all);
     close_queue(&w);
+}
+
+/* A request during which another one comes. */
+struct host {
+    struct queue_request request, guest;
+    struct world *w;
+    bool refused; /* the guest can't be carried out */
+    unsigned runs, guest_runs;
+};
+
+static void on_host(struct queue_request *r)
+{
+    count(container_of(r, struct host, request)->w, r);
+}
+
+static void on_guest(struct queue_request *r)
+{
+    count(container_of(r, struct host, guest)->w, r);
+}
+
+static int run_guest(struct queue *q, struct queue_request *r, struct err *e)
+{
+    struct host *h = container_of(r, struct host, guest);
+    (void)q;
+    h->guest_runs++;
+    return h->refused ? err_set(e, "not this one") : 0;
+}
+
+static int run_host(struct queue *q, struct queue_request *r, struct err *e)
+{
+    struct host *h = container_of(r, struct host, request);
+    (void)e;
+    if (h->runs++ == 0)
+        queue_submit(q, &h->guest, 60000);
+    return 0;
+}
+
+Test(queue, what_comes_while_rows_are_written_goes_with_them)
+{
+    for (int refused = 0; refused < 2; refused++) {
+        struct world w;
+        struct host h = {.refused = refused, .w = &w};
+        h.request.done = on_host;
+        h.request.run = run_host;
+        h.guest.done = on_guest;
+        h.guest.run = run_guest;
+        open_queue(&w, 2);
+        queue_submit(w.q, &h.request, 0);
+        run(&w, 2); /* well before the minute that the guest could have waited */
+        cr_assert_eq(queue_stats(w.q).commits, 1);
+        cr_assert_eq(h.request.fail, QUEUE_OK);
+        cr_assert_eq(h.guest.fail != QUEUE_OK, h.refused);
+        cr_assert_eq(h.runs, refused ? 2 : 1);
+        cr_assert_eq(h.guest_runs, refused ? 2 : 1, "each on its own, then");
+        close_queue(&w);
+    }
 }
 
 /* A sender that waits for each answer before the next message. */

@@ -198,6 +198,7 @@ Test(queue_sched, retry_times_double_with_jitter_up_to_the_longest)
                       (long long)w);
         }
     cr_assert_eq(retry_wait(&t, UINT32_MAX, 0), 14400000 - 14400000 / 8);
+    cr_assert_eq(retry_longest(&t), 14400000);
     cr_assert_eq(retry_end(&t, 1000, false), 432001000);
     cr_assert_eq(retry_end(&t, 1000, true), 86401000);
 }
