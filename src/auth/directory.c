@@ -94,6 +94,11 @@ void directory_close(struct directory **d)
     mem_free(d);
 }
 
+void directory_on_change(struct directory *d, void (*fn)(void *ctx), void *ctx)
+{
+    db_on_commit(d->db, fn, ctx);
+}
+
 /* ---- domains ---- */
 
 int64_t directory_id(struct db_stmt *s, struct err *err)

@@ -40,6 +40,10 @@ enum dir_result {
 
 int directory_open(struct directory **out, const char *dir, const struct directory_options *o, struct err *err);
 void directory_close(struct directory **d);
+/* Called whenever something in it is about to change; must not ask it. */
+void directory_on_change(struct directory *d, void (*fn)(void *ctx), void *ctx);
+/* Whether who is welcome hangs on what mailboxes hold. */
+bool directory_has_quotas(const struct directory *d);
 /* After a reload. Accounts keep the uid they have. */
 void directory_configure(struct directory *d, const struct directory_options *o);
 

@@ -11,6 +11,11 @@ int directory_quotas_look(struct directory *d, struct err *err)
     return 0;
 }
 
+bool directory_has_quotas(const struct directory *d)
+{
+    return d->quotas || d->quota;
+}
+
 uint64_t directory_account_quota(const struct directory *d, const struct account *a)
 {
     return a->quota < 0 ? d->quota : (uint64_t)a->quota;

@@ -333,7 +333,7 @@ static bool has_room(struct welcome *w, uint32_t account)
 {
     struct account a;
     struct err err;
-    if ((!w->d->quotas && !w->d->quota) || directory_account_get(w->d, account, &a, &err))
+    if (!directory_has_quotas(w->d) || directory_account_get(w->d, account, &a, &err))
         return true;
     uint64_t quota = directory_account_quota(w->d, &a);
     if (quota == 0 || (a.bytes < quota && w->size <= quota - a.bytes))

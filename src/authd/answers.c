@@ -1,5 +1,5 @@
-/* Questions about addresses: RCPT, MAIL, and expansion for the queue. RCPT is the hot path: what
- * was looked up for it is at hand for the queue's question. */
+/* Questions about addresses: RCPT, MAIL, and expansion for the queue. RCPT is the hot path: what was
+ * looked up for it is at hand for the queue's question, and smtpd(mx) keeps what it was told until something changes. */
 #include "authd/authd.h"
 #include "authd/logins.h"
 #include "authd/terminals.h"
@@ -51,6 +51,23 @@ static struct outcome judge_terminal(struct authd *a, const struct msg_rcpt_chec
     return outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
 }
 
+void answers_forget(struct authd *a)
+{
+    const struct msg m = {.type = MSG_rcpt_forget};
+    uint64_t instance;
+    void *to;
+    for (size_t at = 0; idmap_next(&a->keepers, &at, &instance, &to);)
+        chan_say(to, &m, -1);
+    idmap_free(&a->keepers);
+    a->keepers = (struct idmap){0};
+}
+
+/* It hangs on the address alone, as long as the directory and the configuration are as they are. */
+static bool may_be_kept(const struct authd *a, const struct chan *from, const struct msg_rcpt_check *q, const struct outcome *o, bool relayed)
+{
+    return chan_peer(from) == ROLE_MX && o->kind == OUTCOME_DONE && !q->session && !q->terminal && !relayed && !directory_has_quotas(a->directory);
+}
+
 void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
 {
     struct reply_to to = reply_to(from, m);
@@ -69,6 +86,9 @@ void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m)
     if (m->rcpt_check.terminal && o.kind == OUTCOME_DONE)
         o = judge_terminal(a, &m->rcpt_check);
     struct msg v = verdict(&o, relayed, account, "");
+    v.verdict.keep = may_be_kept(a, from, &m->rcpt_check, &o, relayed);
+    if (v.verdict.keep)
+        idmap_put(&a->keepers, chan_instance(from), from);
     reply(&to, &v);
 }
 

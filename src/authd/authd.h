@@ -5,6 +5,7 @@
 
 #include "admin/admin.h"
 #include "auth/directory.h"
+#include "base/map.h"
 #include "service/service.h"
 
 struct hasher;
@@ -20,6 +21,7 @@ struct authd {
     struct workers *workers;
     struct admin *admin;
     struct token_keys *token_keys; /* NULL: no tokens are taken */
+    struct idmap keepers;          /* channels of smtpd(mx) that keep verdicts, by instance */
 };
 
 /* Where an answer goes; a channel that changed meanwhile takes none. */
@@ -43,6 +45,7 @@ void authd_peer_changed(struct authd *a, struct chan *c);
 
 /* ---- addresses (answers.c) ---- */
 void answer_rcpt_check(struct authd *a, struct chan *from, const struct msg *m);
+void answers_forget(struct authd *a); /* what was told to be kept holds no more */
 void answer_sender_check(struct authd *a, struct chan *from, const struct msg *m);
 void answer_who(struct authd *a, struct chan *from, const struct msg *m); /* who.c */
 void answer_pull(struct authd *a, struct chan *from, const struct msg *m); /* pull.c */

@@ -38,6 +38,8 @@ void authd_peer_changed(struct authd *a, struct chan *c)
 {
     if (a->logins)
         logins_front_gone(a->logins, c);
+    if (chan_peer(c) == ROLE_MX)
+        idmap_del(&a->keepers, chan_instance(c));
     if (a->workers && chan_peer(c) == ROLE_ZYGOTE)
         workers_zygote_down(a->workers);
 }

@@ -38,6 +38,11 @@ static int warm(struct service *s, struct err *err)
     return password_init(err) ? -1 : db_warm(err);
 }
 
+static void directory_changes(void *ctx)
+{
+    answers_forget(ctx);
+}
+
 static int start(struct service *s, struct err *err)
 {
     struct authd *a = service_state(s);
@@ -50,6 +55,7 @@ static int start(struct service *s, struct err *err)
     if (directory_open(&a->directory, dir, &o, err) || drop_unwanted(a, err) ||
         oauth_keys_open(c, service_cert_fd(s, 0, 4), &a->token_keys, err))
         return -1;
+    directory_on_change(a->directory, directory_changes, a);
     a->hasher = hasher_new(service_loop(s));
     a->logins = logins_new(a);
     logins_remember(a->logins, dir);
@@ -102,6 +108,7 @@ static void reloaded(struct service *s)
     if (take_keys(s, &err))
         LOGE("keys", KVT("why", err.text));
     directory_configure(a->directory, &o);
+    answers_forget(a);
     workers_quotas(a->workers);
     if (drop_unwanted(a, &err))
         LOGE("directory", KVT("why", err.text));
@@ -124,6 +131,7 @@ static void stop(struct service *s)
     admin_free(&a->admin);
     token_keys_free(&a->token_keys);
     directory_close(&a->directory);
+    idmap_free(&a->keepers);
 }
 
 int main(int argc, char **argv)

@@ -40,6 +40,8 @@ struct db {
     char trouble[200]; /* of the statement that could not be prepared */
     void (*on_wal)(void *ctx, int64_t pages);
     void *on_wal_ctx;
+    void (*on_commit)(void *ctx);
+    void *on_commit_ctx;
     bool (*over)(void *ctx);
     void *over_ctx;
 };
@@ -546,6 +548,20 @@ int db_checkpoint(struct db *db, bool truncate, int64_t *left, struct err *err)
     if (left)
         *left = in_log > moved ? in_log - moved : 0;
     return 0;
+}
+
+static int commit_begins(void *ctx)
+{
+    struct db *db = ctx;
+    db->on_commit(db->on_commit_ctx);
+    return 0; /* it may go on */
+}
+
+void db_on_commit(struct db *db, void (*fn)(void *ctx), void *ctx)
+{
+    db->on_commit = fn;
+    db->on_commit_ctx = ctx;
+    sqlite3_commit_hook(db->h, fn ? commit_begins : NULL, db);
 }
 
 static int wal_committed(void *ctx, sqlite3 *h, const char *schema, int pages)

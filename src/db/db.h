@@ -128,6 +128,8 @@ enum db_code db_code(const struct db *db);
 /* Moves the log into the file: as much as readers allow, and with `truncate` waits for them (busy_ms) and empties the
  * log's file. left: pages still in the log afterwards (may be NULL). */
 int db_checkpoint(struct db *db, bool truncate, int64_t *left, struct err *err);
+/* Called when a transaction that changed something is about to be committed; must not use the database. */
+void db_on_commit(struct db *db, void (*fn)(void *ctx), void *ctx);
 /* Called after each commit with the log's length in pages; replaces automatic checkpoints. */
 void db_on_wal(struct db *db, void (*fn)(void *ctx, int64_t pages), void *ctx);
 

@@ -76,10 +76,12 @@
 #define F_rcpt_check(F) F(u64, session, 0) F(text, address, IPC_ADDRESS_MAX) F(text, sender, IPC_ADDRESS_MAX) F(u64, size, 0) F(u8, terminal, 3)
 /* May that session use this reverse-path? Asked by smtpd(submission) at MAIL, and by qmgr at commit (with the front's instance). */
 #define F_sender_check(F) F(u32, instance, 0) F(u64, session, 0) F(text, sender, IPC_ADDRESS_MAX)
-/* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours.
- * The rest are the limits of what the account may send (to qmgr), 0 for none. */
-#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u32, account, 0) F(text, login, 320) F(text, why, IPC_TEXT_MAX) \
+/* kind: 2 welcome, 4 later, 5 refused, with the reply; account, login: whose session it is (sender_check); relayed: the recipient is not ours;
+ * keep: to smtpd(mx), that recipient is welcome whoever asks and whatever the size, until rcpt_forget. The rest are the limits of what the account may send (to qmgr), 0 for none. */
+#define F_verdict(F) F(u8, kind, 5) F(u16, code, 599) F(u16, subject, 999) F(u16, detail, 999) F(u8, relayed, 1) F(u8, keep, 1) F(u32, account, 0) F(text, login, 320) F(text, why, IPC_TEXT_MAX) \
     F(u32, messages_hour, 0) F(u32, recipients_hour, 0) F(u32, messages_day, 0) F(u32, recipients_day, 0) F(u32, new_day, 0)
+/* The directory or the configuration has changed: no verdict may be kept any more. */
+#define F_rcpt_forget(F)
 /* VRFY (what 0) and EXPN (1) of smtpd: who is that? Answer: who. Allowed by the settings, or by the session's login. */
 #define F_who_ask(F) F(u64, session, 0) F(u8, what, 1) F(text, name, IPC_ADDRESS_MAX)
 /* kind: as in verdict. members: addresses, a line feed behind each; with kind 5: what the name could mean. */
@@ -288,6 +290,7 @@
     M(rcpt_check, FROM_PORTS, NOFD, 10000, DEFER)                      \
     M(sender_check, FROM(ROLE_SUBMISSION) | FROM(ROLE_QMGR), NOFD, 10000, DEFER) \
     M(verdict, FROM(ROLE_AUTHD), NOFD, 0, NONE)                        \
+    M(rcpt_forget, FROM(ROLE_AUTHD), NOFD, 0, NONE)                    \
     M(who_ask, FROM_PORTS, NOFD, 10000, DEFER)                         \
     M(who, FROM(ROLE_AUTHD), NOFD, 0, NONE)                            \
     M(terminal_show, FROM(ROLE_QMGR), NOFD, 10000, DEFER)              \

@@ -49,6 +49,8 @@ static void on_msg(struct service *sv, struct chan *from, const struct msg *m, i
     struct smtpd *d = service_state(sv);
     if (fd >= 0)
         close(fd);
+    if (m->type == MSG_rcpt_forget)
+        welcome_forget(d);
     if (m->type != MSG_queue_state || from != d->qmgr)
         return;
     d->door.queue_closed = !m->queue_state.open;
@@ -87,6 +89,8 @@ static void on_room(struct service *sv, struct chan *c)
 static void on_down(struct service *sv, struct chan *c)
 {
     struct smtpd *d = service_state(sv);
+    if (c == d->authd)
+        welcome_forget(d); /* a new one does not know what was told */
     if (c != d->authd || !d->submission)
         return;
     LIST_EACH(&d->sessions, l)
@@ -135,6 +139,7 @@ static void stop(struct service *sv)
         sessions_free(d);
     drops_free(d);
     local_free(d);
+    welcome_forget(d);
     gate_free(&d->gate);
     guests_free(&d->guests);
     timer_free(&d->stall_timer);

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "base/list.h"
+#include "base/map.h"
 #include "keys/asker.h"
 #include "net/listener.h"
 #include "net/stream.h"
@@ -45,6 +46,7 @@ struct smtpd {
     struct drops *drops; /* drop.c */
     struct asker asker; /* of keyd: it has the private keys */
     struct chan *authd, *qmgr, *judge; /* judge: of role smtpd-mx alone */
+    struct map welcome; /* recipients that are welcome until authd says rcpt_forget: the addresses as clients wrote them */
     struct smtp_server_door door;
     struct port *ports;
     size_t port_count;
@@ -186,6 +188,7 @@ void ask_sender(struct session *s, const struct smtp_request *r);
 void ask_login(struct session *s, const struct smtp_request *r);
 void ask_login_step(struct session *s, const struct smtp_request *r);
 void ask_login_forget(struct session *s);
+void welcome_forget(struct smtpd *d); /* it is asked about anew */
 void questions_forget(struct session *s);
 
 /* authors.c: From and Sender. True: nothing is to be done for now, what was wanted goes on with the answer or the

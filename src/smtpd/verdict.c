@@ -6,6 +6,8 @@
 #include "smtpd/smtpd.h"
 
 #define TRIES 2
+#define WELCOME_MAX 1000   /* recipients that are kept */
+#define WELCOME_LENGTH 100 /* of an address that is worth it */
 
 static void drop_fd(int fd)
 {
@@ -58,6 +60,27 @@ void questions_forget(struct session *s)
     s->login.id = 0;
 }
 
+/* Who is welcome, as authd said: it says when to forget it. */
+static void welcome_keep(struct smtpd *d, struct span address)
+{
+    if (address.n > WELCOME_LENGTH)
+        return;
+    if (d->welcome.count >= WELCOME_MAX)
+        welcome_forget(d);
+    map_put(&d->welcome, address, d);
+}
+
+static bool is_welcome(const struct session *s, const struct smtp_transaction *t, struct span address)
+{
+    return !s->login_begun && !t->terminal && map_get(&s->d->welcome, address);
+}
+
+void welcome_forget(struct smtpd *d)
+{
+    map_free(&d->welcome);
+    d->welcome = (struct map){0};
+}
+
 static void rcpt_ask(struct question *q, struct span address);
 
 static void on_rcpt(void *ctx, struct chan *c, enum chan_why why, const struct msg *m, int fd)
@@ -74,6 +97,8 @@ static void on_rcpt(void *ctx, struct chan *c, enum chan_why why, const struct m
     }
     struct outcome o = why == CHAN_ANSWERED ? from_verdict(m) : no_directory();
     unsigned index = q->index;
+    if (why == CHAN_ANSWERED && m->type == MSG_verdict && m->verdict.keep && o.kind == OUTCOME_DONE && t && index < t->rcpt_count)
+        welcome_keep(s->d, t->rcpts[index].address);
     question_free(q);
     smtp_server_rcpt(s->smtp, index, &o, why == CHAN_ANSWERED && m->type == MSG_verdict && m->verdict.relayed);
     session_poke(s);
@@ -83,13 +108,18 @@ static void rcpt_ask(struct question *q, struct span address)
 {
     struct session *s = q->s;
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
+    struct outcome o;
     struct msg m = {.type = MSG_rcpt_check};
     m.rcpt_check = (struct msg_rcpt_check){
         .session = s->login_begun ? s->id : 0, .address = address, .sender = t->sender, .size = t->declared, .terminal = t->terminal};
-    q->id = chan_ask(s->d->authd, &m, -1, on_rcpt, q);
-    if (q->id)
-        return;
-    struct outcome o = no_directory();
+    if (is_welcome(s, t, address)) {
+        o = outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
+    } else {
+        q->id = chan_ask(s->d->authd, &m, -1, on_rcpt, q);
+        if (q->id)
+            return;
+        o = no_directory();
+    }
     unsigned index = q->index;
     question_free(q);
     smtp_server_rcpt(s->smtp, index, &o, false);

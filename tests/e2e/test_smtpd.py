@@ -251,6 +251,23 @@ def test_a_reload_keeps_sessions_and_changes_new_ones(server):
     old.quit()
 
 
+def test_who_is_welcome_changes_at_once(server):
+    """Also in a session that has asked before, when the operator's command is over; what smtpd may keep of the answers is its own business."""
+    with server.smtp() as s, server.smtp() as other:
+        def rcpt(c):
+            c.mail("carol@remote.test")
+            code = c.rcpt("team@example.test")[0]
+            c.rset()
+            return code
+        s.ehlo()
+        other.ehlo()
+        for _ in range(10):
+            assert rcpt(s) == rcpt(other) == 550
+            server.waypost("alias", "add", "team@example.test", "bob@example.test")
+            assert [rcpt(c) for c in (s, other, s, other)] == [250] * 4
+            server.waypost("alias", "remove", "team@example.test")
+
+
 def test_qmgr_and_authd_die_and_sessions_go_on(server):
     """Requests that were open when a peer died are asked again, or answered 4xx; the session lives."""
     with server.smtp() as s:

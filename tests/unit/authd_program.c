@@ -130,10 +130,15 @@ static int admin(struct stage *st, const char *command, const char *const *args,
     return m.adm_end.status;
 }
 
+static struct msg_verdict verdict_of(struct stage *st, struct msg_rcpt_check q)
+{
+    tell(st->mx, &(struct msg){.type = MSG_rcpt_check, .id = 7, .rcpt_check = q}, -1);
+    return hear(st->mx, ROLE_AUTHD, MSG_verdict).verdict;
+}
+
 static unsigned rcpt(struct stage *st, const char *address)
 {
-    tell(st->mx, &(struct msg){.type = MSG_rcpt_check, .id = 7, .rcpt_check = {.address = span_of(address)}}, -1);
-    return hear(st->mx, ROLE_AUTHD, MSG_verdict).verdict.kind;
+    return verdict_of(st, (struct msg_rcpt_check){.address = span_of(address)}).kind;
 }
 
 static unsigned login(struct stage *st, struct span initial)
@@ -173,6 +178,48 @@ Test(authd_program, works_in_its_sandbox, .timeout = 120)
     cr_expect_eq(rcpt(&st, "a@xn--bcher-kva.test"), 2);
     cr_expect_eq(rcpt(&st, "nobody@example.test"), 5);
     cr_expect_eq(rcpt(&st, "x@elsewhere.test"), 5);
+    stage_close(&st);
+}
+
+static bool keeps(struct stage *st, struct msg_rcpt_check q)
+{
+    return verdict_of(st, q).keep;
+}
+
+/* Something is there for smtpd already. */
+static bool is_told(const struct stage *st)
+{
+    char c;
+    return recv(st->mx, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+Test(authd_program, what_may_be_kept_is_taken_back_before_the_operator_hears_of_the_change, .timeout = 120)
+{
+    static const struct msg_rcpt_check alice = {.address = SPAN("alice@example.test")}, list = {.address = SPAN("list@example.test")};
+    struct stage st;
+    stage_open(&st);
+    cr_assert_eq(admin(&st, "domain add", (const char *const[]){"example.test"}, 1), 0);
+    cr_assert_eq(admin(&st, "account add", (const char *const[]){"alice@example.test", "secret-1"}, 2), 0);
+    cr_assert_eq(admin(&st, "alias add", (const char *const[]){"list@example.test", "alice@example.test"}, 2), 0);
+    cr_assert(!is_told(&st), "nothing is kept yet");
+    cr_assert(keeps(&st, alice) && keeps(&st, list));
+    cr_assert(!keeps(&st, (struct msg_rcpt_check){.address = SPAN("nobody@example.test")}));
+    cr_assert(!keeps(&st, (struct msg_rcpt_check){.address = alice.address, .session = 5}));
+    cr_assert(!keeps(&st, (struct msg_rcpt_check){.address = alice.address, .terminal = 3}));
+
+    cr_assert_eq(admin(&st, "alias remove", (const char *const[]){"list@example.test"}, 1), 0);
+    cr_assert(is_told(&st));
+    hear(st.mx, ROLE_AUTHD, MSG_rcpt_forget);
+    cr_assert_eq(verdict_of(&st, list).kind, 5);
+    cr_assert_eq(admin(&st, "account add", (const char *const[]){"bob@example.test", "secret-1"}, 2), 0);
+    cr_assert(!is_told(&st), "once is enough");
+
+    cr_assert(keeps(&st, alice));
+    cr_assert_eq(admin(&st, "account quota", (const char *const[]){"bob@example.test", "1G"}, 2), 0);
+    hear(st.mx, ROLE_AUTHD, MSG_rcpt_forget);
+    cr_assert(!keeps(&st, alice), "with quotas it hangs on what mailboxes hold");
+    cr_assert_eq(admin(&st, "account quota", (const char *const[]){"bob@example.test", "default"}, 2), 0);
+    cr_assert(keeps(&st, alice));
     stage_close(&st);
 }
 

@@ -42,6 +42,7 @@ struct peers {
     struct buf tokens; /* of what was stored */
     unsigned stored;
     bool lost_once;
+    struct buf once; /* recipients that were asked about, of those that are welcome once */
     struct buf in;
 };
 
@@ -54,6 +55,41 @@ static void answer(int fd, uint64_t id, struct msg m, int pass)
         exit(3);
 }
 
+/* One of them dies, and the supervisor makes a fresh pair. */
+static void die(struct peers *p, int *end, enum role role)
+{
+    int fds[2];
+    struct err err;
+    struct msg m = {.type = MSG_peer_end, .peer_end.role = role};
+    close(*end);
+    usleep(20000);
+    if (chan_pair(fds, &err) || chan_send_now(p->control, &m, fds[1], &err))
+        exit(5);
+    close(fds[1]);
+    *end = fds[0];
+}
+
+/* "once" is welcome when it is asked about for the first time, and that may be kept; "changes" makes authd forget what it said; at "dies" it
+ * dies once. False: there is no answer. */
+static bool once(struct peers *p, struct span a, struct msg_verdict *v)
+{
+    bool again = p->once.n && span_search(buf_span(&p->once), a) >= 0;
+    struct err err;
+    if (span_starts(a, SPAN("changes@")) && chan_send_now(p->authd, &(struct msg){.type = MSG_rcpt_forget}, -1, &err))
+        exit(3);
+    if (span_starts(a, SPAN("once")) && again)
+        *v = (struct msg_verdict){.kind = 5, .code = 550, .subject = 1, .detail = 1, .why = SPAN("no such user any more")};
+    else if (span_starts(a, SPAN("once")))
+        v->keep = 1;
+    if (!again)
+        buf_add(&p->once, a);
+    if (span_starts(a, SPAN("dies@")) && !again) {
+        die(p, &p->authd, ROLE_AUTHD);
+        return false;
+    }
+    return true;
+}
+
 static void verdict(struct peers *p, const struct msg *m)
 {
     struct span a = m->type == MSG_rcpt_check ? m->rcpt_check.address : m->sender_check.sender;
@@ -63,7 +99,8 @@ static void verdict(struct peers *p, const struct msg *m)
         v.verdict =
             (struct msg_verdict){.kind = 5, .code = 550, .subject = 1, .detail = 1, .why = SPAN("no such user")};
     v.verdict.relayed = span_ends(a, SPAN("@remote.test"));
-    answer(p->authd, m->id, v, -1);
+    if (m->type != MSG_rcpt_check || once(p, a, &v.verdict))
+        answer(p->authd, m->id, v, -1);
 }
 
 static void login(struct peers *p, const struct msg *m)
@@ -140,18 +177,9 @@ static struct msg queued(const struct peers *p)
     return (struct msg){.type = MSG_queued, .queued.qid = span_of(qid)};
 }
 
-/* qmgr dies, and the supervisor makes a fresh pair. */
-static void die(struct peers *p)
+static void qmgr_dies(struct peers *p)
 {
-    int fds[2];
-    struct err err;
-    struct msg m = {.type = MSG_peer_end, .peer_end.role = ROLE_QMGR};
-    close(p->qmgr);
-    usleep(20000);
-    if (chan_pair(fds, &err) || chan_send_now(p->control, &m, fds[1], &err))
-        exit(5);
-    close(fds[1]);
-    p->qmgr = fds[0];
+    die(p, &p->qmgr, ROLE_QMGR);
     for (size_t i = 0; i < COUNT_OF(p->messages); i++)
         message_free(&p->messages[i]);
 }
@@ -165,13 +193,13 @@ static void commit(struct peers *p, const struct msg *m)
         answer(p->qmgr, m->id, no, -1);
     } else if (span_starts(buf_span(&msg->sender), SPAN("die-lost@")) && !p->lost_once) {
         p->lost_once = true;
-        die(p);
+        qmgr_dies(p);
         return;
     } else {
         bool dies = span_starts(buf_span(&msg->sender), SPAN("die-stored@"));
         record(p, msg, &m->msg_commit);
         if (dies) {
-            die(p);
+            qmgr_dies(p);
             return;
         }
         answer(p->qmgr, m->id, queued(p), -1);
@@ -494,6 +522,46 @@ Test(smtpd, takes_mail)
     cr_assert(span_search(buf_span(&got), SPAN(" id=<m@x> spooled=0\n")) > 0);
     cr_assert(span_ends(buf_span(&got), SPAN("\r\nMessage-ID: <m@x>\r\n\r\n.hello\r\n")));
     buf_free(&got);
+    stage_close(&st);
+}
+
+/* The answer to RCPT in a session of its own. */
+static void rcpt_as(const struct stage *st, const char *verb, const char *address, const char *want)
+{
+    char text[200];
+    struct buf got = {0};
+    int fd = dial(st);
+    hear(fd, "220 ", NULL);
+    snprintf(text, sizeof text, "EHLO client.test\r\n%s FROM:<x@remote.test>\r\nRCPT TO:<%s>\r\nQUIT\r\n", verb, address);
+    say(fd, span_of(text));
+    hear(fd, "221 ", &got);
+    cr_assert(span_search(buf_span(&got), span_of(want)) > 0, "%s: no %s in %.*s", address, want, SPANV(buf_span(&got)));
+    gone(fd);
+    buf_free(&got);
+}
+
+static void rcpt(const struct stage *st, const char *address, const char *want)
+{
+    rcpt_as(st, "MAIL", address, want);
+}
+
+/* A recipient that may be kept is asked about once, until authd says that something changed, or is another. */
+Test(smtpd, who_is_welcome_is_kept_until_authd_says_so)
+{
+    struct stage st;
+    stage_open(&st, ROLE_MX, "");
+    for (int i = 0; i < 3; i++)
+        rcpt(&st, "once@example.test", "250 2.1.5 ");
+    rcpt(&st, "changes@example.test", "250 2.1.5 ");
+    rcpt(&st, "once@example.test", "550 5.1.1 no such user any more");
+    rcpt(&st, "once2@example.test", "250 2.1.5 ");
+    rcpt(&st, "dies@example.test", "250 2.1.5 ");
+    rcpt(&st, "once2@example.test", "550 5.1.1 ");
+    stage_close(&st);
+
+    stage_open(&st, ROLE_MX, "send-commands yes;"); /* what is asked about SEND is something else */
+    rcpt(&st, "once@example.test", "250 2.1.5 ");
+    rcpt_as(&st, "SEND", "once@example.test", "550 5.1.1 ");
     stage_close(&st);
 }
 
