@@ -340,6 +340,20 @@ Test(db, a_commit_is_one_write)
     }
 }
 
+/* No page goes alone, apart from its header. */
+Test(db, a_large_commit_is_few_writes)
+{
+    struct db *db = open_with((struct db_options){.page_size = 4096, .keep_wal = true, .own_checkpoints = true});
+    cr_assert_eq(db_migrate(db, steps, 2, &err), 0, "%s", err.text);
+    insert_many(db, 100, 1, 10);
+    cr_assert_eq(db_begin(db, &err), 0);
+    insert_many(db, 200, 50, 4000);
+    uint64_t before = write_calls();
+    cr_assert_eq(db_commit(db, &err), 0, "%s", err.text);
+    cr_assert_eq(write_calls() - before, 2, "of more than fifty pages, 31 of which are less than 128 KiB");
+    db_close(&db);
+}
+
 /* More than leaves at once, more than the cache holds, of all page sizes; a transaction that is undone after some of it has left. */
 Test(db, large_commits_and_spilled_ones_are_whole)
 {
