@@ -1,6 +1,7 @@
 /* The queue manager: what its parts share. A message's way through memory:
  *
- *   accept.c   a sender's transaction becomes a row (and a 250), while the door is open (door.c)
+ *   accept.c   a sender's transaction is heard, while the door is open (door.c),
+ *   commit.c   and becomes a row, and a 250
  *   active.c   its recipients become part of the active set: at once, or read from the database when due (refill.c)
  *   expand.c   authd says who each recipient is: an account here, other addresses, a domain elsewhere
  *   work.c     the scheduler leases them to mda (local.c) or relay (remote.c); reports come back
