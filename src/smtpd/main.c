@@ -89,9 +89,10 @@ static void on_room(struct service *sv, struct chan *c)
 static void on_down(struct service *sv, struct chan *c)
 {
     struct smtpd *d = service_state(sv);
-    if (c == d->authd)
-        welcome_forget(d); /* a new one does not know what was told */
-    if (c != d->authd || !d->submission)
+    if (c != d->authd)
+        return;
+    welcome_forget(d); /* a new one does not know what was told */
+    if (!d->submission)
         return;
     LIST_EACH(&d->sessions, l)
     {

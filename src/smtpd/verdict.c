@@ -70,15 +70,22 @@ static void welcome_keep(struct smtpd *d, struct span address)
     map_put(&d->welcome, address, d);
 }
 
-static bool is_welcome(const struct session *s, const struct smtp_transaction *t, struct span address)
+static bool is_welcome(const struct session *s, struct span address)
 {
-    return !s->login_begun && !t->terminal && map_get(&s->d->welcome, address);
+    return !s->login_begun && !smtp_server_transaction(s->smtp)->terminal && map_get(&s->d->welcome, address);
 }
 
 void welcome_forget(struct smtpd *d)
 {
     map_free(&d->welcome);
-    d->welcome = (struct map){0};
+}
+
+static void rcpt_end(struct question *q, const struct outcome *o, bool relayed)
+{
+    struct session *s = q->s;
+    unsigned index = q->index;
+    question_free(q);
+    smtp_server_rcpt(s->smtp, index, o, relayed);
 }
 
 static void rcpt_ask(struct question *q, struct span address);
@@ -96,11 +103,10 @@ static void on_rcpt(void *ctx, struct chan *c, enum chan_why why, const struct m
         return;
     }
     struct outcome o = why == CHAN_ANSWERED ? from_verdict(m) : no_directory();
-    unsigned index = q->index;
-    if (why == CHAN_ANSWERED && m->type == MSG_verdict && m->verdict.keep && o.kind == OUTCOME_DONE && t && index < t->rcpt_count)
-        welcome_keep(s->d, t->rcpts[index].address);
-    question_free(q);
-    smtp_server_rcpt(s->smtp, index, &o, why == CHAN_ANSWERED && m->type == MSG_verdict && m->verdict.relayed);
+    bool judged = why == CHAN_ANSWERED && m->type == MSG_verdict;
+    if (judged && m->verdict.keep && o.kind == OUTCOME_DONE && t && q->index < t->rcpt_count)
+        welcome_keep(s->d, t->rcpts[q->index].address);
+    rcpt_end(q, &o, judged && m->verdict.relayed);
     session_poke(s);
 }
 
@@ -108,36 +114,29 @@ static void rcpt_ask(struct question *q, struct span address)
 {
     struct session *s = q->s;
     const struct smtp_transaction *t = smtp_server_transaction(s->smtp);
-    struct outcome o;
     struct msg m = {.type = MSG_rcpt_check};
     m.rcpt_check = (struct msg_rcpt_check){
         .session = s->login_begun ? s->id : 0, .address = address, .sender = t->sender, .size = t->declared, .terminal = t->terminal};
-    if (is_welcome(s, t, address)) {
-        o = outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
-    } else {
-        q->id = chan_ask(s->d->authd, &m, -1, on_rcpt, q);
-        if (q->id)
-            return;
-        o = no_directory();
-    }
-    unsigned index = q->index;
-    question_free(q);
-    smtp_server_rcpt(s->smtp, index, &o, false);
+    q->id = chan_ask(s->d->authd, &m, -1, on_rcpt, q);
+    if (q->id)
+        return;
+    struct outcome o = no_directory();
+    rcpt_end(q, &o, false);
 }
 
-/* A recipient that the client's own manners keep out is not asked about. */
+/* A recipient that the client's own manners keep out is not asked about, and neither is one that is known to be welcome. */
 static void rcpt_go(struct question *q, struct span address)
 {
-    struct session *s = q->s;
     struct outcome o;
-    unsigned index = q->index;
     q->held = false;
-    if (!names_refuse(s, address, &o)) {
-        rcpt_ask(q, address);
-        return;
+    if (!names_refuse(q->s, address, &o)) {
+        if (!is_welcome(q->s, address)) {
+            rcpt_ask(q, address);
+            return;
+        }
+        o = outcome_make(OUTCOME_DONE, 250, 2, 1, "ok");
     }
-    question_free(q);
-    smtp_server_rcpt(s->smtp, index, &o, false);
+    rcpt_end(q, &o, false);
 }
 
 void held_rcpts_go(struct session *s)
