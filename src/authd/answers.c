@@ -59,7 +59,6 @@ void answers_forget(struct authd *a)
     for (size_t at = 0; idmap_next(&a->keepers, &at, &instance, &to);)
         chan_say(to, &m, -1);
     idmap_free(&a->keepers);
-    a->keepers = (struct idmap){0};
 }
 
 /* It hangs on the address alone, as long as the directory and the configuration are as they are. */

@@ -334,7 +334,6 @@ static void page_done(void *ctx)
     else
         take_page(u);
     idmap_free(&q->operators->gone);
-    q->operators->gone = (struct idmap){0};
     arena_reset(&u->page);
     u->cut |= u->limit && u->seen >= u->limit && u->verdict != VERDICT_NONE; /* who lists asks whether there are more */
     go_on(u);

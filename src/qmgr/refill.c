@@ -1,11 +1,11 @@
 /* From the database into the active set: what is due and not in memory. Keys first, in chunks along the index on
  * `next`, on a pool thread; those that are in memory already are left out here; then the rows of the others. A row
  * whose recipient left memory meanwhile is not taken: the snapshot may be older than its end. */
+#include <stdlib.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "qmgr/qmgr.h"
-
-#include <stdlib.h>
 
 #define CHUNK 2000
 #define FAILED_AGAIN_MS 5000
@@ -48,7 +48,6 @@ static void finish(struct refill *f)
     bool outdated = f->gone.count > 0; /* it may have read what was gone, and nothing else */
     f->running = false;
     idmap_free(&f->gone);
-    f->gone = (struct idmap){0};
     if (f->failed) {
         LOGE("queue-read", KVT("why", f->err.text));
         refill_at(f->q, qmgr_wall(f->q) + FAILED_AGAIN_MS);
@@ -122,8 +121,7 @@ static void rows_done(void *ctx)
 {
     struct refill *f = ctx;
     bool more = f->count == CHUNK;
-    if (f->taken_count)
-        qsort(f->taken, f->taken_count, sizeof *f->taken, by_priority);
+    qsort(f->taken, f->taken_count, sizeof *f->taken, by_priority);
     for (size_t i = 0; i < f->taken_count; i++)
         if (still_due(f, &f->taken[i]))
             take(f->q, &f->taken[i]);

@@ -58,8 +58,7 @@ static struct link *take_newcomers(struct queue *q, struct link *batch)
 {
     struct link *last = batch->prev;
     pthread_mutex_lock(&q->lock);
-    if (!list_empty(&q->waiting))
-        take_waiting(q, batch);
+    take_waiting(q, batch);
     pthread_mutex_unlock(&q->lock);
     q->spool_synced = false; /* a newcomer's file may be newer than that */
     return last->next;
