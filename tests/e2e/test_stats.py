@@ -28,6 +28,7 @@ def waiting(instances):
         s.sendmail("alice@example.test", ["z@near.test", "bob@example.test"], message("two", sender="alice@example.test"))
     until(lambda: len([r for r in w.queue() if r["attempts"] and not r["activity"]]) == 3, "three deferred")
     w.wait_inbox("bob@example.test", 1)
+    until(lambda: len(w.queue()) == 3, "his row is gone: it stays until the mailbox is on the disk")
     return w
 
 

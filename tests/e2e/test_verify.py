@@ -20,6 +20,7 @@ def test_a_broken_queue_is_named_and_mended(instances):
         s.sendmail("alice@example.test", ["bob@example.test"], message("delivered", sender="alice@example.test"))
     until(lambda: len([r for r in w.queue() if r["attempts"] and not r["activity"]]) == 3, "three deferred")
     w.wait_inbox("bob@example.test", 1)
+    until(lambda: len(w.queue()) == 3, "his row is gone: it stays until the mailbox is on the disk")
     assert "as it should be" in w.waypost("queue", "verify").stdout and w.rows("queue", "verify") == []
     first, second = sorted({r["id"] for r in w.queue()})
     w.stop()
